@@ -1,0 +1,228 @@
+//! Rows of numbers, as callers send them and as networks hold them.
+
+use serde::{Deserialize, Serialize};
+
+use super::fault::{At, Faults};
+
+/// The type in which a network computes and keeps its parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ElementType {
+    /// IEEE 754 binary32.
+    #[default]
+    Float32,
+    /// IEEE 754 binary64.
+    Float64,
+}
+
+impl ElementType {
+    /// Bytes of one element.
+    pub const fn size_bytes(self) -> usize {
+        match self {
+            Self::Float32 => 4,
+            Self::Float64 => 8,
+        }
+    }
+}
+
+/// A flat run of numbers of one type.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Values {
+    /// Elements of [`ElementType::Float32`].
+    F32(Vec<f32>),
+    /// Elements of [`ElementType::Float64`].
+    F64(Vec<f64>),
+}
+
+impl Values {
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::F64(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The type of each.
+    pub fn element_type(&self) -> ElementType {
+        match self {
+            Self::F32(_) => ElementType::Float32,
+            Self::F64(_) => ElementType::Float64,
+        }
+    }
+
+    /// One of them, widened (exactly).
+    pub fn get(&self, index: usize) -> f64 {
+        match self {
+            Self::F32(values) => f64::from(values[index]),
+            Self::F64(values) => values[index],
+        }
+    }
+
+    /// One of them as the caller would write it: a float32 in its own shortest digits.
+    pub fn show(&self, index: usize) -> String {
+        match self {
+            Self::F32(values) => format!("{:?}", values[index]),
+            Self::F64(values) => format!("{:?}", values[index]),
+        }
+    }
+
+    /// All of them, widened.
+    pub fn iter(&self) -> impl Iterator<Item = f64> + '_ {
+        (0..self.len()).map(|index| self.get(index))
+    }
+
+    /// The same numbers in another type; rounded to nearest where it is narrower.
+    pub fn into_element_type(self, element_type: ElementType) -> Values {
+        match (self, element_type) {
+            (Self::F64(values), ElementType::Float32) => Self::F32(values.iter().map(|&value| value as f32).collect()),
+            (Self::F32(values), ElementType::Float64) => Self::F64(values.iter().map(|&value| value.into()).collect()),
+            (same, _) => same,
+        }
+    }
+
+    /// The first number that is NaN or infinite, were all of them held as `element_type`.
+    pub fn first_not_finite(&self, element_type: ElementType) -> Option<usize> {
+        match (self, element_type) {
+            (Self::F64(values), ElementType::Float32) => values.iter().position(|&value| !(value as f32).is_finite()),
+            (Self::F64(values), ElementType::Float64) => values.iter().position(|value| !value.is_finite()),
+            (Self::F32(values), _) => values.iter().position(|value| !value.is_finite()),
+        }
+    }
+
+    /// Bytes in memory.
+    pub fn size_bytes(&self) -> usize {
+        self.len() * self.element_type().size_bytes()
+    }
+}
+
+/// A matrix as a request brings it: not checked yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawMatrix {
+    /// The numbers, row after row.
+    pub values: Values,
+    /// What the sender says of the rows, if anything.
+    pub rows: Option<usize>,
+    /// What the sender says of the columns, if anything.
+    pub columns: Option<usize>,
+}
+
+impl RawMatrix {
+    /// Checks it against `columns`, which the reader knows to be right (the model's input width, say), and holds its values
+    /// as `element_type`. What the sender said of rows and columns must not contradict the values.
+    pub fn check(self, columns: usize, element_type: ElementType, at: At<'_>, faults: &mut Faults) -> Option<Matrix> {
+        let rows = self.check_shape(columns, at, faults)?;
+        if let Some(index) = self.values.first_not_finite(element_type) {
+            let (row, column) = (index / columns, index % columns);
+            let value = self.values.show(index);
+            let narrowed = if self.values.get(index).is_finite() { " as a float32" } else { "" };
+            faults.add(at, format!("row {row}, column {column} is {value}, which is not finite{narrowed}"));
+            return None;
+        }
+        Some(Matrix { rows, columns, values: self.values.into_element_type(element_type) })
+    }
+
+    fn check_shape(&self, columns: usize, at: At<'_>, faults: &mut Faults) -> Option<usize> {
+        let count = self.values.len();
+        let rows = count / columns;
+        if let Some(told) = self.columns.filter(|&told| told != columns) {
+            faults.add(at.field("columns"), format!("must be {columns} here (or left out), but is {told}"));
+        } else if count == 0 {
+            faults.add(at, "needs at least one row of numbers, in `values` or in `packed`");
+        } else if rows * columns != count {
+            faults.add(at, format!("holds {count} values, which do not make whole rows of {columns} columns"));
+        } else if let Some(told) = self.rows.filter(|&told| told != rows) {
+            faults.add(at.field("rows"), format!("is {told}, but the values make {rows} rows of {columns} columns"));
+        } else {
+            return Some(rows);
+        }
+        None
+    }
+}
+
+/// A matrix in row-major order with at least one row and one column, each of its values finite.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Matrix {
+    rows: usize,
+    columns: usize,
+    values: Values,
+}
+
+impl Matrix {
+    /// A matrix of our own making.
+    ///
+    /// # Panics
+    /// Where the shape does not fit the values: a bug of ours, since a caller's matrices come through [`RawMatrix`].
+    pub fn from_values(rows: usize, columns: usize, values: Values) -> Self {
+        assert_eq!(rows * columns, values.len(), "a {rows}×{columns} matrix of {} values", values.len());
+        Self { rows, columns, values }
+    }
+
+    /// Rows, at least one.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns, at least one.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The values, row after row.
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// The values alone.
+    pub fn into_values(self) -> Values {
+        self.values
+    }
+
+    /// One value as the caller would write it.
+    pub fn show(&self, row: usize, column: usize) -> String {
+        self.values.show(row * self.columns + column)
+    }
+
+    /// One value, widened.
+    pub fn get(&self, row: usize, column: usize) -> f64 {
+        self.values.get(row * self.columns + column)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(values: Values, rows: Option<usize>, columns: Option<usize>) -> Result<Matrix, Faults> {
+        let mut faults = Faults::new();
+        let at = At::ROOT.field("inputs");
+        let matrix = RawMatrix { values, rows, columns }.check(2, ElementType::Float32, at, &mut faults);
+        faults.finish(matrix)
+    }
+
+    fn path(result: Result<Matrix, Faults>) -> String {
+        result.unwrap_err().as_slice()[0].path.clone()
+    }
+
+    #[test]
+    fn rows_and_columns_may_be_left_out_but_not_contradict_the_values() {
+        let four = || Values::F64(vec![1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(check(four(), None, None).unwrap().rows(), 2);
+        assert_eq!(check(four(), Some(2), Some(2)).unwrap().get(1, 0), 3.0);
+        assert_eq!(path(check(four(), Some(3), None)), "inputs.rows");
+        assert_eq!(path(check(four(), None, Some(4))), "inputs.columns");
+        assert_eq!(path(check(Values::F64(vec![1.0; 3]), None, None)), "inputs");
+        assert_eq!(path(check(Values::F64(vec![]), None, None)), "inputs");
+    }
+
+    #[test]
+    fn a_value_that_the_network_cannot_hold_is_refused() {
+        assert_eq!(path(check(Values::F64(vec![1.0, f64::NAN]), None, None)), "inputs");
+        let too_large = check(Values::F64(vec![1.0, 1e300]), None, None).unwrap_err();
+        assert!(too_large.to_string().contains("row 0, column 1 is 1e300, which is not finite as a float32"));
+    }
+}

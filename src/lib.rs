@@ -1,0 +1,3 @@
+//! epochd
+pub mod domain;
+pub mod limits;

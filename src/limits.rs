@@ -1,0 +1,94 @@
+//! Every bound of the service, with its reason. A leaf: it imports nothing, so every module may read it.
+//!
+//! What an operator may change is in [`crate::config`]; here are the defaults of those settings and the bounds that no
+//! setting lifts. Their relations are asserted at compile time at the end of the file.
+
+/// Largest request message, in bytes: inline training data of about eight million float64 values.
+pub const MESSAGE_BYTES_DEFAULT: usize = 64 << 20;
+
+/// Largest answer that is sent, in bytes: what gRPC clients accept unless they are told otherwise.
+pub const ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// Layers of one network. Deep enough for every multilayer perceptron that trains, small enough to describe in one message.
+pub const LAYERS_MAX: usize = 256;
+
+/// Units of one layer, and columns of the input.
+pub const WIDTH_MAX: usize = 65_536;
+
+/// Weights and biases of one network: with Adam in float64, 2 GiB of parameters, gradients and moments.
+pub const PARAMETERS_MAX: usize = 1 << 26;
+
+/// Epochs of one training.
+pub const EPOCHS_MAX: u32 = 1_000_000;
+
+/// Rows of one mini-batch. More rows than the data has mean the full batch, so this only keeps the number in an int32.
+pub const BATCH_ROWS_MAX: u32 = i32::MAX as u32;
+
+/// Epochs that early stopping may wait, or that may lie between two reports: as many as there can be.
+pub const PATIENCE_MAX: u32 = EPOCHS_MAX;
+
+/// Largest learning rate: past it every network of ours leaves the range of its floats within a few steps.
+pub const LEARNING_RATE_MAX: f64 = 1e6;
+
+/// Epochs by default: at least this many ...
+pub const EPOCHS_DEFAULT_MIN: u32 = 20;
+
+/// ... and enough of them for about this many optimizer steps.
+pub const STEPS_DEFAULT: u32 = 2_000;
+
+/// Rows of a mini-batch by default.
+pub const BATCH_ROWS_DEFAULT: u32 = 32;
+
+/// Epochs without an improvement that early stopping waits by default.
+pub const PATIENCE_DEFAULT: u32 = 10;
+
+/// Labels of a model (keys and values), so that a list page stays small.
+pub const LABELS_MAX: usize = 64;
+
+/// Bytes of one label's key or value, of a class label, of a request id.
+pub const LABEL_BYTES_MAX: usize = 128;
+
+/// Bytes of a model id.
+pub const MODEL_ID_BYTES_MAX: usize = 63;
+
+/// Items of a list page by default, and at most; a larger request is clamped.
+pub const PAGE_SIZE_DEFAULT: usize = 50;
+/// See [`PAGE_SIZE_DEFAULT`].
+pub const PAGE_SIZE_MAX: usize = 1_000;
+
+/// Field violations told in one answer: they travel in a trailer that clients cut at 8 KB.
+pub const VIOLATIONS_MAX: usize = 16;
+/// Bytes of those violations: base64 and the message beside them must fit the same 8 KB.
+pub const VIOLATION_BYTES_MAX: usize = 4_096;
+
+/// Jobs that may wait in the server, and for one model. They wait on disk; the bound keeps a runaway client from filling it.
+pub const QUEUED_JOBS_DEFAULT: usize = 1_000;
+/// See [`QUEUED_JOBS_DEFAULT`].
+pub const QUEUED_JOBS_PER_MODEL_DEFAULT: usize = 100;
+
+/// Reports in one immutable chunk of a history: read, stored and sent as one.
+pub const CHUNK_REPORTS: usize = 1_024;
+
+/// Full chunks of a running job's history that stay in memory; older ones are read back from the store.
+pub const CHUNKS_RESIDENT: usize = 4;
+
+/// Connections at once, and streams (calls) in each. HTTP/2 leaves both open until told.
+pub const CONNECTIONS_MAX: usize = 2_048;
+/// See [`CONNECTIONS_MAX`].
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+
+/// Multiply-adds of a prediction (rows × parameters) past which it leaves the async workers for the blocking pool.
+pub const PREDICT_INLINE_OPERATIONS_MAX: usize = 1_000_000;
+
+/// Bytes of networks kept in memory for predictions.
+pub const SNAPSHOT_CACHE_BYTES: u64 = 1 << 30;
+
+/// Bytes that the record store's cache may hold: records are small, and idle memory is a promise.
+pub const STORE_CACHE_BYTES: usize = 8 << 20;
+
+const _: () = assert!(PAGE_SIZE_DEFAULT <= PAGE_SIZE_MAX);
+const _: () = assert!(EPOCHS_DEFAULT_MIN <= STEPS_DEFAULT && STEPS_DEFAULT <= EPOCHS_MAX);
+const _: () = assert!(QUEUED_JOBS_PER_MODEL_DEFAULT <= QUEUED_JOBS_DEFAULT);
+const _: () = assert!(VIOLATION_BYTES_MAX * 4 / 3 + 1_024 <= 8_192);
+const _: () = assert!(WIDTH_MAX <= PARAMETERS_MAX && EPOCHS_MAX <= i32::MAX as u32);
+const _: () = assert!(MODEL_ID_BYTES_MAX <= LABEL_BYTES_MAX);
