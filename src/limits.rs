@@ -3,11 +3,8 @@
 //! What an operator may change is in [`crate::config`]; here are the defaults of those settings and the bounds that no
 //! setting lifts. Their relations are asserted at compile time at the end of the file.
 
-/// Largest request message, in bytes: inline training data of about eight million float64 values.
+/// Largest message, request or answer, in bytes: inline training data of about eight million float64 values.
 pub const MESSAGE_BYTES_DEFAULT: usize = 64 << 20;
-
-/// Largest answer that is sent, in bytes: what gRPC clients accept unless they are told otherwise.
-pub const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// Layers of one network. Deep enough for every multilayer perceptron that trains, small enough to describe in one message.
 pub const LAYERS_MAX: usize = 256;

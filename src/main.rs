@@ -1,1 +1,7 @@
-fn main() {}
+//! The `epochd` program: see `epochd --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    epochd::cli::main()
+}

@@ -1,5 +1,7 @@
 //! Rows of numbers, as callers send them and as networks hold them.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::fault::{At, Faults};
@@ -91,6 +93,31 @@ impl Values {
             (Self::F64(values), ElementType::Float32) => values.iter().position(|&value| !(value as f32).is_finite()),
             (Self::F64(values), ElementType::Float64) => values.iter().position(|value| !value.is_finite()),
             (Self::F32(values), _) => values.iter().position(|value| !value.is_finite()),
+        }
+    }
+
+    /// A run of them.
+    pub fn slice(&self, range: Range<usize>) -> Values {
+        match self {
+            Self::F32(values) => Self::F32(values[range].to_vec()),
+            Self::F64(values) => Self::F64(values[range].to_vec()),
+        }
+    }
+
+    /// Writes `source` over the values from `start` on, in the type of these.
+    pub fn write(&mut self, start: usize, source: &Values) {
+        let range = start..start + source.len();
+        match self {
+            Self::F32(values) => {
+                for (value, new) in values[range].iter_mut().zip(source.iter()) {
+                    *value = new as f32;
+                }
+            }
+            Self::F64(values) => {
+                for (value, new) in values[range].iter_mut().zip(source.iter()) {
+                    *value = new;
+                }
+            }
         }
     }
 

@@ -27,6 +27,11 @@ impl ModelId {
         None
     }
 
+    /// A name of the server's own making, from a number that was drawn for it.
+    pub fn generated(number: u32) -> Self {
+        Self(format!("model-{number:08x}"))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -56,6 +61,7 @@ mod tests {
     #[test]
     fn only_well_formed_names_are_model_ids() {
         let accepts = |name: &str| ModelId::new(name, At::ROOT, &mut Faults::new()).is_some();
+        assert!(accepts(ModelId::generated(7).as_str()));
         for good in ["a", "xor", "iris-2", "v1.2_b", &"a".repeat(63)] {
             assert!(accepts(good), "{good}");
         }

@@ -1,0 +1,22 @@
+//! Compiles the contract in `proto/` to Rust and to a descriptor set for reflection, with no protoc on the machine.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::{env, fs};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_imports(true).include_source_info(true);
+    compiler.open_files(["epochd/v1/model_service.proto", "epochd/v1/job_service.proto"])?;
+
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("epochd_descriptor_set.bin"), compiler.encode_file_descriptor_set())?;
+
+    // Packed matrices stay in the buffer they arrived in; google.rpc.Status is the one that tonic-types has.
+    tonic_prost_build::configure()
+        .bytes(".epochd.v1.Matrix.packed")
+        .extern_path(".google.rpc.Status", "::tonic_types::Status")
+        .compile_fds(compiler.file_descriptor_set())?;
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Gradients of a batch, for who wants to look inside backpropagation. Changes nothing.
+
+use super::train::check_trainable;
+use super::weights::{LayerParameters, split_layers, version_number};
+use super::{App, AppError};
+use crate::domain::{At, Faults, Loss, Matrix, ModelId, RawMatrix, Reduction, Targets};
+
+/// What is asked.
+#[derive(Debug)]
+pub struct GradientsRequest {
+    /// The model.
+    pub model_id: ModelId,
+    /// Rows in the caller's own units.
+    pub inputs: RawMatrix,
+    /// As a training's.
+    pub targets: RawMatrix,
+    /// `None`: the latest.
+    pub version: Option<i64>,
+    /// `None`: by the last activation.
+    pub loss: Option<Loss>,
+    /// How the losses become one number.
+    pub reduction: Reduction,
+}
+
+/// The answer.
+#[derive(Debug)]
+pub struct BatchGradients {
+    /// The reduced loss.
+    pub loss: f64,
+    /// δ of each layer, `[rows, units]`.
+    pub deltas: Vec<Matrix>,
+    /// By the weights and biases of each layer.
+    pub layers: Vec<LayerParameters>,
+    /// By the scaled inputs.
+    pub inputs: Matrix,
+    /// The version asked.
+    pub version: u32,
+}
+
+impl App {
+    /// Computes the loss of a batch and its gradients.
+    pub async fn gradients(&self, request: GradientsRequest) -> Result<BatchGradients, AppError> {
+        let _permit = self.big_predictions.acquire().await;
+        self.blocking(move |app| app.compute_gradients(request)).await
+    }
+
+    fn compute_gradients(&self, request: GradientsRequest) -> Result<BatchGradients, AppError> {
+        let serving = self.core.snapshots.load_serving(&self.core.store, &request.model_id)?;
+        let model = &serving.model;
+        check_trainable(model)?;
+        let architecture = &model.architecture;
+        let mut faults = Faults::new();
+        let at = At::ROOT;
+        let activation = architecture.output_layer().activation;
+        let loss = Loss::choose(request.loss, activation, at.field("loss"), &mut faults);
+        let (width, element_type) = (architecture.input_width(), architecture.element_type());
+        let inputs = request.inputs.check(width, element_type, at.field("inputs"), &mut faults);
+        let rows = inputs.as_ref().map(Matrix::rows);
+        let targets = loss.zip(rows).and_then(|(loss, rows)| {
+            Targets::check(request.targets, rows, loss, architecture, at.field("targets"), &mut faults)
+        });
+        let checked = loss.zip(inputs).zip(targets);
+        let ((loss, inputs), targets) = faults.finish(checked)?;
+        let version = version_number(model, request.version)?;
+        let snapshot = self.core.snapshots.load(&self.core.store, model, version)?;
+        let preprocessing = snapshot.preprocessing.as_ref();
+        let gradients = snapshot.network.gradients(&inputs, &targets, loss, request.reduction, preprocessing);
+        Ok(BatchGradients {
+            loss: gradients.loss,
+            deltas: gradients.deltas,
+            layers: split_layers(architecture, &gradients.parameters),
+            inputs: gradients.inputs,
+            version,
+        })
+    }
+}

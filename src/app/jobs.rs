@@ -1,0 +1,113 @@
+//! Reading, listing and cancelling jobs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::page::{Page, PageRequest};
+use super::{App, AppError, now};
+use crate::domain::{Job, JobState, ModelId, StopReason};
+use crate::jobs::{Cancelled, StopRequest};
+use crate::store::JobFilter;
+
+/// How long CancelJob waits for the batch in progress before it answers with the job as it stands.
+const CANCEL_WAIT: Duration = Duration::from_secs(30);
+
+/// Which jobs a list holds.
+#[derive(Clone, Debug, Default)]
+pub struct JobFilterRequest {
+    /// Only this model's.
+    pub model_id: Option<ModelId>,
+    /// Only those in this state.
+    pub state: Option<JobState>,
+}
+
+/// A job, and what its record does not say.
+#[derive(Clone, Debug)]
+pub struct JobView {
+    /// The record.
+    pub job: Arc<Job>,
+    /// How long it would still run.
+    pub time_left: Option<Duration>,
+}
+
+impl App {
+    /// Reads a job.
+    pub async fn job(&self, job_id: Uuid) -> Result<JobView, AppError> {
+        match self.core.live.get(job_id) {
+            Some(live) => Ok(view(live.record())),
+            None => Ok(view(Arc::new(self.stored_job(job_id).await?))),
+        }
+    }
+
+    /// Lists jobs, newest first.
+    pub async fn jobs(&self, filter: JobFilterRequest, page: PageRequest) -> Result<Page<JobView>, AppError> {
+        self.blocking(move |app| {
+            let page = page.of(&format!("jobs of {:?} in {:?}", filter.model_id, filter.state))?;
+            let before = page.after.as_deref().and_then(|key| key.parse().ok());
+            let filter = JobFilter { model_uid: None, model_id: filter.model_id, state: filter.state };
+            let jobs = app.core.store.jobs(filter, before, page.read_limit())?;
+            let views = jobs.into_iter().map(|job| match app.core.live.get(job.job_id) {
+                Some(live) => view(live.record()),
+                None => view(Arc::new(job)),
+            });
+            Ok(page.cut(views.collect(), |view| view.job.job_id.to_string()))
+        })
+        .await
+    }
+
+    /// Stops a job at its next batch, and returns it as it ended.
+    pub async fn cancel_job(&self, job_id: Uuid, keep: bool) -> Result<JobView, AppError> {
+        let Some(live) = self.core.live.get(job_id) else { return self.job(job_id).await };
+        let mut changes = live.history.subscribe();
+        let request = if keep { StopRequest::Keep } else { StopRequest::Discard };
+        self.blocking(move |app| {
+            app.request_stop(job_id, request);
+            Ok(())
+        })
+        .await?;
+        let ended = async {
+            while !live.record().state.is_finished() && changes.changed().await.is_ok() {}
+        };
+        // A batch that takes longer is told as it stands: the caller can ask again.
+        let _ = tokio::time::timeout(CANCEL_WAIT, ended).await;
+        Ok(view(live.record()))
+    }
+
+    pub(super) async fn stored_job(&self, job_id: Uuid) -> Result<Job, AppError> {
+        self.blocking(move |app| app.core.store.job(job_id)?.ok_or_else(|| AppError::no_job(job_id))).await
+    }
+
+    /// Asks a job to stop: at once where it waits, at its next batch where it runs.
+    pub(super) fn request_stop(&self, job_id: Uuid, request: StopRequest) {
+        let Some(live) = self.core.live.get(job_id) else { return };
+        live.control.request_stop(request);
+        if let Cancelled::Waiting(mut run) = self.scheduler.take_waiting(&live.record().model_uid, job_id) {
+            run.finish_unstarted(StopReason::Cancelled, None);
+        }
+    }
+
+    /// Cancels every job of a model that is gone.
+    pub(super) fn cancel_jobs_of(&self, model_uid: Uuid) -> Result<(), AppError> {
+        for job_id in self.scheduler.ids(&model_uid) {
+            self.request_stop(job_id, StopRequest::Discard);
+        }
+        Ok(())
+    }
+}
+
+fn view(job: Arc<Job>) -> JobView {
+    JobView { time_left: time_left(&job), job }
+}
+
+/// The epochs that are left, each as long as those so far.
+fn time_left(job: &Job) -> Option<Duration> {
+    let (JobState::Running, Some(start), Some(report)) = (job.state, job.start_time, job.last_report) else {
+        return None;
+    };
+    let left = u64::from(job.settings.epochs.saturating_sub(report.epoch));
+    let total = report.elapsed_micros.saturating_mul(left) / u64::from(report.epoch.max(1));
+    let since_report = (now().unix_micros - start.unix_micros).max(0) as u64 - report.elapsed_micros;
+    Some(Duration::from_micros(total.saturating_sub(since_report)))
+}

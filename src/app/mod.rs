@@ -1,0 +1,127 @@
+//! The use cases, in domain types only: what each call does. One file a family.
+
+mod error;
+mod gradients;
+mod jobs;
+mod live;
+mod models;
+mod page;
+mod predict;
+mod run;
+mod snapshots;
+mod train;
+mod watch;
+mod weights;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub use error::AppError;
+pub use gradients::{BatchGradients, GradientsRequest};
+pub use jobs::{JobFilterRequest, JobView};
+pub use models::{CreateModel, ModelView};
+pub use page::{Page, PageRequest};
+pub use predict::{ClassPrediction, PredictRequest, Prediction};
+pub use train::{TrainCommand, new_uuid};
+pub use watch::{Event, Watch};
+pub use weights::{LayerParameters, ModelWeights, RawLayerParameters};
+
+use crate::domain::Timestamp;
+use crate::jobs::{Limits, Scheduler};
+use crate::store::{Store, StoreError};
+use live::LiveJobs;
+use run::TrainingRun;
+use snapshots::Snapshots;
+
+/// The use cases. A cheap handle.
+#[derive(Clone)]
+pub struct App {
+    core: Arc<Core>,
+    scheduler: Scheduler<TrainingRun>,
+    /// Big predictions at once: as many as there are cores, so that they cannot fill the blocking pool.
+    big_predictions: Arc<Semaphore>,
+}
+
+/// What use cases and running jobs share.
+struct Core {
+    store: Store,
+    snapshots: Snapshots,
+    live: LiveJobs,
+    is_draining: AtomicBool,
+    streams_end: CancellationToken,
+}
+
+impl App {
+    /// The use cases over an open store, with slices spawned on `threads`. Ends the jobs that an earlier process left
+    /// unfinished. Blocks on the store.
+    pub fn new(store: Store, threads: Handle, limits: Limits) -> Result<Self, AppError> {
+        let core = Core {
+            store,
+            snapshots: Snapshots::default(),
+            live: LiveJobs::default(),
+            is_draining: AtomicBool::new(false),
+            streams_end: CancellationToken::new(),
+        };
+        run::fail_interrupted(&core)?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            core: Arc::new(core),
+            scheduler: Scheduler::new(threads, limits),
+            big_predictions: Arc::new(Semaphore::new(cores)),
+        })
+    }
+
+    /// Wakes watchers, for as long as it is polled.
+    pub async fn tick_forever(&self) {
+        self.core.live.tick_forever().await;
+    }
+
+    /// From now on new work is refused; calls that run go on.
+    pub fn start_draining(&self) {
+        self.core.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether new work is refused.
+    pub fn is_draining(&self) -> bool {
+        self.core.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Ends every stream that still follows a job: the server is about to close.
+    pub fn end_streams(&self) {
+        self.core.streams_end.cancel();
+    }
+
+    /// Stops training at the next batch of each job.
+    pub async fn stop_training(&self) {
+        self.scheduler.stop().await;
+    }
+
+    /// Runs a use case that reads or writes the store, off the async workers.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&App) -> Result<T, AppError> + Send + 'static,
+    ) -> Result<T, AppError> {
+        let app = self.clone();
+        let span = tracing::Span::current();
+        let done = tokio::task::spawn_blocking(move || span.in_scope(|| work(&app))).await;
+        done.unwrap_or_else(|panic| Err(AppError::Internal(format!("a use case ended without an answer: {panic}"))))
+    }
+}
+
+fn now() -> Timestamp {
+    SystemTime::now().into()
+}
+
+impl From<StoreError> for AppError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Corrupt { .. } => Self::DataLoss(error.to_string()),
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}

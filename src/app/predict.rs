@@ -1,0 +1,180 @@
+//! Predictions: from an immutable snapshot of a version, or of the running job, never behind a training.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::snapshots::Serving;
+use super::weights::version_number;
+use super::{App, AppError};
+use crate::domain::{Activation, Architecture, At, Faults, FittedPreprocessing, Matrix, Model, ModelId, RawMatrix};
+use crate::engine::AnyNetwork;
+use crate::limits::PREDICT_INLINE_OPERATIONS_MAX;
+
+/// What is asked.
+#[derive(Debug)]
+pub struct PredictRequest {
+    /// The model.
+    pub model_id: ModelId,
+    /// Rows in the caller's own units.
+    pub inputs: RawMatrix,
+    /// `None`: the latest.
+    pub version: Option<i64>,
+    /// Ask the running job.
+    pub live: bool,
+}
+
+/// What a classifier says of one row.
+#[derive(Debug, PartialEq)]
+pub struct ClassPrediction {
+    /// The class.
+    pub index: usize,
+    /// Its name; empty where there is none.
+    pub label: String,
+    /// `None` where the output is no probability.
+    pub probability: Option<f64>,
+}
+
+/// The answer.
+#[derive(Debug)]
+pub struct Prediction {
+    /// A row for each input row.
+    pub outputs: Matrix,
+    /// What they say, where the network is a classifier.
+    pub classes: Vec<ClassPrediction>,
+    /// The version that answered, or that the job started from.
+    pub version: u32,
+    /// The job that answered, and its epoch.
+    pub live: Option<(Uuid, u32)>,
+}
+
+/// What answers: a network with what was learned of the data before it.
+trait Answers: Send + Sync + 'static {
+    fn network(&self) -> (&AnyNetwork, Option<&FittedPreprocessing>);
+}
+
+impl Answers for super::snapshots::Snapshot {
+    fn network(&self) -> (&AnyNetwork, Option<&FittedPreprocessing>) {
+        (&self.network, self.preprocessing.as_ref())
+    }
+}
+
+impl Answers for super::live::LiveSnapshot {
+    fn network(&self) -> (&AnyNetwork, Option<&FittedPreprocessing>) {
+        (&self.network, self.preprocessing.as_ref())
+    }
+}
+
+impl App {
+    /// Computes the output of a network.
+    pub async fn predict(&self, request: PredictRequest) -> Result<Prediction, AppError> {
+        if request.live && request.version.is_some() {
+            let message = "cannot be asked together with `live`, which answers from the running job";
+            return Err(Faults::one(At::ROOT.field("version"), message).into());
+        }
+        let serving = self.serving(&request.model_id).await?;
+        let model = serving.model.clone();
+        let inputs = check_inputs(request.inputs, &model.architecture)?;
+        if request.live {
+            return self.predict_live(&model, inputs).await;
+        }
+        let version = version_number(&model, request.version)?;
+        let snapshot = if version == serving.snapshot.version {
+            serving.snapshot.clone()
+        } else {
+            let model = model.clone();
+            self.blocking(move |app| app.core.snapshots.load(&app.core.store, &model, version)).await?
+        };
+        let outputs = self.compute(snapshot, inputs, &model.architecture).await?;
+        let classes = classes(&outputs, &model.architecture, &model.class_labels);
+        Ok(Prediction { outputs, classes, version, live: None })
+    }
+
+    async fn predict_live(&self, model: &Model, inputs: Matrix) -> Result<Prediction, AppError> {
+        let running = self.scheduler.begun(&model.uid);
+        let live = running.and_then(|job_id| Some((job_id, self.core.live.get(job_id)?)));
+        let answer = live.and_then(|(job_id, live)| Some((job_id, live.record().base_version?, live.snapshot()?)));
+        let Some((job_id, version, snapshot)) = answer else {
+            return Err(AppError::Precondition(format!(
+                "no job is training model {:?} now; leave out `live` to ask its latest version",
+                model.model_id.as_str()
+            )));
+        };
+        let epoch = snapshot.epoch;
+        let outputs = self.compute(snapshot, inputs, &model.architecture).await?;
+        let classes = classes(&outputs, &model.architecture, &model.class_labels);
+        Ok(Prediction { outputs, classes, version, live: Some((job_id, epoch)) })
+    }
+
+    /// The model and its latest version, from memory where they are there.
+    pub(super) async fn serving(&self, model_id: &ModelId) -> Result<Arc<Serving>, AppError> {
+        if let Some(serving) = self.core.snapshots.cached_serving(model_id) {
+            return Ok(serving);
+        }
+        let model_id = model_id.clone();
+        self.blocking(move |app| app.core.snapshots.load_serving(&app.core.store, &model_id)).await
+    }
+
+    /// Small products run where they are; big ones leave the async workers, a bounded number at a time.
+    async fn compute(
+        &self,
+        answers: Arc<impl Answers>,
+        inputs: Matrix,
+        architecture: &Architecture,
+    ) -> Result<Matrix, AppError> {
+        let predict = move || {
+            let (network, preprocessing) = answers.network();
+            network.predict(&inputs, preprocessing)
+        };
+        if operations(&inputs, architecture) <= PREDICT_INLINE_OPERATIONS_MAX {
+            return Ok(predict());
+        }
+        let _permit = self.big_predictions.acquire().await;
+        self.blocking(move |_| Ok(predict())).await
+    }
+}
+
+fn operations(inputs: &Matrix, architecture: &Architecture) -> usize {
+    inputs.rows().saturating_mul(architecture.parameter_count())
+}
+
+fn check_inputs(inputs: RawMatrix, architecture: &Architecture) -> Result<Matrix, Faults> {
+    let mut faults = Faults::new();
+    let at = At::ROOT.field("inputs");
+    let matrix = inputs.check(architecture.input_width(), architecture.element_type(), at, &mut faults);
+    faults.finish(matrix)
+}
+
+/// What each row of outputs says, where they name a class.
+fn classes(outputs: &Matrix, architecture: &Architecture, labels: &[String]) -> Vec<ClassPrediction> {
+    if architecture.class_count().is_none() {
+        return Vec::new();
+    }
+    let activation = architecture.output_layer().activation;
+    let class = |row: usize| {
+        let (index, probability) = winner(outputs, row, activation);
+        ClassPrediction { index, label: labels.get(index).cloned().unwrap_or_default(), probability }
+    };
+    (0..outputs.rows()).map(class).collect()
+}
+
+fn winner(outputs: &Matrix, row: usize, activation: Activation) -> (usize, Option<f64>) {
+    let first = outputs.get(row, 0);
+    match activation {
+        Activation::Sigmoid if first >= 0.5 => (1, Some(first)),
+        Activation::Sigmoid => (0, Some(1.0 - first)),
+        Activation::Sign | Activation::Step => (usize::from(first > 0.0), None),
+        Activation::Softmax
+        | Activation::Identity
+        | Activation::Tanh
+        | Activation::Relu
+        | Activation::LeakyRelu { .. }
+        | Activation::Elu { .. } => {
+            let first = (0, first);
+            let (index, value) = (1..outputs.columns())
+                .map(|column| (column, outputs.get(row, column)))
+                .fold(first, |best, next| if next.1 > best.1 { next } else { best });
+            (index, Some(value))
+        }
+    }
+}

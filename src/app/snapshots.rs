@@ -1,0 +1,115 @@
+//! The networks that predictions use: immutable, shared, and loaded from the store once for all who wait for one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use uuid::Uuid;
+
+use super::error::AppError;
+use crate::domain::{FittedPreprocessing, Model, ModelId};
+use crate::engine::AnyNetwork;
+use crate::limits::SNAPSHOT_CACHE_BYTES;
+use crate::store::Store;
+
+/// Snapshots that are expected in the cache, which sizes its tables.
+const SNAPSHOTS_EXPECTED: usize = 1_000;
+/// Models whose latest version is remembered: a record and a pointer each.
+const SERVING_MAX: usize = 10_000;
+
+/// A version, ready to predict: preprocessing and weights as one.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Its number.
+    pub version: u32,
+    /// The network.
+    pub network: AnyNetwork,
+    /// What was learned of the data before the weights.
+    pub preprocessing: Option<FittedPreprocessing>,
+}
+
+/// A model with the version that it serves.
+#[derive(Debug)]
+pub struct Serving {
+    /// The model's record.
+    pub model: Arc<Model>,
+    /// Its latest version.
+    pub snapshot: Arc<Snapshot>,
+}
+
+/// The cache of snapshots, by weight, and of which one a model serves.
+pub struct Snapshots {
+    by_version: Cache<(Uuid, u32), Arc<Snapshot>, BytesWeighter>,
+    serving: Cache<ModelId, Arc<Serving>>,
+    /// Bumped, under the lock, before an entry of `serving` is dropped: a load that began before must not put it back.
+    changes: AtomicU64,
+    serving_lock: Mutex<()>,
+}
+
+#[derive(Clone)]
+struct BytesWeighter;
+
+impl Weighter<(Uuid, u32), Arc<Snapshot>> for BytesWeighter {
+    fn weight(&self, _key: &(Uuid, u32), snapshot: &Arc<Snapshot>) -> u64 {
+        // An entry costs something even where the network is tiny.
+        256 + snapshot.network.size_bytes() as u64
+    }
+}
+
+impl Default for Snapshots {
+    fn default() -> Self {
+        Self {
+            by_version: Cache::with_weighter(SNAPSHOTS_EXPECTED, SNAPSHOT_CACHE_BYTES, BytesWeighter),
+            serving: Cache::new(SERVING_MAX),
+            changes: AtomicU64::new(0),
+            serving_lock: Mutex::new(()),
+        }
+    }
+}
+
+impl Snapshots {
+    /// The model and its latest version, if both are in memory.
+    pub fn cached_serving(&self, model_id: &ModelId) -> Option<Arc<Serving>> {
+        self.serving.get(model_id)
+    }
+
+    /// The model and its latest version. Blocks on the store.
+    pub fn load_serving(&self, store: &Store, model_id: &ModelId) -> Result<Arc<Serving>, AppError> {
+        if let Some(serving) = self.serving.get(model_id) {
+            return Ok(serving);
+        }
+        let changes = self.changes.load(Ordering::Acquire);
+        let model = store.model(model_id)?.ok_or_else(|| AppError::no_model(model_id))?;
+        let snapshot = self.load(store, &model, model.latest_version)?;
+        let serving = Arc::new(Serving { model: Arc::new(model), snapshot });
+        let _guard = self.serving_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.changes.load(Ordering::Acquire) == changes {
+            self.serving.insert(model_id.clone(), serving.clone());
+        }
+        Ok(serving)
+    }
+
+    /// A version of a model. Blocks on the store; callers that want the same one wait for one load.
+    pub fn load(&self, store: &Store, model: &Model, version: u32) -> Result<Arc<Snapshot>, AppError> {
+        self.by_version.get_or_insert_with(&(model.uid, version), || {
+            let missing = || AppError::no_version(&model.model_id, version);
+            let record = store.version(model.uid, version)?.ok_or_else(missing)?;
+            let parameters = store.parameters(model.uid, version)?.ok_or_else(missing)?;
+            let network = AnyNetwork::new(&model.architecture, parameters);
+            Ok(Arc::new(Snapshot { version, network, preprocessing: record.preprocessing }))
+        })
+    }
+
+    /// The model got a new version, or is gone.
+    pub fn forget_serving(&self, model_id: &ModelId) {
+        let _guard = self.serving_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.serving.remove(model_id);
+    }
+
+    /// The model is gone: its versions need no memory.
+    pub fn forget_versions(&self, uid: Uuid) {
+        self.by_version.retain(|(of, _), _| *of != uid);
+    }
+}

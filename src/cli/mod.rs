@@ -1,0 +1,76 @@
+//! The command line: one file a command.
+
+mod local;
+pub mod serve;
+mod signals;
+pub mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::ops::telemetry::{self, LogFormat};
+
+/// Exit code after a failure that was told on standard error.
+const FAILURE: u8 = 1;
+/// Exit code for a command line or settings that make no sense; clap's own.
+const USAGE: u8 = 2;
+/// Exit code after Ctrl-C stopped a command: 128 + SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Trains neural networks on your data over gRPC, streams the loss of every epoch, and serves predictions.
+#[derive(Debug, Parser)]
+#[command(name = "epochd", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage, 130 stopped by Ctrl-C.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// What is logged to standard error: a level (error, warn, info, debug, trace), or levels by module, such as
+    /// `epochd=debug,h2=warn` [default: info for serve, warn otherwise].
+    #[arg(long, global = true, env = "RUST_LOG", value_name = "FILTER")]
+    log: Option<String>,
+
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server.
+    Serve(serve::Args),
+    /// Train a model on a CSV file, and tell how well it does on rows that it has not seen.
+    Train(train::Args),
+}
+
+/// How a command ended.
+enum Outcome {
+    Done,
+    Interrupted,
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let default = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
+    let filter = cli.log.as_deref().unwrap_or(default);
+    if let Err(error) = telemetry::check_filter(filter) {
+        eprintln!("error: --log {filter:?} is not a filter: {error}");
+        return ExitCode::from(USAGE);
+    }
+    telemetry::start(filter, cli.log_format);
+    let outcome = match cli.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Train(args) => train::run(args),
+    };
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let is_usage = error.downcast_ref::<crate::config::ConfigFaults>().is_some();
+            ExitCode::from(if is_usage { USAGE } else { FAILURE })
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! `epochd serve`: the server, until it is told to stop.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+
+use super::Outcome;
+use super::signals::StopSignals;
+use crate::config::{Config, DATA_DIR_DEFAULT, DRAIN_SECONDS_DEFAULT, LISTEN_DEFAULT, RawConfig};
+use crate::jobs::Threads;
+use crate::limits::{MESSAGE_BYTES_DEFAULT, QUEUED_JOBS_DEFAULT, QUEUED_JOBS_PER_MODEL_DEFAULT};
+use crate::server;
+
+/// How long threads have to end once the server has stopped: a batch, or a prediction.
+const THREADS_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Settings of the server.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: epochd serve --listen 0.0.0.0:50051 --data-dir /var/lib/epochd")]
+pub struct Args {
+    /// Address and port to listen on; port 0 lets the system choose.
+    #[arg(long, env = "EPOCHD_LISTEN", value_name = "ADDRESS", default_value = LISTEN_DEFAULT)]
+    listen: String,
+
+    /// Folder for models, versions and jobs; made where it is missing.
+    #[arg(long, env = "EPOCHD_DATA_DIR", value_name = "FOLDER", default_value = DATA_DIR_DEFAULT)]
+    data_dir: PathBuf,
+
+    /// Keep everything in memory: nothing outlives the process.
+    #[arg(long, env = "EPOCHD_EPHEMERAL", conflicts_with = "data_dir")]
+    ephemeral: bool,
+
+    /// Threads that train [default: one a core].
+    #[arg(long, env = "EPOCHD_TRAIN_THREADS", value_name = "COUNT")]
+    train_threads: Option<usize>,
+
+    /// Seconds that calls have to end after SIGTERM or SIGINT, before their connections are closed.
+    #[arg(long, env = "EPOCHD_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = DRAIN_SECONDS_DEFAULT)]
+    drain_seconds: u64,
+
+    /// Largest message, request or answer, in bytes.
+    #[arg(long, env = "EPOCHD_MESSAGE_BYTES_MAX", value_name = "BYTES", default_value_t = MESSAGE_BYTES_DEFAULT)]
+    message_bytes_max: usize,
+
+    /// Jobs that may be unfinished at once.
+    #[arg(long, env = "EPOCHD_QUEUED_JOBS_MAX", value_name = "COUNT", default_value_t = QUEUED_JOBS_DEFAULT)]
+    queued_jobs_max: usize,
+
+    /// Jobs of one model that may be unfinished at once.
+    #[arg(long, env = "EPOCHD_QUEUED_JOBS_PER_MODEL_MAX", value_name = "COUNT")]
+    #[arg(default_value_t = QUEUED_JOBS_PER_MODEL_DEFAULT)]
+    queued_jobs_per_model_max: usize,
+}
+
+impl Args {
+    fn config(self) -> anyhow::Result<Config> {
+        let raw = RawConfig {
+            listen: self.listen,
+            data_dir: self.data_dir,
+            ephemeral: self.ephemeral,
+            train_threads: self.train_threads,
+            drain_seconds: self.drain_seconds,
+            message_bytes_max: self.message_bytes_max,
+            queued_jobs_max: self.queued_jobs_max,
+            queued_jobs_per_model_max: self.queued_jobs_per_model_max,
+        };
+        Ok(raw.check(std::thread::available_parallelism().map_or(1, usize::from))?)
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
+    let config = args.config()?;
+    let threads = Threads::start(config.train_threads).context("the training threads cannot be started")?;
+    let runtime = tokio::runtime::Runtime::new().context("the serving threads cannot be started")?;
+    let served = runtime.block_on(serve(config, threads.handle()));
+    // Owned here, outside async code, where they may be dropped.
+    threads.shut_down(THREADS_DEADLINE);
+    runtime.shutdown_timeout(THREADS_DEADLINE);
+    served.map(|()| Outcome::Done)
+}
+
+async fn serve(config: Config, threads: tokio::runtime::Handle) -> anyhow::Result<()> {
+    // Before anything else, so that a signal during start-up is not lost.
+    let mut signals = StopSignals::listen().context("signals cannot be listened for")?;
+    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+        format!("cannot listen on {}; is another epochd running there? choose another --listen", config.listen)
+    })?;
+    server::run(listener, config, threads, async move { signals.next().await }).await?;
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! `epochd train`: from a CSV file to a trained model and its score on rows that it has not seen.
+
+mod dataset;
+mod progress;
+mod report;
+mod session;
+mod table;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+pub use dataset::{Dataset, Task};
+pub use report::Score;
+pub use session::{Options, Trained, train};
+pub use table::Table;
+
+use super::Outcome;
+use super::local::with_server;
+use super::signals::StopSignals;
+use crate::config::DATA_DIR_DEFAULT;
+use crate::jobs::Threads;
+use crate::rpc::client::Client;
+use progress::Progress;
+
+const THREADS_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What to train on, and how.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Columns are numbers; the target is a number (regression) or text (classification). Inputs are scaled inside the model, so
+that a prediction takes raw numbers. A part of the rows is held out and never trained on; another part of the rest
+validates: training stops when its loss stops falling, and the best epoch's weights are kept.
+
+Example: epochd train examples/data/iris.csv --target species")]
+pub struct Args {
+    /// A CSV file whose first line names the columns.
+    file: PathBuf,
+
+    /// The column to predict.
+    #[arg(long, value_name = "COLUMN")]
+    target: String,
+
+    /// Units of the hidden layers, first to last.
+    #[arg(long, value_name = "UNITS", value_delimiter = ',', default_value = "16,16")]
+    hidden: Vec<i32>,
+
+    /// What the target is: `auto` takes numbers for regression and text for classification.
+    #[arg(long, value_enum, default_value_t)]
+    task: TaskChoice,
+
+    /// Epochs, at most [default: max(20, 2000 ÷ steps an epoch)].
+    #[arg(long, value_name = "COUNT")]
+    epochs: Option<i32>,
+
+    /// Rows of a mini-batch.
+    #[arg(long, value_name = "ROWS", default_value_t = 16)]
+    batch_size: i32,
+
+    /// Step size of Adam.
+    #[arg(long, value_name = "RATE", default_value_t = 0.005)]
+    learning_rate: f64,
+
+    /// Epochs without a lower validation loss before training stops.
+    #[arg(long, value_name = "EPOCHS", default_value_t = 30)]
+    patience: i32,
+
+    /// Share of the rows held out to score the model, 0 to below 1; 0 holds out none, and scores nothing.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
+    test: f64,
+
+    /// Share of the remaining rows that validates, above 0 and below 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
+    validation: f64,
+
+    /// What the splits, the initial weights and the order of rows are drawn from.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+
+    /// Name of the model [default: by the file's name, with a number where it is taken].
+    #[arg(long, value_name = "ID")]
+    model_id: Option<String>,
+
+    /// A running server to train on, such as http://127.0.0.1:50051 [default: one inside this process].
+    #[arg(long, env = "EPOCHD_SERVER", value_name = "URL")]
+    server: Option<String>,
+
+    /// Folder for the model, where no server is named.
+    #[arg(long, env = "EPOCHD_DATA_DIR", value_name = "FOLDER", default_value = DATA_DIR_DEFAULT)]
+    data_dir: PathBuf,
+}
+
+/// What the user says of the target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum TaskChoice {
+    /// By its values.
+    #[default]
+    Auto,
+    /// Each distinct value is a class.
+    Classification,
+    /// Numbers on a scale.
+    Regression,
+}
+
+impl Args {
+    /// The same settings as the command line's defaults, for a file and a target.
+    pub fn options(&self) -> Options {
+        Options {
+            hidden: self.hidden.clone(),
+            epochs: self.epochs,
+            batch_size: self.batch_size,
+            learning_rate: self.learning_rate,
+            patience: self.patience,
+            validation: self.validation,
+            seed: self.seed,
+            model_id: self.model_id.clone(),
+            model_stem: model_stem(&self.file),
+        }
+    }
+}
+
+/// Trains, and prints how it went.
+pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
+    let table = Table::read(&args.file)?;
+    let dataset = Dataset::new(&table, &args.target, args.task, args.test, args.seed)?;
+    let train_threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = Threads::start(train_threads).context("the training threads cannot be started")?;
+    let runtime = tokio::runtime::Runtime::new().context("the serving threads cannot be started")?;
+    let handle = threads.handle();
+    let trained = runtime.block_on(async {
+        match &args.server {
+            Some(url) => train_on(url.clone(), &dataset, &args).await,
+            None => {
+                let command = |url| train_on(url, &dataset, &args);
+                with_server(args.data_dir.clone(), handle, train_threads, command).await
+            }
+        }
+    });
+    threads.shut_down(THREADS_DEADLINE);
+    runtime.shutdown_timeout(THREADS_DEADLINE);
+    let trained = trained?;
+    let text = report::text(&trained, &dataset, args.server.as_deref(), &args.data_dir);
+    std::io::stdout().write_all(text.as_bytes()).context("standard output is closed")?;
+    Ok(if trained.is_interrupted { Outcome::Interrupted } else { Outcome::Done })
+}
+
+async fn train_on(url: String, dataset: &Dataset, args: &Args) -> anyhow::Result<Trained> {
+    let mut signals = StopSignals::listen().context("signals cannot be listened for")?;
+    let mut client = Client::connect(&url).await?;
+    let mut progress = Progress::new();
+    train(&mut client, dataset, &args.options(), &mut progress, || signals.next()).await
+}
+
+/// A model id out of a file's name: what is not allowed in one becomes a dash.
+fn model_stem(file: &std::path::Path) -> String {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '.') { c } else { '-' };
+    let stem: String = stem.chars().map(allowed).take(50).collect();
+    let stem = stem.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    if stem.is_empty() { "model".to_owned() } else { stem.to_owned() }
+}

@@ -1,0 +1,204 @@
+//! The two number types that networks compute in.
+
+use std::fmt::Debug;
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
+
+use super::product::Gemm;
+use crate::domain::{ElementType, Values};
+
+/// `f32` or `f64`. Transcendental functions come from the `libm` crate, so that a build gives the same bits whichever C
+/// library it runs on; square roots are exact by IEEE 754 and need no library.
+pub trait Element:
+    Gemm
+    + Copy
+    + Debug
+    + Default
+    + PartialEq
+    + PartialOrd
+    + Send
+    + Sync
+    + 'static
+    + Add<Output = Self>
+    + AddAssign
+    + Sub<Output = Self>
+    + SubAssign
+    + Mul<Output = Self>
+    + MulAssign
+    + Div<Output = Self>
+    + DivAssign
+    + Neg<Output = Self>
+    + Sum
+{
+    /// The name of the type in the domain.
+    const ELEMENT_TYPE: ElementType;
+    /// 0
+    const ZERO: Self;
+    /// 1
+    const ONE: Self;
+    /// 2
+    const TWO: Self;
+    /// Below this magnitude [`flush`](Self::flush) makes zero of a number: far above the denormal numbers (2⁻¹²⁶ in
+    /// float32), so that a few more products stay normal, and far below anything that moves a weight.
+    const TINY: Self;
+    /// √[`TINY`](Self::TINY): what may be squared without coming near the denormal numbers.
+    const TINY_ROOT: Self;
+
+    /// The nearest number of this type.
+    fn from_f64(value: f64) -> Self;
+    /// The same number, widened.
+    fn to_f64(self) -> f64;
+    /// e^x
+    fn exp(self) -> Self;
+    /// e^x − 1, exact near 0
+    fn exp_m1(self) -> Self;
+    /// ln x
+    fn ln(self) -> Self;
+    /// ln(1 + x), exact near 0
+    fn ln_1p(self) -> Self;
+    /// tanh x
+    fn tanh(self) -> Self;
+    /// √x
+    fn sqrt(self) -> Self;
+    /// |x|
+    fn abs(self) -> Self;
+    /// Whether it is neither NaN nor infinite.
+    fn is_finite(self) -> bool;
+
+    /// The numbers in this type, rounded where they are wider; no copy where they are of it already.
+    fn vec_from(values: Values) -> Vec<Self>;
+    /// The numbers as the domain holds them.
+    fn values_from(vec: Vec<Self>) -> Values;
+    /// The numbers in place, where they are of this type.
+    fn slice_of(values: &Values) -> Option<&[Self]>;
+
+    /// 0 where |x| < [`TINY`](Self::TINY), else x. Products with denormal numbers cost tens of times as much as others,
+    /// and a moment or an error signal that decays towards 0 would stay denormal for thousands of steps. Flushing by CPU
+    /// mode would be quicker still, but is a thread's and not the program's. Compiles to a mask, without a branch.
+    #[inline(always)]
+    fn flush(self) -> Self {
+        if self.abs() < Self::TINY { Self::ZERO } else { self }
+    }
+}
+
+macro_rules! impl_element {
+    ($t:ident, $name:ident, $variant:ident, $tiny:expr, $tiny_root:expr,
+     $exp:ident, $expm1:ident, $log:ident, $log1p:ident, $tanh:ident) => {
+        impl Element for $t {
+            const ELEMENT_TYPE: ElementType = ElementType::$name;
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            const TWO: Self = 2.0;
+            const TINY: Self = $tiny;
+            const TINY_ROOT: Self = $tiny_root;
+
+            #[inline(always)]
+            fn from_f64(value: f64) -> Self {
+                value as $t
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+            #[inline]
+            fn exp(self) -> Self {
+                libm::$exp(self)
+            }
+            #[inline]
+            fn exp_m1(self) -> Self {
+                libm::$expm1(self)
+            }
+            #[inline]
+            fn ln(self) -> Self {
+                libm::$log(self)
+            }
+            #[inline]
+            fn ln_1p(self) -> Self {
+                libm::$log1p(self)
+            }
+            #[inline]
+            fn tanh(self) -> Self {
+                libm::$tanh(self)
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                $t::sqrt(self)
+            }
+            #[inline(always)]
+            fn abs(self) -> Self {
+                $t::abs(self)
+            }
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                $t::is_finite(self)
+            }
+
+            fn vec_from(values: Values) -> Vec<Self> {
+                match values.into_element_type(ElementType::$name) {
+                    Values::$variant(values) => values,
+                    other => other.iter().map(Self::from_f64).collect(),
+                }
+            }
+            fn values_from(vec: Vec<Self>) -> Values {
+                Values::$variant(vec)
+            }
+            fn slice_of(values: &Values) -> Option<&[Self]> {
+                match values {
+                    Values::$variant(values) => Some(values),
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+/// 2⁻¹⁰⁰ and 2⁻⁵⁰.
+const TINY_F32: f32 = f32::from_bits((127 - 100) << 23);
+const TINY_ROOT_F32: f32 = f32::from_bits((127 - 50) << 23);
+/// 2⁻⁹⁰⁰ and 2⁻⁴⁵⁰.
+const TINY_F64: f64 = f64::from_bits((1023 - 900) << 52);
+const TINY_ROOT_F64: f64 = f64::from_bits((1023 - 450) << 52);
+
+impl_element!(f32, Float32, F32, TINY_F32, TINY_ROOT_F32, expf, expm1f, logf, log1pf, tanhf);
+impl_element!(f64, Float64, F64, TINY_F64, TINY_ROOT_F64, exp, expm1, log, log1p, tanh);
+
+/// Whether every number is finite.
+pub fn all_finite<T: Element>(values: &[T]) -> bool {
+    // Branch-free, so that it runs at memory speed: x·0 is 0 for a finite x and NaN otherwise.
+    values.chunks(4_096).all(|chunk| chunk.iter().fold(T::ZERO, |sum, &x| sum + x * T::ZERO) == T::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flush_makes_zero_of_what_is_about_to_be_denormal_and_of_nothing_else() {
+        assert_eq!(1e-38_f32.flush(), 0.0);
+        assert_eq!((-1e-31_f32).flush(), 0.0);
+        assert_eq!(1e-29_f32.flush(), 1e-29);
+        assert_eq!(1e-300_f64.flush(), 0.0);
+        assert_eq!(1e-200_f64.flush(), 1e-200);
+        assert!(f32::NAN.flush().is_nan());
+        assert_eq!(f32::TINY_ROOT * f32::TINY_ROOT, f32::TINY);
+        assert_eq!(f64::TINY_ROOT * f64::TINY_ROOT, f64::TINY);
+    }
+
+    #[test]
+    fn one_number_that_is_not_finite_is_found_among_many() {
+        let mut values = vec![1e38_f32; 10_000];
+        assert!(all_finite(&values));
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            values[7_777] = wrong;
+            assert!(!all_finite(&values));
+        }
+    }
+
+    #[test]
+    fn values_come_and_go_without_changing_a_bit() {
+        let values = vec![0.1_f32, -3.5];
+        assert_eq!(f32::vec_from(f32::values_from(values.clone())), values);
+        assert_eq!(f64::vec_from(Values::F32(values)), [f64::from(0.1_f32), -3.5]);
+        assert_eq!(f64::slice_of(&Values::F32(vec![1.0])), None);
+    }
+}

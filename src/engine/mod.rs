@@ -1,0 +1,61 @@
+//! Pure mathematics: networks, and how they learn. No tokio, no I/O, no clock, no log, no global; randomness comes from
+//! explicit seeds. Of our modules it uses `domain` alone.
+//!
+//! The map, from the ground up:
+//!
+//! | file | subject |
+//! |---|---|
+//! | `element` | float32 and float64 as one trait; functions whose bits depend on no C library |
+//! | `product` | matrix products: the only place that calls faer |
+//! | `random` | streams keyed by (seed, purpose, epoch, batch) |
+//! | `initializer` | initial weights |
+//! | `activation`, `loss` | value beside derivative, the formula above both |
+//! | `network` | the forward pass, and a [`Network`] that predicts |
+//! | `backward` | backpropagation |
+//! | `gradients` | the gradients of one batch, made visible |
+//! | `optimizer` | SGD and Adam |
+//! | `scaler`, `split`, `data` | what happens to rows before they are learned from |
+//! | `metrics`, `judge`, `early_stopping` | how well it goes, and when to stop |
+//! | `workspace` | buffers made once: a step allocates nothing |
+//! | `trainer`, `state` | a training as a state machine that can stop and go on at any batch |
+//! | `any` | both element types behind one face: what the rest of the program uses |
+//!
+//! Invariants: parameters, gradients and moments are flat and in layer order ([`Architecture::layout`]); matrices are
+//! row-major; the same input gives the same bits, wherever a training was stopped and gone on with, and however many rows
+//! a prediction has.
+//!
+//! [`Architecture::layout`]: crate::domain::Architecture::layout
+
+pub mod activation;
+pub mod any;
+pub mod backward;
+pub mod data;
+pub mod early_stopping;
+pub mod element;
+pub mod gradients;
+pub mod initializer;
+pub mod judge;
+pub mod loss;
+pub mod metrics;
+pub mod network;
+pub mod optimizer;
+pub mod product;
+pub mod random;
+pub mod scaler;
+pub mod split;
+pub mod state;
+pub mod trainer;
+pub mod workspace;
+
+#[cfg(test)]
+mod testing;
+
+pub use any::{AnyNetwork, AnyTrainer, BatchGradients};
+pub use element::Element;
+pub use gradients::{GradientError, Gradients};
+pub use initializer::draw_parameters;
+pub use network::Network;
+pub use random::Purpose;
+pub use split::split;
+pub use state::{EpochEnd, StateError, Step, Stop, TrainerState};
+pub use trainer::{Trainer, TrainerInput};

@@ -1,0 +1,203 @@
+//! Networks that compute: the forward pass over flat parameters.
+
+use std::sync::Arc;
+
+use ndarray::{ArrayView2, ArrayViewMut2};
+
+use super::activation::activate;
+use super::element::Element;
+use super::product::{PADDED_ROWS, add_product, rows_min};
+use super::workspace::Activations;
+use crate::domain::{Activation, Architecture, LayerLayout};
+
+/// Most rows that go through a network at once.
+const TILE_ROWS_MAX: usize = 1_024;
+
+/// Numbers that one tile of rows may take in the inputs and all layers together: 16 MB of float32.
+const TILE_ELEMENTS_MAX: usize = 1 << 22;
+
+/// What a pass over a network needs of its architecture, in the form it needs it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Columns of the input.
+    pub input_width: usize,
+    /// The layers, first to last.
+    pub layers: Vec<PlanLayer>,
+}
+
+/// A layer of a [`Plan`].
+#[derive(Clone, Debug)]
+pub struct PlanLayer {
+    /// Where its parameters lie.
+    pub layout: LayerLayout,
+    /// What it applies to x·W + b.
+    pub activation: Activation,
+}
+
+impl Plan {
+    /// The plan of an architecture.
+    pub fn new(architecture: &Architecture) -> Self {
+        let layers = architecture.layers().iter().zip(architecture.layout());
+        let layers = layers.map(|(layer, layout)| PlanLayer { layout, activation: layer.activation }).collect();
+        Self { input_width: architecture.input_width(), layers }
+    }
+
+    /// The last layer.
+    pub fn output_layer(&self) -> &PlanLayer {
+        &self.layers[self.layers.len() - 1]
+    }
+
+    /// Rows that go through the network at once, so that memory is bounded whatever the number of rows. It follows from
+    /// the shape alone: the sums of a gradient are kept tile by tile, so it is part of what decides their bits.
+    pub fn tile_rows(&self) -> usize {
+        let widths: usize = self.input_width + self.layers.iter().map(|layer| layer.layout.units).sum::<usize>();
+        let rows = (TILE_ELEMENTS_MAX / widths).clamp(PADDED_ROWS, TILE_ROWS_MAX);
+        rows / PADDED_ROWS * PADDED_ROWS
+    }
+}
+
+impl PlanLayer {
+    /// W in a flat buffer of parameters, `[inputs, units]`.
+    pub fn weights<'a, T>(&self, parameters: &'a [T]) -> ArrayView2<'a, T> {
+        view(self.layout.inputs, self.layout.units, &parameters[self.layout.weights.clone()])
+    }
+}
+
+/// The first `rows` rows of a row-major buffer as a matrix.
+pub fn view<T>(rows: usize, columns: usize, values: &[T]) -> ArrayView2<'_, T> {
+    ArrayView2::from_shape((rows, columns), &values[..rows * columns]).expect("a slice of that length")
+}
+
+/// See [`view`].
+pub fn view_mut<T>(rows: usize, columns: usize, values: &mut [T]) -> ArrayViewMut2<'_, T> {
+    ArrayViewMut2::from_shape((rows, columns), &mut values[..rows * columns]).expect("a slice of that length")
+}
+
+/// The forward pass of the first `rows` rows of `buffers.inputs`: every layer's outputs f(x·W + b), but for the last layer
+/// its pre-activations z = x·W + b, from which the losses start.
+pub fn forward<T: Element>(plan: &Plan, parameters: &[T], buffers: &mut Activations<T>, rows: usize) {
+    let last = plan.layers.len() - 1;
+    for (index, layer) in plan.layers.iter().enumerate() {
+        let (before, from) = buffers.layers.split_at_mut(index);
+        let inputs = before.last().unwrap_or(&buffers.inputs);
+        affine(layer, parameters, inputs, &mut from[0], rows);
+        if index < last {
+            let units = layer.layout.units;
+            activate(layer.activation, units, &mut from[0][..rows * units]);
+        }
+    }
+}
+
+/// z = x·W + b
+fn affine<T: Element>(layer: &PlanLayer, parameters: &[T], inputs: &[T], outputs: &mut [T], rows: usize) {
+    let LayerLayout { inputs: width, units, bias, .. } = &layer.layout;
+    // The product may need more rows than there are: the buffers have them, and what is in them does not matter.
+    let rows = rows.max(rows_min(*width, *units));
+    let outputs = &mut outputs[..rows * units];
+    match bias {
+        Some(bias) => {
+            let bias = &parameters[bias.clone()];
+            outputs.chunks_exact_mut(*units).for_each(|row| row.copy_from_slice(bias));
+        }
+        None => outputs.fill(T::ZERO),
+    }
+    add_product(view(rows, *width, inputs), layer.weights(parameters), view_mut(rows, *units, outputs));
+}
+
+/// A network with its weights, ready to predict. Cheap to clone and to share.
+#[derive(Clone, Debug)]
+pub struct Network<T> {
+    plan: Arc<Plan>,
+    parameters: Arc<[T]>,
+}
+
+impl<T: Element> Network<T> {
+    /// A network of `architecture` with `parameters` in the order of [`Architecture::layout`].
+    ///
+    /// # Panics
+    /// Where there are more or fewer parameters than the architecture has: a bug of ours.
+    pub fn new(architecture: &Architecture, parameters: impl Into<Arc<[T]>>) -> Self {
+        let parameters = parameters.into();
+        assert_eq!(parameters.len(), architecture.parameter_count(), "parameters of another architecture");
+        Self { plan: Arc::new(Plan::new(architecture)), parameters }
+    }
+
+    /// The parameters, flat.
+    pub fn parameters(&self) -> &Arc<[T]> {
+        &self.parameters
+    }
+
+    /// Columns of what it predicts.
+    pub fn output_width(&self) -> usize {
+        self.plan.output_layer().layout.units
+    }
+
+    /// The outputs `[rows, units]` for `inputs` `[rows, input_width]`. A row's bits depend on no other row, nor on their
+    /// number. Rows go through in tiles, so that what it takes beside inputs and outputs is bounded.
+    pub fn predict(&self, inputs: &[T], rows: usize) -> Vec<T> {
+        let (width, units) = (self.plan.input_width, self.output_width());
+        let activation = self.plan.output_layer().activation;
+        let tile_rows = self.plan.tile_rows();
+        let mut buffers = Activations::new(&self.plan, rows.min(tile_rows));
+        let mut outputs = Vec::with_capacity(rows * units);
+        for tile in inputs[..rows * width].chunks(tile_rows * width) {
+            let rows = tile.len() / width;
+            buffers.inputs[..tile.len()].copy_from_slice(tile);
+            forward(&self.plan, &self.parameters, &mut buffers, rows);
+            let values = &mut buffers.outputs_mut()[..rows * units];
+            activate(activation, units, values);
+            outputs.extend_from_slice(values);
+        }
+        outputs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ElementType;
+    use crate::engine::initializer::draw_parameters;
+    use crate::engine::testing::{ACTIVATIONS, network, uniform};
+
+    #[test]
+    fn a_pass_is_layer_after_layer_x_w_plus_b() {
+        let architecture = network(ElementType::Float64, 2, &[(2, Activation::Relu), (1, Activation::Identity)]);
+        // W₁ = [[1, −1], [2, 1]], b₁ = [0.5, −0.5], W₂ = [3, −2], b₂ = 0.25
+        let network = Network::new(&architecture, vec![1.0, -1.0, 2.0, 1.0, 0.5, -0.5, 3.0, -2.0, 0.25]);
+        // x = (1, 2): z₁ = (5.5, 0.5), z₂ = 16.5 − 1 + 0.25; x = (−1, 0): z₁ = (−0.5, 0.5)
+        assert_eq!(network.predict(&[1.0, 2.0, -1.0, 0.0], 2), [15.75, -0.75]);
+    }
+
+    #[test]
+    fn a_row_predicted_alone_has_the_bits_of_the_same_row_in_a_batch() {
+        for (input_width, hidden) in [(2, 8), (8, 20), (40, 60), (1_100, 30)] {
+            for last in ACTIVATIONS {
+                let layers = [(hidden, Activation::Tanh), (hidden, Activation::Relu), (3, last)];
+                let architecture = network(ElementType::Float32, input_width, &layers);
+                let parameters = f32::vec_from(draw_parameters(&architecture, 1));
+                let network = Network::new(&architecture, parameters);
+                let inputs: Vec<f32> = uniform(50 * input_width, 2);
+                let together = network.predict(&inputs, 50);
+                for (row, expected) in inputs.chunks(input_width).zip(together.chunks(3)) {
+                    assert_eq!(network.predict(row, 1), expected, "{input_width}-{hidden}-{hidden}-3 {last}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_past_one_tile_are_predicted_like_the_first() {
+        let architecture = network(ElementType::Float32, 3, &[(2, Activation::Tanh)]);
+        let network = Network::new(&architecture, uniform::<f32>(8, 1));
+        let inputs: Vec<f32> = uniform::<f32>(3, 2).into_iter().cycle().take(3 * 2_500).collect();
+        let outputs = network.predict(&inputs, 2_500);
+        assert!(outputs.chunks(2).all(|row| row == &outputs[..2]) && outputs.len() == 5_000);
+    }
+
+    #[test]
+    fn tiles_are_bounded_and_never_empty() {
+        let rows = |width, units| Plan::new(&network(ElementType::Float32, width, &[(units, Activation::Relu)]));
+        assert_eq!(rows(2, 8).tile_rows(), 1_024);
+        assert_eq!(rows(60_000, 1_000).tile_rows(), 64);
+    }
+}

@@ -1,0 +1,77 @@
+//! What a training needs to go on after it was stopped at any batch.
+
+use serde::{Deserialize, Serialize};
+
+use super::early_stopping::Patience;
+use super::metrics::MetricSums;
+use crate::domain::{EpochReport, StopReason, Values};
+
+/// Why a training has ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stop {
+    /// One of EpochsDone, Converged, EarlyStopped and Diverged.
+    pub reason: StopReason,
+    /// The same in words, naming the epoch.
+    pub message: String,
+}
+
+/// The end of an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochEnd {
+    /// What is told of it. The engine has no clock: timings are 0 until [`stamp`](super::Trainer::stamp).
+    pub report: EpochReport,
+    /// Whether it is one of every `report_every`, or the last. Never for one in which the training diverged, which is no
+    /// whole epoch: its numbers are not finite.
+    pub is_reported: bool,
+    /// Why it is the last, if it is.
+    pub stop: Option<Stop>,
+}
+
+/// What one call of [`step_batch`](super::Trainer::step_batch) came to.
+// An epoch's end is a few hundred bytes on the stack; in a box, every full-batch step would allocate.
+#[allow(clippy::large_enum_variant)]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// One batch of an epoch that goes on.
+    Batch,
+    /// The last batch of an epoch; or the end of a training in the midst of one, where it diverged.
+    Epoch(EpochEnd),
+}
+
+/// A trainer's state beside its input: with both, a training goes on from any batch as if it had never stopped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainerState {
+    /// Whole epochs done.
+    pub epoch: u32,
+    /// The next batch of the epoch that is under way, from 0.
+    pub next_batch: u32,
+    /// The parameters as they are.
+    pub parameters: Values,
+    /// The optimizer's velocity or first moment.
+    pub first_moment: Values,
+    /// The optimizer's second moment.
+    pub second_moment: Values,
+    /// Steps the optimizer took.
+    pub optimizer_steps: u64,
+    /// Σ of the losses of the epoch's rows so far.
+    pub loss_sum: f64,
+    /// Metrics of the epoch's rows so far.
+    pub metric_sums: MetricSums,
+    /// The report of the last whole epoch.
+    pub last_report: Option<EpochReport>,
+    /// The parameters after it, where the state is in the midst of the next one.
+    pub last_parameters: Option<Values>,
+    /// The report of the epoch with the lowest monitored loss.
+    pub best_report: Option<EpochReport>,
+    /// The parameters after it, with early stopping.
+    pub best_parameters: Option<Values>,
+    /// Early stopping.
+    pub patience: Patience,
+    /// The end, where the training has ended.
+    pub end: Option<EpochEnd>,
+}
+
+/// Why a state cannot be restored: it belongs to another training.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("the state of another training: {0}")]
+pub struct StateError(pub &'static str);

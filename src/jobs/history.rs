@@ -1,0 +1,227 @@
+//! What a piece of work has reported: appended by one thread, read by any number of cursors, none of which it waits for.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+/// An append-only list of reports in chunks. The open chunk and the last few full ones are in memory; older ones are
+/// wherever the owner wrote them when they were full.
+#[derive(Debug)]
+pub struct History<R> {
+    /// Bumped by whatever a watcher may want to see. Only the ticker turns it into wake-ups, so that a thousand epochs
+    /// a second cost a thousand additions and not a thousand wake-ups.
+    changes: AtomicU64,
+    told: watch::Sender<u64>,
+    inner: Mutex<Chunks<R>>,
+    chunk_len: usize,
+    resident_max: usize,
+}
+
+#[derive(Debug)]
+struct Chunks<R> {
+    /// Index of the first full chunk that is still in memory.
+    first_resident: u64,
+    resident: VecDeque<Arc<[R]>>,
+    open: Vec<R>,
+    is_closed: bool,
+}
+
+/// A chunk that will not change any more.
+#[derive(Debug, Clone)]
+pub struct FullChunk<R> {
+    /// Its place, from 0.
+    pub index: u64,
+    /// `chunk_len` reports.
+    pub reports: Arc<[R]>,
+}
+
+/// Where a reader is: how many reports it has read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor(pub u64);
+
+/// What is there at a cursor.
+#[derive(Debug, PartialEq)]
+pub enum Read<R> {
+    /// These reports come next; the cursor has moved behind them.
+    Reports(Vec<R>),
+    /// The reports are in this full chunk, which is no longer in memory: read it, skip `skip` of it, and move the cursor.
+    Stored {
+        /// The chunk.
+        chunk: u64,
+        /// Reports of it that are before the cursor.
+        skip: usize,
+    },
+    /// All that there is was read; more may come.
+    UpToDate,
+    /// All was read, and no more will come.
+    End,
+}
+
+impl<R: Clone> History<R> {
+    /// An empty history whose chunks hold `chunk_len` reports, the last `resident_max` full ones of them in memory.
+    pub fn new(chunk_len: usize, resident_max: usize) -> Self {
+        let chunks =
+            Chunks { first_resident: 0, resident: VecDeque::new(), open: Vec::with_capacity(chunk_len), is_closed: false };
+        Self {
+            changes: AtomicU64::new(0),
+            told: watch::Sender::new(0),
+            inner: Mutex::new(chunks),
+            chunk_len,
+            resident_max,
+        }
+    }
+
+    /// Appends a report; returns the chunk that it filled, which the caller writes away before `resident_max` more are full.
+    pub fn append(&self, report: R) -> Option<FullChunk<R>> {
+        let mut chunks = self.lock();
+        chunks.open.push(report);
+        let full = (chunks.open.len() == self.chunk_len).then(|| chunks.close_open_chunk(self.resident_max));
+        drop(chunks);
+        self.touch();
+        full
+    }
+
+    /// The open chunk as it stands: its index and its reports.
+    pub fn open_chunk(&self) -> (u64, Vec<R>) {
+        let chunks = self.lock();
+        (chunks.full_count(), chunks.open.clone())
+    }
+
+    /// Reports so far.
+    pub fn len(&self) -> u64 {
+        let chunks = self.lock();
+        chunks.full_count() * self.chunk_len as u64 + chunks.open.len() as u64
+    }
+
+    /// Whether there is no report yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// No more reports will come.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
+        self.touch();
+    }
+
+    /// What comes at the cursor, which moves behind what is returned.
+    pub fn read(&self, cursor: &mut Cursor) -> Read<R> {
+        let chunks = self.lock();
+        let (chunk, skip) = (cursor.0 / self.chunk_len as u64, (cursor.0 % self.chunk_len as u64) as usize);
+        if chunk < chunks.first_resident {
+            return Read::Stored { chunk, skip };
+        }
+        let resident = chunks.resident.get((chunk - chunks.first_resident) as usize);
+        let reports = resident.map_or(chunks.open.as_slice(), |chunk| chunk);
+        match reports.get(skip..) {
+            Some(rest) if !rest.is_empty() => {
+                cursor.0 += rest.len() as u64;
+                Read::Reports(rest.to_vec())
+            }
+            _ if chunks.is_closed => Read::End,
+            _ => Read::UpToDate,
+        }
+    }
+
+    /// Says that something changed that watchers see.
+    pub fn touch(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// Wakes watchers if anything changed since the last tick.
+    pub fn tick(&self) {
+        let changes = self.changes.load(Ordering::Acquire);
+        self.told.send_if_modified(|told| std::mem::replace(told, changes) != changes);
+    }
+
+    /// Completes at the first tick after a change that came after this call.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.told.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Chunks<R>> {
+        // A panic while holding the lock cannot leave it torn: every change is one push.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<R: Clone> Chunks<R> {
+    fn full_count(&self) -> u64 {
+        self.first_resident + self.resident.len() as u64
+    }
+
+    fn close_open_chunk(&mut self, resident_max: usize) -> FullChunk<R> {
+        let chunk = FullChunk { index: self.full_count(), reports: self.open.drain(..).collect() };
+        self.resident.push_back(chunk.reports.clone());
+        if self.resident.len() > resident_max {
+            self.resident.pop_front();
+            self.first_resident += 1;
+        }
+        chunk
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads everything at the cursor, old chunks from `written`.
+    fn read_all(history: &History<u32>, cursor: &mut Cursor, written: &[FullChunk<u32>]) -> Vec<u32> {
+        let mut seen = Vec::new();
+        loop {
+            match history.read(cursor) {
+                Read::Reports(reports) => seen.extend(reports),
+                Read::Stored { chunk, skip } => {
+                    let rest = &written[chunk as usize].reports[skip..];
+                    cursor.0 += rest.len() as u64;
+                    seen.extend(rest);
+                }
+                Read::UpToDate | Read::End => return seen,
+            }
+        }
+    }
+
+    #[test]
+    fn a_cursor_sees_every_report_once_and_in_order_however_late_it_joins() {
+        let history = History::new(4, 2);
+        let mut written = Vec::new();
+        let (mut early, mut seen) = (Cursor::default(), Vec::new());
+        for report in 0..30 {
+            written.extend(history.append(report));
+            if report % 7 == 0 {
+                seen.extend(read_all(&history, &mut early, &written));
+            }
+        }
+        seen.extend(read_all(&history, &mut early, &written));
+        assert_eq!(seen, (0..30).collect::<Vec<_>>());
+        assert_eq!(read_all(&history, &mut Cursor::default(), &written), (0..30).collect::<Vec<_>>());
+        assert_eq!(read_all(&history, &mut Cursor(17), &written), (17..30).collect::<Vec<_>>());
+        assert_eq!(history.len(), 30);
+        assert_eq!(history.open_chunk(), (7, vec![28, 29]));
+    }
+
+    #[test]
+    fn a_closed_history_ends_and_only_then() {
+        let history = History::new(4, 2);
+        history.append(1);
+        let mut cursor = Cursor(1);
+        assert_eq!(history.read(&mut cursor), Read::UpToDate);
+        history.close();
+        assert_eq!(history.read(&mut cursor), Read::End);
+        assert_eq!(history.read(&mut Cursor(0)), Read::Reports(vec![1]));
+    }
+
+    #[test]
+    fn watchers_wake_at_a_tick_after_a_change_and_at_no_other() {
+        let history = History::<u32>::new(4, 2);
+        let watcher = history.subscribe();
+        history.tick();
+        assert!(!watcher.has_changed().unwrap());
+        history.append(1);
+        assert!(!watcher.has_changed().unwrap());
+        history.tick();
+        assert!(watcher.has_changed().unwrap());
+    }
+}

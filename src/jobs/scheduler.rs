@@ -1,0 +1,500 @@
+//! Who trains next: pieces of work of one key run one after another, in order; those of different keys side by side, taking
+//! turns in slices, so that a short one does not wait for two long ones.
+
+use std::any::Any;
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+/// Something that runs in slices on a training thread.
+pub trait Work: Send + 'static {
+    /// What excludes other work while this runs, and in whose queue it waits.
+    type Key: Clone + Eq + Hash + Send + 'static;
+    /// What tells pieces of work apart.
+    type Id: Copy + Eq + Send + 'static;
+
+    /// The key that it was made with.
+    fn key(&self) -> Self::Key;
+
+    /// The id that it was made with.
+    fn id(&self) -> Self::Id;
+
+    /// Runs until it is done or `slice` says that its turn is over.
+    fn run(&mut self, slice: &Slice) -> bool;
+
+    /// A slice panicked: the work is over.
+    fn panicked(&mut self, message: &str);
+}
+
+/// One turn on a training thread.
+pub struct Slice {
+    end: Instant,
+    is_stopping: Arc<AtomicBool>,
+}
+
+impl Slice {
+    /// Whether the turn is over: asked between two batches.
+    pub fn is_over(&self, now: Instant) -> bool {
+        now >= self.end || self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether the scheduler is shutting down, so that there will be no other turn.
+    pub fn is_last(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+}
+
+/// Bounds of the scheduler.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Slices at once.
+    pub threads: usize,
+    /// How long a turn lasts.
+    pub slice: Duration,
+    /// Pieces of work that may be in the scheduler.
+    pub queued_max: usize,
+    /// Pieces of work that may be there for one key.
+    pub queued_per_key_max: usize,
+}
+
+/// No room for another piece of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueFull {
+    /// In the whole scheduler; its bound.
+    Overall(usize),
+    /// For this key; its bound.
+    ForKey(usize),
+    /// The scheduler is shutting down.
+    Stopping,
+}
+
+/// What [`Scheduler::take_waiting`] found.
+pub enum Cancelled<W> {
+    /// It had not begun, and is out of the queue now.
+    Waiting(W),
+    /// It has begun: its own control line stops it.
+    Begun,
+    /// It is not here (any more).
+    Unknown,
+}
+
+/// Runs pieces of work on a bounded number of threads. A cheap handle.
+pub struct Scheduler<W: Work>(Arc<Shared<W>>);
+
+impl<W: Work> Clone for Scheduler<W> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+struct Shared<W: Work> {
+    limits: Limits,
+    threads: Handle,
+    is_stopping: Arc<AtomicBool>,
+    idle: Notify,
+    state: Mutex<State<W>>,
+}
+
+struct State<W: Work> {
+    lanes: HashMap<W::Key, Lane<W>>,
+    /// Keys with work that is ready for a turn, in the order of their turns.
+    turns: VecDeque<W::Key>,
+    free_threads: usize,
+    count: usize,
+}
+
+/// The work of one key: the one that has begun, and those that wait behind it.
+struct Lane<W: Work> {
+    begun: Option<Begun<W>>,
+    waiting: VecDeque<W>,
+    /// Places promised to callers that are still making their work durable.
+    reserved: usize,
+}
+
+struct Begun<W: Work> {
+    id: W::Id,
+    /// `None` while a thread runs it.
+    work: Option<W>,
+}
+
+impl<W: Work> Default for Lane<W> {
+    fn default() -> Self {
+        Self { begun: None, waiting: VecDeque::new(), reserved: 0 }
+    }
+}
+
+impl<W: Work> Lane<W> {
+    fn len(&self) -> usize {
+        usize::from(self.begun.is_some()) + self.waiting.len() + self.reserved
+    }
+}
+
+impl<W: Work> Scheduler<W> {
+    /// A scheduler that spawns its slices on `threads`.
+    pub fn new(threads: Handle, limits: Limits) -> Self {
+        let state = State { lanes: HashMap::new(), turns: VecDeque::new(), free_threads: limits.threads, count: 0 };
+        Self(Arc::new(Shared {
+            limits,
+            threads,
+            is_stopping: Arc::default(),
+            idle: Notify::new(),
+            state: Mutex::new(state),
+        }))
+    }
+
+    /// Promises a place in the queue of `key`, before the work is made durable.
+    pub fn reserve(&self, key: W::Key) -> Result<Permit<W>, QueueFull> {
+        let Limits { queued_max, queued_per_key_max, .. } = self.0.limits;
+        let mut state = self.0.lock();
+        if self.0.is_stopping.load(Ordering::Relaxed) {
+            return Err(QueueFull::Stopping);
+        }
+        if state.count >= queued_max {
+            return Err(QueueFull::Overall(queued_max));
+        }
+        if state.lanes.get(&key).is_some_and(|lane| lane.len() >= queued_per_key_max) {
+            return Err(QueueFull::ForKey(queued_per_key_max));
+        }
+        state.lanes.entry(key.clone()).or_default().reserved += 1;
+        state.count += 1;
+        Ok(Permit { scheduler: self.clone(), key: Some(key) })
+    }
+
+    /// The work of `key` that has begun and is not done.
+    pub fn begun(&self, key: &W::Key) -> Option<W::Id> {
+        self.0.lock().lanes.get(key)?.begun.as_ref().map(|begun| begun.id)
+    }
+
+    /// How many pieces of work of `key` go before `id`; `None` where it is not waiting.
+    pub fn ahead_of(&self, key: &W::Key, id: W::Id) -> Option<usize> {
+        let state = self.0.lock();
+        let lane = state.lanes.get(key)?;
+        let place = lane.waiting.iter().position(|work| work.id() == id)?;
+        Some(place + usize::from(lane.begun.is_some()))
+    }
+
+    /// Takes `id` out of the queue of `key`, if it has not begun.
+    pub fn take_waiting(&self, key: &W::Key, id: W::Id) -> Cancelled<W> {
+        let mut state = self.0.lock();
+        let Some(lane) = state.lanes.get_mut(key) else { return Cancelled::Unknown };
+        if lane.begun.as_ref().is_some_and(|begun| begun.id == id) {
+            return Cancelled::Begun;
+        }
+        let Some(place) = lane.waiting.iter().position(|work| work.id() == id) else { return Cancelled::Unknown };
+        let work = lane.waiting.remove(place);
+        state.forget(key);
+        work.map_or(Cancelled::Unknown, Cancelled::Waiting)
+    }
+
+    /// The ids of all work of `key`, in order.
+    pub fn ids(&self, key: &W::Key) -> Vec<W::Id> {
+        let state = self.0.lock();
+        let Some(lane) = state.lanes.get(key) else { return Vec::new() };
+        lane.begun.iter().map(|begun| begun.id).chain(lane.waiting.iter().map(Work::id)).collect()
+    }
+
+    /// Ends running slices at their next batch, starts no other, and returns once no thread runs any.
+    pub async fn stop(&self) {
+        self.0.is_stopping.store(true, Ordering::Relaxed);
+        loop {
+            let idle = self.0.idle.notified();
+            if self.0.lock().free_threads == self.0.limits.threads {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Gives free threads to those whose turn it is.
+    fn dispatch(&self, mut state: MutexGuard<'_, State<W>>) {
+        while state.free_threads > 0 && !self.0.is_stopping.load(Ordering::Relaxed) {
+            let Some(key) = state.turns.pop_front() else { return };
+            let Some(work) = state.take_turn(&key) else { continue };
+            state.free_threads -= 1;
+            let scheduler = self.clone();
+            // Dropped only when the runtime is shut down, and then nobody waits for the slice.
+            drop(self.0.threads.spawn_blocking(move || scheduler.run_slice(key, work)));
+        }
+    }
+
+    fn run_slice(&self, key: W::Key, mut work: W) {
+        let slice = Slice { end: Instant::now() + self.0.limits.slice, is_stopping: self.0.is_stopping.clone() };
+        let is_done = match catch_unwind(AssertUnwindSafe(|| work.run(&slice))) {
+            Ok(is_done) => is_done,
+            Err(panic) => {
+                let message = panic_message(panic.as_ref());
+                if catch_unwind(AssertUnwindSafe(|| work.panicked(&message))).is_err() {
+                    tracing::error!(message, "work panicked, and so did its clean-up");
+                }
+                true
+            }
+        };
+        let mut state = self.0.lock();
+        state.free_threads += 1;
+        state.give_back(&key, (!is_done).then_some(work));
+        self.dispatch(state);
+        self.0.idle.notify_waiters();
+    }
+}
+
+impl<W: Work> Shared<W> {
+    fn lock(&self) -> MutexGuard<'_, State<W>> {
+        // Work never runs under the lock, so a panic cannot leave the state torn.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W: Work> State<W> {
+    /// The work of `key` whose turn it is: the one that has begun, or the first that waits.
+    fn take_turn(&mut self, key: &W::Key) -> Option<W> {
+        let lane = self.lanes.get_mut(key)?;
+        if lane.begun.is_none() {
+            let work = lane.waiting.pop_front()?;
+            lane.begun = Some(Begun { id: work.id(), work: Some(work) });
+        }
+        lane.begun.as_mut()?.work.take()
+    }
+
+    /// After a slice: the work for its next turn, or `None` where it is done.
+    fn give_back(&mut self, key: &W::Key, work: Option<W>) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        match (&mut lane.begun, work) {
+            (Some(begun), Some(work)) => {
+                begun.work = Some(work);
+                self.turns.push_back(key.clone());
+            }
+            _ => {
+                lane.begun = None;
+                if !lane.waiting.is_empty() {
+                    self.turns.push_back(key.clone());
+                }
+                self.forget(key);
+            }
+        }
+    }
+
+    /// One piece of work, or one promise, less.
+    fn forget(&mut self, key: &W::Key) {
+        self.count -= 1;
+        if self.lanes.get(key).is_some_and(|lane| lane.len() == 0) {
+            self.lanes.remove(key);
+        }
+    }
+}
+
+/// A promised place in a queue; given back when dropped unused.
+pub struct Permit<W: Work> {
+    scheduler: Scheduler<W>,
+    key: Option<W::Key>,
+}
+
+impl<W: Work> Permit<W> {
+    /// Queues the work at the promised place.
+    pub fn submit(mut self, work: W) {
+        let Some(key) = self.key.take() else { return };
+        let mut state = self.scheduler.0.lock();
+        let lane = state.lanes.entry(key.clone()).or_default();
+        lane.reserved -= 1;
+        lane.waiting.push_back(work);
+        // A lane that has begun work gets its next turn when that work gives its own back.
+        if lane.begun.is_none() && lane.waiting.len() == 1 {
+            state.turns.push_back(key);
+        }
+        self.scheduler.dispatch(state);
+    }
+}
+
+impl<W: Work> Drop for Permit<W> {
+    fn drop(&mut self) {
+        let Some(key) = self.key.take() else { return };
+        let mut state = self.scheduler.0.lock();
+        if let Some(lane) = state.lanes.get_mut(&key) {
+            lane.reserved -= 1;
+        }
+        state.forget(&key);
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::jobs::Threads;
+
+    /// Work that reports each of its turns and takes as many as it is told to.
+    struct Turns {
+        key: &'static str,
+        id: u32,
+        left: u32,
+        told: mpsc::Sender<(u32, &'static str)>,
+        gate: Option<mpsc::Receiver<()>>,
+    }
+
+    impl Work for Turns {
+        type Key = &'static str;
+        type Id = u32;
+
+        fn key(&self) -> Self::Key {
+            self.key
+        }
+
+        fn id(&self) -> Self::Id {
+            self.id
+        }
+
+        fn run(&mut self, _slice: &Slice) -> bool {
+            self.told.send((self.id, "turn")).unwrap();
+            if let Some(gate) = &self.gate {
+                let _ = gate.recv();
+            }
+            assert!(self.left > 0, "no turn is left");
+            self.left -= 1;
+            if self.left == 0 {
+                self.told.send((self.id, "done")).unwrap();
+            }
+            self.left == 0
+        }
+
+        fn panicked(&mut self, _message: &str) {
+            self.told.send((self.id, "panicked")).unwrap();
+        }
+    }
+
+    struct Bench {
+        threads: Threads,
+        scheduler: Scheduler<Turns>,
+        told: mpsc::Receiver<(u32, &'static str)>,
+        tell: mpsc::Sender<(u32, &'static str)>,
+    }
+
+    impl Bench {
+        fn new(count: usize) -> Self {
+            let threads = Threads::start(count).unwrap();
+            let limits =
+                Limits { threads: count, slice: Duration::from_secs(1), queued_max: 4, queued_per_key_max: 3 };
+            let scheduler = Scheduler::new(threads.handle(), limits);
+            let (tell, told) = mpsc::channel();
+            Self { threads, scheduler, told, tell }
+        }
+
+        fn submit(&self, key: &'static str, id: u32, turns: u32) {
+            let work = Turns { key, id, left: turns, told: self.tell.clone(), gate: None };
+            self.scheduler.reserve(key).unwrap().submit(work);
+        }
+
+        fn submit_gated(&self, key: &'static str, id: u32, turns: u32) -> mpsc::Sender<()> {
+            let (open, gate) = mpsc::channel();
+            let work = Turns { key, id, left: turns, told: self.tell.clone(), gate: Some(gate) };
+            self.scheduler.reserve(key).unwrap().submit(work);
+            open
+        }
+
+        fn next(&self) -> (u32, &'static str) {
+            self.told.recv_timeout(Duration::from_secs(20)).unwrap()
+        }
+
+        fn finish(self) {
+            self.threads.shut_down(Duration::from_secs(10));
+        }
+    }
+
+    #[test]
+    fn work_of_one_key_runs_one_after_another_in_order() {
+        let bench = Bench::new(2);
+        for id in 1..=3 {
+            bench.submit("a", id, 2);
+        }
+        let told: Vec<_> = (0..9).map(|_| bench.next()).collect();
+        let expected = [1, 2, 3].into_iter().flat_map(|id| [(id, "turn"), (id, "turn"), (id, "done")]);
+        assert_eq!(told, expected.collect::<Vec<_>>());
+        bench.finish();
+    }
+
+    #[test]
+    fn a_short_job_ends_while_long_ones_still_run() {
+        let bench = Bench::new(1);
+        let open = bench.submit_gated("long", 1, 1_000);
+        bench.submit("short", 2, 1);
+        open.send(()).unwrap();
+        let told: Vec<_> = (0..4).map(|_| bench.next()).collect();
+        assert_eq!(told, [(1, "turn"), (2, "turn"), (2, "done"), (1, "turn")]);
+        drop(open);
+        bench.finish();
+    }
+
+    #[test]
+    fn work_of_two_keys_runs_at_once() {
+        let bench = Bench::new(2);
+        let first = bench.submit_gated("a", 1, 1);
+        let second = bench.submit_gated("b", 2, 1);
+        let mut both = [bench.next(), bench.next()];
+        both.sort_unstable();
+        assert_eq!(both, [(1, "turn"), (2, "turn")]);
+        drop((first, second));
+        bench.finish();
+    }
+
+    #[test]
+    fn a_full_queue_refuses_with_its_bound_and_a_dropped_permit_gives_its_place_back() {
+        let bench = Bench::new(1);
+        let scheduler = bench.scheduler.clone();
+        let permits: Vec<_> = (0..3).map(|_| scheduler.reserve("a").unwrap()).collect();
+        assert_eq!(scheduler.reserve("a").err(), Some(QueueFull::ForKey(3)));
+        let _other = scheduler.reserve("b").unwrap();
+        assert_eq!(scheduler.reserve("c").err(), Some(QueueFull::Overall(4)));
+        drop(permits);
+        assert!(scheduler.reserve("a").is_ok());
+        drop(_other);
+        bench.finish();
+    }
+
+    #[test]
+    fn waiting_work_can_be_taken_back_and_begun_work_cannot() {
+        let bench = Bench::new(1);
+        let open = bench.submit_gated("a", 1, 1);
+        bench.submit("a", 2, 1);
+        assert_eq!(bench.next(), (1, "turn"));
+        assert_eq!(bench.scheduler.begun(&"a"), Some(1));
+        assert_eq!(bench.scheduler.ahead_of(&"a", 2), Some(1));
+        assert!(matches!(bench.scheduler.take_waiting(&"a", 1), Cancelled::Begun));
+        assert!(matches!(bench.scheduler.take_waiting(&"a", 2), Cancelled::Waiting(work) if work.id == 2));
+        assert!(matches!(bench.scheduler.take_waiting(&"a", 3), Cancelled::Unknown));
+        drop(open);
+        assert_eq!(bench.next(), (1, "done"));
+        bench.finish();
+    }
+
+    #[test]
+    fn a_panic_ends_its_work_and_not_its_thread() {
+        let bench = Bench::new(1);
+        bench.submit("a", 1, 0);
+        bench.submit("a", 2, 1);
+        let told: Vec<_> = (0..4).map(|_| bench.next()).collect();
+        assert_eq!(told, [(1, "turn"), (1, "panicked"), (2, "turn"), (2, "done")]);
+        bench.finish();
+    }
+
+    #[tokio::test]
+    async fn a_stopped_scheduler_starts_nothing_more() {
+        let bench = Bench::new(1);
+        bench.submit("a", 1, 1_000_000_000);
+        bench.next();
+        bench.scheduler.stop().await;
+        assert_eq!(bench.scheduler.reserve("b").err(), Some(QueueFull::Stopping));
+        while bench.told.try_recv().is_ok() {}
+        assert!(bench.told.try_recv().is_err());
+        tokio::task::spawn_blocking(|| bench.finish()).await.unwrap();
+    }
+}

@@ -1,0 +1,38 @@
+//! Logs: to standard error, so that standard output stays free for what a command prints.
+
+use std::io;
+use std::str::FromStr;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Checks a filter such as `info` or `epochd=debug,tonic=warn`.
+pub fn check_filter(filter: &str) -> Result<(), String> {
+    EnvFilter::from_str(filter).map(drop).map_err(|error| error.to_string())
+}
+
+/// Starts logging; a second call in one process changes nothing.
+pub fn start(filter: &str, format: LogFormat) {
+    let filter = EnvFilter::from_str(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_span_events(FmtSpan::NONE)
+        .with_target(false);
+    let started = match format {
+        LogFormat::Text => subscriber.try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    };
+    // Tests start many servers in one process: the first one's choice stands.
+    drop(started);
+}

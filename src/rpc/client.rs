@@ -1,0 +1,147 @@
+//! The service from its other side: what the command line calls. Speaks the contract's messages, and knows nothing of the
+//! server's insides.
+
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt;
+
+use super::pb;
+use super::pb::job_service_client::JobServiceClient;
+use super::pb::model_service_client::ModelServiceClient;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Answers of a server whose own bound was raised are accepted too.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
+/// Why a call came back without an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address cannot be one.
+    #[error("{url:?} is not the address of a server; it looks like http://127.0.0.1:50051")]
+    Address {
+        /// What was given.
+        url: String,
+    },
+    /// Nobody answers there.
+    #[error("no epochd answers at {url}: {cause}; start one with `epochd serve`, or check the address")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// Why.
+        cause: String,
+    },
+    /// The server refused.
+    #[error("{message}")]
+    Refused {
+        /// The code in words, as gRPC names it.
+        code: &'static str,
+        /// What the server says.
+        message: String,
+    },
+}
+
+impl ClientError {
+    /// Whether the server refused because there is such a thing already.
+    pub fn is_already_exists(&self) -> bool {
+        matches!(self, Self::Refused { code: "ALREADY_EXISTS", .. })
+    }
+}
+
+impl From<Status> for ClientError {
+    fn from(status: Status) -> Self {
+        let mut message = status.message().to_owned();
+        if let Some(bad_request) = status.get_details_bad_request() {
+            let lines = bad_request.field_violations.iter().map(|it| format!("\n  {}: {}", it.field, it.description));
+            message = format!("the request was refused:{}", lines.collect::<String>());
+        }
+        Self::Refused { code: code_name(status.code()), message }
+    }
+}
+
+/// A connection to a server.
+#[derive(Clone, Debug)]
+pub struct Client {
+    models: ModelServiceClient<Channel>,
+    jobs: JobServiceClient<Channel>,
+}
+
+/// The events of a training.
+pub struct Events(Streaming<pb::TrainEvent>);
+
+impl Events {
+    /// The next event; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<pb::TrainEvent>, ClientError> {
+        Ok(self.0.message().await?)
+    }
+}
+
+impl Client {
+    /// Connects to `http://host:port`.
+    pub async fn connect(url: &str) -> Result<Self, ClientError> {
+        let endpoint = Endpoint::from_shared(url.to_owned())
+            .map_err(|_| ClientError::Address { url: url.to_owned() })?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true);
+        let channel = endpoint.connect().await.map_err(|error| ClientError::Unreachable {
+            url: url.to_owned(),
+            cause: innermost(&error),
+        })?;
+        let models = ModelServiceClient::new(channel.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self { models, jobs: JobServiceClient::new(channel) })
+    }
+
+    /// See `ModelService.CreateModel`.
+    pub async fn create_model(&mut self, request: pb::CreateModelRequest) -> Result<pb::Model, ClientError> {
+        Ok(self.models.create_model(request).await?.into_inner())
+    }
+
+    /// See `ModelService.Train`.
+    pub async fn train(&mut self, request: pb::TrainRequest) -> Result<Events, ClientError> {
+        Ok(Events(self.models.train(request).await?.into_inner()))
+    }
+
+    /// See `ModelService.Predict`.
+    pub async fn predict(&mut self, request: pb::PredictRequest) -> Result<pb::PredictResponse, ClientError> {
+        Ok(self.models.predict(request).await?.into_inner())
+    }
+
+    /// See `JobService.CancelJob`.
+    pub async fn cancel_job(&mut self, request: pb::CancelJobRequest) -> Result<pb::Job, ClientError> {
+        Ok(self.jobs.cancel_job(request).await?.into_inner())
+    }
+}
+
+/// The cause at the bottom of an error: "connection refused" rather than "transport error".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,89 @@
+//! Matrices from the wire.
+
+use crate::domain::{At, ElementType, Faults, RawMatrix, Values};
+use crate::rpc::pb;
+
+/// How a matrix was written, and how the answer's matrices are to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::rpc) enum Encoding {
+    /// In `values`.
+    Values,
+    /// In `packed`.
+    Packed,
+}
+
+impl Encoding {
+    /// The encoding of a request's matrix.
+    pub(in crate::rpc) fn of(matrix: Option<&pb::Matrix>) -> Self {
+        match matrix {
+            Some(matrix) if !matrix.packed.is_empty() => Self::Packed,
+            _ => Self::Values,
+        }
+    }
+
+    /// The encoding that a request asks for.
+    pub(in crate::rpc) fn asked(value: i32, at: At<'_>, faults: &mut Faults) -> Option<Self> {
+        Some(match super::known(value, at, faults)? {
+            pb::MatrixEncoding::Unspecified | pb::MatrixEncoding::Values => Self::Values,
+            pb::MatrixEncoding::Packed => Self::Packed,
+        })
+    }
+}
+
+/// A matrix that must be there.
+pub(in crate::rpc) fn required_matrix(
+    matrix: Option<pb::Matrix>,
+    at: At<'_>,
+    faults: &mut Faults,
+) -> Option<RawMatrix> {
+    if matrix.is_none() {
+        faults.add(at, "is required: a matrix such as {\"values\": [1, 2, 3]}");
+    }
+    raw_matrix(matrix?, at, faults)
+}
+
+/// A matrix, its numbers not checked yet.
+pub(in crate::rpc) fn raw_matrix(matrix: pb::Matrix, at: At<'_>, faults: &mut Faults) -> Option<RawMatrix> {
+    let rows = count(matrix.rows, at.field("rows"), faults);
+    let columns = count(matrix.columns, at.field("columns"), faults);
+    let packed_type = element_type(matrix.packed_type, at.field("packed_type"), faults);
+    if !matrix.values.is_empty() && !matrix.packed.is_empty() {
+        faults.add(at, "has both `values` and `packed`; send one of them");
+        return None;
+    }
+    let values = if matrix.packed.is_empty() {
+        Values::F64(matrix.values)
+    } else {
+        unpacked(&matrix.packed, packed_type?, at.field("packed"), faults)?
+    };
+    Some(RawMatrix { values, rows: rows?, columns: columns? })
+}
+
+/// An element type; FLOAT32 where none is named.
+pub(super) fn element_type(value: i32, at: At<'_>, faults: &mut Faults) -> Option<ElementType> {
+    Some(match super::known(value, at, faults)? {
+        pb::ElementType::Unspecified | pb::ElementType::Float32 => ElementType::Float32,
+        pb::ElementType::Float64 => ElementType::Float64,
+    })
+}
+
+fn count(value: Option<i32>, at: At<'_>, faults: &mut Faults) -> Option<Option<usize>> {
+    match value {
+        None => Some(None),
+        Some(value) => faults.whole(at, value.into(), 0..=i32::MAX.into()).map(|value| Some(value as usize)),
+    }
+}
+
+fn unpacked(bytes: &[u8], element_type: ElementType, at: At<'_>, faults: &mut Faults) -> Option<Values> {
+    let size = element_type.size_bytes();
+    if !bytes.len().is_multiple_of(size) {
+        let message = format!("has {} bytes, which is no whole number of {size}-byte floats", bytes.len());
+        faults.add(at, message);
+        return None;
+    }
+    // The bytes are not aligned, so they are read one float at a time.
+    Some(match element_type {
+        ElementType::Float32 => Values::F32(bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()),
+        ElementType::Float64 => Values::F64(bytes.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect()),
+    })
+}

@@ -1,0 +1,21 @@
+//! Messages to domain values: what is missing, unknown or contradicts itself is told with its path. Ranges are the
+//! domain's to check.
+
+mod matrix;
+mod model;
+mod training;
+
+pub(super) use matrix::{Encoding, raw_matrix, required_matrix};
+pub(super) use model::{create_model, layer_parameters, model_id};
+pub(super) use training::{gradients_request, job_id, job_state, train_command};
+
+use crate::domain::{At, Faults};
+
+/// An enum's value by its number; a fault where the contract has none of that number.
+fn known<E: TryFrom<i32>>(value: i32, at: At<'_>, faults: &mut Faults) -> Option<E> {
+    let known = E::try_from(value).ok();
+    if known.is_none() {
+        faults.add(at, format!("{value} is no value of this enum; see the contract for those that there are"));
+    }
+    known
+}

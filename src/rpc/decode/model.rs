@@ -1,0 +1,112 @@
+//! Models and weights from the wire.
+
+use super::known;
+use super::matrix::{element_type, raw_matrix};
+use crate::app::{CreateModel, RawLayerParameters};
+use crate::domain::{Activation, At, Faults, ModelId, Preprocessing, RawArchitecture, RawLayer, Scaling};
+use crate::rpc::pb;
+
+/// The name of a model.
+pub(in crate::rpc) fn model_id(name: &str) -> Result<ModelId, Faults> {
+    let mut faults = Faults::new();
+    let model_id = ModelId::new(name, At::ROOT.field("model_id"), &mut faults);
+    faults.finish(model_id)
+}
+
+/// A model to create.
+pub(in crate::rpc) fn create_model(request: pb::CreateModelRequest) -> Result<CreateModel, Faults> {
+    let mut faults = Faults::new();
+    let at = At::ROOT;
+    let model_id = match request.model_id.as_str() {
+        "" => Some(None),
+        name => ModelId::new(name, at.field("model_id"), &mut faults).map(Some),
+    };
+    let architecture = architecture(request.architecture, at.field("architecture"), &mut faults);
+    let initial_weights = layer_parameters(request.initial_weights, at.field("initial_weights"), &mut faults);
+    let preprocessing = preprocessing(request.preprocessing.unwrap_or_default());
+    let labels = request.labels.into_iter().collect();
+    let created = model_id.zip(architecture).zip(initial_weights).map(|((model_id, architecture), initial_weights)| {
+        let (seed, class_labels) = (request.seed, request.class_labels);
+        CreateModel { model_id, architecture, seed, initial_weights, class_labels, preprocessing, labels }
+    });
+    // Unreadable layers keep their places, so that what the domain says of the others has the right index.
+    finish_with_domain_faults(created, faults)
+}
+
+/// Adds what the domain finds wrong with the readable part, so that one answer tells everything.
+fn finish_with_domain_faults(created: Option<CreateModel>, mut faults: Faults) -> Result<CreateModel, Faults> {
+    if let (Some(created), false) = (&created, faults.is_empty()) {
+        created.architecture.check(At::ROOT.field("architecture"), &mut faults);
+    }
+    faults.finish(created)
+}
+
+fn architecture(
+    message: Option<pb::Architecture>,
+    at: At<'_>,
+    faults: &mut Faults,
+) -> Option<RawArchitecture> {
+    if message.is_none() {
+        faults.add(at, "is required: an input_width and layers");
+    }
+    let message = message?;
+    let element_type = element_type(message.element_type, at.field("element_type"), faults);
+    let layers_at = at.field("layers");
+    let layers = message.layers.iter().enumerate().map(|(index, it)| layer(it, layers_at.index(index), faults)).collect();
+    Some(RawArchitecture { input_width: message.input_width.into(), element_type: element_type?, layers })
+}
+
+fn layer(message: &pb::Layer, at: At<'_>, faults: &mut Faults) -> Option<RawLayer> {
+    let activation = match known(message.activation, at.field("activation"), faults)? {
+        pb::Activation::Unspecified | pb::Activation::Identity => Activation::Identity,
+        pb::Activation::Sign => Activation::Sign,
+        pb::Activation::Step => Activation::Step,
+        pb::Activation::Sigmoid => Activation::Sigmoid,
+        pb::Activation::Tanh => Activation::Tanh,
+        pb::Activation::Relu => Activation::Relu,
+        pb::Activation::LeakyRelu => Activation::LeakyRelu { alpha: Activation::LEAKY_RELU_ALPHA_DEFAULT },
+        pb::Activation::Elu => Activation::Elu { alpha: Activation::ELU_ALPHA_DEFAULT },
+        pb::Activation::Softmax => Activation::Softmax,
+    };
+    Some(RawLayer {
+        units: message.units.into(),
+        activation,
+        activation_alpha: message.activation_alpha,
+        bias: message.bias.unwrap_or(true),
+    })
+}
+
+fn preprocessing(message: pb::Preprocessing) -> Preprocessing {
+    let scaling = |message: Option<pb::Scaling>| match message.and_then(|scaling| scaling.method) {
+        None | Some(pb::scaling::Method::None(_)) => Scaling::None,
+        Some(pb::scaling::Method::Standard(_)) => Scaling::Standard,
+        Some(pb::scaling::Method::MinMax(_)) => Scaling::MinMax,
+    };
+    Preprocessing { inputs: scaling(message.inputs), targets: scaling(message.targets) }
+}
+
+/// The weights of some layers.
+pub(in crate::rpc) fn layer_parameters(
+    messages: Vec<pb::LayerWeights>,
+    at: At<'_>,
+    faults: &mut Faults,
+) -> Option<Vec<RawLayerParameters>> {
+    let layers = messages.into_iter().enumerate().map(|(index, message)| {
+        let at = at.index(index);
+        let weights = message.weights.map(|matrix| raw_matrix(matrix, at.field("weights"), faults));
+        let bias = message.bias.map(|matrix| raw_matrix(matrix, at.field("bias"), faults));
+        let (weights, bias) = (transposed(weights)?, transposed(bias)?);
+        Some(RawLayerParameters { layer: message.layer.map(i64::from), weights, bias })
+    });
+    // All of them are read, so that all their faults are told.
+    let layers: Vec<Option<RawLayerParameters>> = layers.collect();
+    layers.into_iter().collect()
+}
+
+/// Not there: fine. There and unreadable: `None`.
+fn transposed<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+    match value {
+        None => Some(None),
+        Some(value) => value.map(Some),
+    }
+}

@@ -1,0 +1,46 @@
+//! Matrices to the wire.
+
+use bytes::Bytes;
+
+use crate::app::LayerParameters;
+use crate::domain::{Matrix, Values};
+use crate::rpc::decode::Encoding;
+use crate::rpc::pb;
+
+/// A matrix in an encoding.
+pub(in crate::rpc) fn matrix(matrix: &Matrix, encoding: Encoding) -> pb::Matrix {
+    let mut message = pb::Matrix {
+        rows: Some(matrix.rows() as i32),
+        columns: Some(matrix.columns() as i32),
+        ..pb::Matrix::default()
+    };
+    match encoding {
+        Encoding::Values => message.values = matrix.values().iter().collect(),
+        Encoding::Packed => {
+            let (bytes, packed_type) = packed(matrix.values());
+            message.packed = bytes;
+            message.packed_type = packed_type.into();
+        }
+    }
+    message
+}
+
+fn packed(values: &Values) -> (Bytes, pb::ElementType) {
+    match values {
+        Values::F32(values) => {
+            (values.iter().flat_map(|value| value.to_le_bytes()).collect(), pb::ElementType::Float32)
+        }
+        Values::F64(values) => {
+            (values.iter().flat_map(|value| value.to_le_bytes()).collect(), pb::ElementType::Float64)
+        }
+    }
+}
+
+/// The weights of a layer.
+pub(in crate::rpc) fn layer_weights(layer: &LayerParameters, encoding: Encoding) -> pb::LayerWeights {
+    pb::LayerWeights {
+        layer: Some(layer.layer as i32),
+        weights: Some(matrix(&layer.weights, encoding)),
+        bias: layer.bias.as_ref().map(|bias| matrix(bias, encoding)),
+    }
+}

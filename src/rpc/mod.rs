@@ -1,0 +1,29 @@
+//! The wire: the only code that knows protobuf messages. A handler decodes, asks the use case, and encodes.
+
+pub mod client;
+mod decode;
+mod encode;
+mod job_service;
+mod model_service;
+pub mod pb;
+mod status;
+
+use tonic::service::Routes;
+
+use crate::app::App;
+use pb::job_service_server::JobServiceServer;
+use pb::model_service_server::ModelServiceServer;
+
+/// The names of the services, as health reports them.
+pub const SERVICE_NAMES: [&str; 2] = ["epochd.v1.ModelService", "epochd.v1.JobService"];
+
+/// The services over the use cases, with messages of at most `message_bytes_max`.
+pub fn routes(app: &App, message_bytes_max: usize) -> Routes {
+    let models = ModelServiceServer::new(model_service::Models::new(app.clone(), message_bytes_max))
+        .max_decoding_message_size(message_bytes_max)
+        .max_encoding_message_size(message_bytes_max);
+    let jobs = JobServiceServer::new(job_service::Jobs::new(app.clone()))
+        .max_decoding_message_size(message_bytes_max)
+        .max_encoding_message_size(message_bytes_max);
+    Routes::new(models).add_service(jobs)
+}

@@ -1,0 +1,164 @@
+//! `epochd.v1.ModelService`: each handler decodes, asks the use case, encodes.
+
+use std::pin::Pin;
+
+use futures_util::Stream;
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+
+use super::decode::{self, Encoding};
+use super::pb::model_service_server::ModelService;
+use super::{encode, pb};
+use crate::app::{App, AppError, PageRequest, PredictRequest, Watch};
+use crate::domain::{At, Faults};
+
+/// A stream of events to one watcher.
+pub(super) type EventStream = Pin<Box<dyn Stream<Item = Result<pb::TrainEvent, Status>> + Send>>;
+
+/// The service over the use cases.
+pub(super) struct Models {
+    app: App,
+    message_bytes_max: usize,
+}
+
+impl Models {
+    pub(super) fn new(app: App, message_bytes_max: usize) -> Self {
+        Self { app, message_bytes_max }
+    }
+
+    /// An answer that is too large is refused with its bound, instead of by the library without one.
+    fn bounded<M: prost::Message>(&self, message: M, advice: &str) -> Result<Response<M>, Status> {
+        let (bytes, max) = (message.encoded_len(), self.message_bytes_max);
+        if bytes <= max {
+            return Ok(Response::new(message));
+        }
+        Err(Status::resource_exhausted(format!("the answer has {bytes} bytes, more than {max}; {advice}")))
+    }
+}
+
+/// Follows a job as a stream of messages.
+pub(super) fn event_stream(watch: Watch) -> EventStream {
+    Box::pin(futures_util::stream::unfold(watch, |mut watch| async move {
+        let event = watch.next().await?;
+        let job_id = watch.job_id();
+        let message = event.map(|event| encode::train_event(job_id, &event)).map_err(Status::from);
+        Some((message, watch))
+    }))
+}
+
+fn page(size: i32, token: String) -> PageRequest {
+    PageRequest { size: size.into(), token }
+}
+
+/// The id of the job of a `Train` call, in its initial metadata.
+const JOB_ID_KEY: &str = "epochd-job-id";
+
+#[tonic::async_trait]
+impl ModelService for Models {
+    async fn create_model(
+        &self,
+        request: Request<pb::CreateModelRequest>,
+    ) -> Result<Response<pb::Model>, Status> {
+        let request = decode::create_model(request.into_inner()).map_err(AppError::from)?;
+        let model = self.app.create_model(request).await?;
+        Ok(Response::new(encode::model(&model)))
+    }
+
+    async fn get_model(&self, request: Request<pb::GetModelRequest>) -> Result<Response<pb::Model>, Status> {
+        let model_id = decode::model_id(&request.into_inner().model_id).map_err(AppError::from)?;
+        let model = self.app.model(model_id).await?;
+        Ok(Response::new(encode::model(&model)))
+    }
+
+    async fn list_models(
+        &self,
+        request: Request<pb::ListModelsRequest>,
+    ) -> Result<Response<pb::ListModelsResponse>, Status> {
+        let request = request.into_inner();
+        let models = self.app.models(page(request.page_size, request.page_token)).await?;
+        Ok(Response::new(pb::ListModelsResponse {
+            models: models.items.iter().map(encode::model).collect(),
+            next_page_token: models.next_token,
+        }))
+    }
+
+    async fn delete_model(
+        &self,
+        request: Request<pb::DeleteModelRequest>,
+    ) -> Result<Response<pb::DeleteModelResponse>, Status> {
+        let model_id = decode::model_id(&request.into_inner().model_id).map_err(AppError::from)?;
+        self.app.delete_model(model_id).await?;
+        Ok(Response::new(pb::DeleteModelResponse {}))
+    }
+
+    type TrainStream = EventStream;
+
+    async fn train(&self, request: Request<pb::TrainRequest>) -> Result<Response<EventStream>, Status> {
+        let command = decode::train_command(request.into_inner()).map_err(AppError::from)?;
+        let watch = self.app.train(command).await?;
+        let job_id = watch.job_id().to_string();
+        let mut response = Response::new(event_stream(watch));
+        if let Ok(value) = job_id.parse() {
+            response.metadata_mut().insert(JOB_ID_KEY, value);
+        }
+        Ok(response)
+    }
+
+    async fn predict(&self, request: Request<pb::PredictRequest>) -> Result<Response<pb::PredictResponse>, Status> {
+        let request = request.into_inner();
+        let encoding = Encoding::of(request.inputs.as_ref());
+        let model_id = decode::model_id(&request.model_id).map_err(AppError::from)?;
+        let mut faults = Faults::new();
+        let inputs = decode::required_matrix(request.inputs, At::ROOT.field("inputs"), &mut faults);
+        let inputs = faults.finish(inputs).map_err(AppError::from)?;
+        let version = request.version.map(i64::from);
+        let prediction = self.app.predict(PredictRequest { model_id, inputs, version, live: request.live }).await?;
+        self.bounded(encode::prediction(prediction, encoding), "ask for fewer rows at a time")
+    }
+
+    async fn compute_gradients(
+        &self,
+        request: Request<pb::ComputeGradientsRequest>,
+    ) -> Result<Response<pb::ComputeGradientsResponse>, Status> {
+        let request = request.into_inner();
+        let encoding = Encoding::of(request.inputs.as_ref());
+        let request = decode::gradients_request(request).map_err(AppError::from)?;
+        let gradients = self.app.gradients(request).await?;
+        self.bounded(encode::gradients(&gradients, encoding), "send `packed` inputs, which are answered packed")
+    }
+
+    async fn get_weights(&self, request: Request<pb::GetWeightsRequest>) -> Result<Response<pb::Weights>, Status> {
+        let request = request.into_inner();
+        let model_id = decode::model_id(&request.model_id).map_err(AppError::from)?;
+        let mut faults = Faults::new();
+        let encoding = Encoding::asked(request.encoding, At::ROOT.field("encoding"), &mut faults);
+        let encoding = faults.finish(encoding).map_err(AppError::from)?;
+        let layers = request.layers.into_iter().map(i64::from).collect();
+        let weights = self.app.weights(model_id, request.version.map(i64::from), layers).await?;
+        let advice = "ask for fewer `layers` at a time, or with MATRIX_ENCODING_PACKED";
+        self.bounded(encode::weights(&weights, encoding), advice)
+    }
+
+    async fn set_weights(&self, request: Request<pb::SetWeightsRequest>) -> Result<Response<pb::Version>, Status> {
+        let request = request.into_inner();
+        let model_id = decode::model_id(&request.model_id).map_err(AppError::from)?;
+        let mut faults = Faults::new();
+        let layers = decode::layer_parameters(request.layers, At::ROOT.field("layers"), &mut faults);
+        let layers = faults.finish(layers).map_err(AppError::from)?;
+        let version = self.app.set_weights(model_id, layers).await?;
+        Ok(Response::new(encode::version(&version)))
+    }
+
+    async fn list_versions(
+        &self,
+        request: Request<pb::ListVersionsRequest>,
+    ) -> Result<Response<pb::ListVersionsResponse>, Status> {
+        let request = request.into_inner();
+        let model_id = decode::model_id(&request.model_id).map_err(AppError::from)?;
+        let versions = self.app.versions(model_id, page(request.page_size, request.page_token)).await?;
+        Ok(Response::new(pb::ListVersionsResponse {
+            versions: versions.items.iter().map(encode::version).collect(),
+            next_page_token: versions.next_token,
+        }))
+    }
+}

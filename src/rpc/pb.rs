@@ -1,0 +1,10 @@
+//! The messages and services that `build.rs` made from `proto/`. Nothing outside `rpc` and the command line, which is a
+//! client, uses them.
+
+// The comments of the contract are for its readers in every language, not for rustdoc.
+#![allow(missing_docs, rustdoc::all, clippy::all, clippy::pedantic)]
+
+tonic::include_proto!("epochd.v1");
+
+/// Every file of the contract, for reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("epochd_descriptor_set");

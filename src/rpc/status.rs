@@ -1,0 +1,105 @@
+//! Errors as gRPC tells them: the one place that chooses a code.
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use crate::app::AppError;
+use crate::domain::{Failure, FailureKind, Fault, Faults};
+use crate::limits::{VIOLATION_BYTES_MAX, VIOLATIONS_MAX};
+
+impl From<AppError> for Status {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::Invalid(faults) => invalid(&faults),
+            AppError::NotFound(message) => Status::not_found(message),
+            AppError::AlreadyExists(message) => Status::already_exists(message),
+            AppError::Precondition(message) => Status::failed_precondition(message),
+            AppError::Exhausted(message) => Status::resource_exhausted(message),
+            AppError::Stopping => Status::unavailable(error.to_string()),
+            AppError::Unavailable(message) => Status::unavailable(message),
+            AppError::DataLoss(message) => {
+                tracing::error!(message, "stored data is damaged");
+                Status::data_loss(message)
+            }
+            AppError::Internal(cause) => {
+                tracing::error!(cause, "internal error");
+                Status::internal("a fault of the server; its log has the cause, under this call's epochd-call-id")
+            }
+        }
+    }
+}
+
+/// INVALID_ARGUMENT with each field at fault, as many of them as fit into a trailer that clients still read.
+pub(super) fn invalid(faults: &Faults) -> Status {
+    let told = told(faults.as_slice());
+    let left_out = faults.as_slice().len() - told.len();
+    let mut message = String::new();
+    for fault in told.iter().take(3) {
+        let separator = if message.is_empty() { "" } else { "; " };
+        let path = if fault.path.is_empty() { "request" } else { &fault.path };
+        message.push_str(&format!("{separator}{path}: {}", shortened(&fault.message)));
+    }
+    let more = faults.as_slice().len() - told.len().min(3);
+    if more > 0 {
+        message.push_str(&format!("; and {more} more"));
+    }
+    let mut violations: Vec<FieldViolation> =
+        told.iter().map(|fault| FieldViolation::new(&fault.path, shortened(&fault.message))).collect();
+    if left_out > 0 {
+        violations.push(FieldViolation::new("", format!("and {left_out} more")));
+    }
+    Status::with_error_details(Code::InvalidArgument, message, ErrorDetails::with_bad_request(violations))
+}
+
+/// The faults that fit.
+fn told(faults: &[Fault]) -> &[Fault] {
+    let mut bytes = 0;
+    let fits = |fault: &&Fault| {
+        bytes += fault.path.len() + shortened(&fault.message).len();
+        bytes <= VIOLATION_BYTES_MAX
+    };
+    let count = faults.iter().take(VIOLATIONS_MAX - 1).take_while(fits).count();
+    &faults[..count.max(1).min(faults.len())]
+}
+
+/// A message that quotes a caller's text may be long: what it says of it is in its beginning.
+fn shortened(message: &str) -> &str {
+    const BYTES_MAX: usize = 512;
+    &message[..message.floor_char_boundary(BYTES_MAX)]
+}
+
+/// Why a job failed, as a status.
+pub(super) fn failure_status(failure: &Failure) -> tonic_types::Status {
+    let code = match failure.kind {
+        // The data or the settings led there: not a fault of the server's.
+        FailureKind::Diverged => Code::FailedPrecondition,
+        FailureKind::Interrupted => Code::Aborted,
+        FailureKind::DataLoss => Code::DataLoss,
+        FailureKind::Internal => Code::Internal,
+    };
+    tonic_types::Status { code: code.into(), message: failure.message.clone(), details: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::At;
+
+    #[test]
+    fn five_hundred_faults_still_fit_into_a_trailer() {
+        let mut faults = Faults::new();
+        for index in 0..500 {
+            let at = At::ROOT.field("layers");
+            faults.add(at.index(index).field("units"), "must be between 1 and 65536, but is 0 ".repeat(20));
+        }
+        let status = invalid(&faults);
+        let bytes = status.details().len() * 4 / 3 + status.message().len();
+        assert!(bytes < 8_192, "{bytes}");
+        assert!(status.message().ends_with("more"), "{}", status.message());
+        let details = status.get_error_details();
+        let violations = &details.bad_request().unwrap().field_violations;
+        assert_eq!(violations[0].field, "layers[0].units");
+        let left_out = 500 - (violations.len() - 1);
+        assert_eq!(violations.last().unwrap().description, format!("and {left_out} more"));
+    }
+}

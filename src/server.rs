@@ -1,0 +1,96 @@
+//! The composition root: opens the store, puts the services on a listener, and stops them in order.
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+
+use crate::app::{App, AppError};
+use crate::config::{Config, Storage};
+use crate::jobs::Limits;
+use crate::ops::{Transport, TransportError};
+use crate::rpc;
+use crate::store::{Store, StoreError};
+
+/// How long a job trains before another model's gets its turn.
+const SLICE: Duration = Duration::from_secs(1);
+/// How long streams have to say goodbye before their connections are closed.
+const FAREWELL: Duration = Duration::from_millis(250);
+/// How long closed connections have to end.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// Why a server did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// What is durable could not be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What was found there could not be taken on.
+    #[error("the stored jobs could not be taken on: {0}")]
+    Recovery(AppError),
+    /// Serving failed.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+}
+
+/// Serves on `listener` until `shutdown` completes: then takes on no more work, lets calls end within the deadline, closes
+/// what is left by force, and returns once no job trains. `threads` is the training threads' runtime.
+pub async fn run(
+    listener: TcpListener,
+    config: Config,
+    threads: Handle,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServerError> {
+    let app = open(&config, threads).await?;
+    let routes = rpc::routes(&app, config.message_bytes_max);
+    let transport = Transport::new(app.clone(), routes, &rpc::SERVICE_NAMES, rpc::pb::FILE_DESCRIPTOR_SET).await?;
+    transport.health.set_serving().await;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, storage = ?config.storage, train_threads = config.train_threads, "serving");
+    }
+    let served = tokio::select! {
+        served = transport.serve(listener) => served,
+        () = stop(&app, &transport, config.drain_deadline, shutdown) => {
+            tracing::warn!("some connections did not end; they are dropped");
+            Ok(())
+        }
+        () = app.tick_forever() => Ok(()),
+    };
+    app.end_streams();
+    app.stop_training().await;
+    tracing::info!("stopped");
+    Ok(served?)
+}
+
+/// The use cases over the store that the settings name.
+async fn open(config: &Config, threads: Handle) -> Result<App, ServerError> {
+    let limits = Limits {
+        threads: config.train_threads,
+        slice: SLICE,
+        queued_max: config.queued_jobs_max,
+        queued_per_key_max: config.queued_jobs_per_model_max,
+    };
+    let storage = config.storage.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = match storage {
+            Storage::Folder(folder) => Store::open(&folder)?,
+            Storage::Memory => Store::ephemeral()?,
+        };
+        App::new(store, threads, limits).map_err(ServerError::Recovery)
+    });
+    opened.await.unwrap_or_else(|panic| Err(ServerError::Recovery(AppError::Internal(panic.to_string()))))
+}
+
+/// Waits for the word to stop, then stops in order. Completes only if connections outlive their forced end.
+async fn stop(app: &App, transport: &Transport, deadline: Duration, shutdown: impl Future<Output = ()>) {
+    shutdown.await;
+    tracing::info!(deadline_seconds = deadline.as_secs(), "stopping: no new work, calls may end");
+    app.start_draining();
+    transport.health.set_not_serving().await;
+    transport.stop.cancel();
+    tokio::time::sleep(deadline).await;
+    app.end_streams();
+    tokio::time::sleep(FAREWELL).await;
+    transport.force.cancel();
+    tokio::time::sleep(CLOSING).await;
+}

@@ -1,0 +1,163 @@
+//! The record file, opened: redb over a file, or over memory.
+
+use std::any::Any;
+use std::fs::{self, File};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition};
+
+use super::error::StoreError;
+use super::lock::sync_folder;
+use crate::limits::STORE_CACHE_BYTES;
+
+/// Key text to sealed record.
+pub(super) const RECORDS: TableDefinition<&str, &[u8]> = TableDefinition::new("records");
+/// Key text to sealed chunk of a job's history.
+pub(super) const LOG: TableDefinition<&str, &[u8]> = TableDefinition::new("log");
+
+/// Where the bytes of the record file are.
+pub(super) enum Medium {
+    /// In a file, which is there: a missing one is an error (a disk that is not mounted, say), never a new store.
+    File(PathBuf),
+    /// In memory (or behind a test's faulty disk), kept apart from the database so that it can be opened again.
+    Backend(Arc<dyn StorageBackend>),
+}
+
+impl Medium {
+    /// Opens it; with `verify`, only if every page of it has the right checksum.
+    pub fn open(&self, verify: bool) -> Result<Database, StoreError> {
+        let database = guarded("open records.redb", || self.open_database(verify))?;
+        // In a step of its own: a database that is dropped by a panic could panic again, and end the process.
+        match guarded("open its tables", || create_tables(&database).map_err(StoreError::from_redb)) {
+            Ok(()) => Ok(database),
+            Err(error) => {
+                close_database(database);
+                Err(error)
+            }
+        }
+    }
+
+    fn open_database(&self, verify: bool) -> Result<Database, StoreError> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(STORE_CACHE_BYTES).set_check_integrity_on_open(verify);
+        match self {
+            Self::File(path) => builder.open(path).map_err(|error| from_open(path, error)),
+            Self::Backend(backend) => {
+                let backend = SharedBackend(Arc::clone(backend));
+                builder.create_with_backend(backend).map_err(StoreError::from_redb)
+            }
+        }
+    }
+}
+
+/// Creates an empty record file. One that is there is complete: a creation cut short leaves another name behind.
+pub(super) fn create_file(path: &Path) -> Result<(), StoreError> {
+    let temporary = path.with_extension("redb.tmp");
+    let action = || StoreError::io(format!("create {}", path.display()));
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(action()(error)),
+        _ => {}
+    }
+    let database = Database::create(&temporary).map_err(StoreError::from_redb)?;
+    database.close().map_err(StoreError::from_redb)?;
+    File::open(&temporary).and_then(|file| file.sync_all()).map_err(action())?;
+    fs::rename(&temporary, path).map_err(action())?;
+    sync_folder(path.parent().unwrap_or(Path::new(".")))
+}
+
+fn from_open(path: &Path, error: redb::DatabaseError) -> StoreError {
+    let folder = || path.parent().unwrap_or(path).to_owned();
+    match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { folder: folder() },
+        redb::DatabaseError::UpgradeRequired(version) => StoreError::Format {
+            folder: folder(),
+            problem: format!("records.redb has file format {version}, which this epochd does not know"),
+        },
+        redb::DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+            StoreError::corrupt(format!("{} ({error})", path.display()))
+        }
+        redb::DatabaseError::Storage(redb::StorageError::Io(error)) => {
+            StoreError::io(format!("open {}", path.display()))(error)
+        }
+        other => StoreError::from_redb(other),
+    }
+}
+
+/// Reads may take both tables for granted.
+fn create_tables(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_read()?;
+    if transaction.list_tables()?.count() == 2 {
+        return Ok(());
+    }
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    transaction.open_table(RECORDS)?;
+    transaction.open_table(LOG)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Does `work`, and turns a panic of redb's, which a damaged file may cause, into an error.
+pub(super) fn guarded<T>(action: &str, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    // Nothing of ours is left half done: what `work` borrows is either dropped by the panic or replaced by a reopening.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let message = panic_message(&*panic);
+        tracing::error!(action, message, "the record file is damaged: redb panicked");
+        Err(StoreError::corrupt(format!("records.redb (tried to {action}: {message})")))
+    })
+}
+
+/// Drops a database. redb writes when it closes, which on a damaged file may panic, too; all that was acknowledged is on the
+/// disk already.
+pub(super) fn close_database(database: Database) {
+    // The fault is logged there, and nobody is left to hear of it.
+    let _ = guarded("close records.redb", || {
+        drop(database);
+        Ok(())
+    });
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("panicked")
+}
+
+/// A backend that outlives the database which uses it.
+#[derive(Debug)]
+struct SharedBackend(Arc<dyn StorageBackend>);
+
+impl StorageBackend for SharedBackend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_redb_is_an_error_of_the_store() {
+        let error = guarded::<()>("read a record", || panic!("a page of type {}", 7)).unwrap_err();
+        assert!(matches!(&error, StoreError::Corrupt { what } if what.contains("a page of type 7")), "{error}");
+    }
+}

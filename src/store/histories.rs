@@ -1,0 +1,30 @@
+//! The epoch reports of jobs, in chunks.
+//!
+//! A chunk's payload is MessagePack without field names (a report is a quarter of its size with them), so the order of the
+//! fields of `EpochReport` and `Metrics` is part of the format: a new field goes to the end, with `#[serde(default)]`. A test
+//! holds the bytes.
+
+use uuid::Uuid;
+
+use super::error::StoreError;
+use super::records::Transaction;
+use super::{Store, keys};
+use crate::domain::EpochReport;
+
+impl Store {
+    /// Writes a chunk of a job's history, in place of what it held before.
+    pub fn write_reports(&self, job_id: Uuid, chunk: u32, reports: &[EpochReport]) -> Result<(), StoreError> {
+        let key = keys::chunk(job_id, chunk);
+        let payload = rmp_serde::to_vec(reports)
+            .map_err(|error| StoreError::Encoding { key: key.clone(), reason: error.to_string() })?;
+        self.records().commit(Transaction::new().put_chunk(key, payload))
+    }
+
+    /// A chunk of a job's history; `None` where none was written.
+    pub fn reports(&self, job_id: Uuid, chunk: u32) -> Result<Option<Vec<EpochReport>>, StoreError> {
+        let key = keys::chunk(job_id, chunk);
+        let Some(payload) = self.records().read(|view| view.chunk(&key))? else { return Ok(None) };
+        let reports = rmp_serde::from_slice(&payload);
+        reports.map(Some).map_err(|error| StoreError::corrupt(format!("{key} ({error})")))
+    }
+}

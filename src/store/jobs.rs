@@ -1,0 +1,269 @@
+//! Jobs: accepted once, owned by one attempt at a time, finished once.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::blobs::BlobName;
+use super::error::StoreError;
+use super::models::{self, VersionDraft, WrittenWeights};
+use super::raw::{self, Parts};
+use super::record::Stored;
+use super::records::{Entry, Expect, Transaction, View};
+use super::{Store, keys};
+use crate::domain::{Job, JobState, Model, ModelId, StopReason, Timestamp, TrainingData, Values};
+
+/// What became of a request to train.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Accepted {
+    /// The job, its data and its request id are durable.
+    New,
+    /// The same request was accepted before, as this job.
+    Same(Box<Job>),
+    /// Another request was accepted under this id.
+    RequestIdTaken,
+}
+
+/// What became of the end of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finished {
+    /// The job as it is recorded now, with the number of its version.
+    Committed(Box<Job>),
+    /// Nothing was written: the job, as it is recorded, is finished already or belongs to another attempt. Whoever called
+    /// again after an error finds here what the first call did.
+    NotOwner(Box<Job>),
+}
+
+/// Which jobs are listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// Those of this model.
+    pub model_uid: Option<Uuid>,
+    /// Those of models that had this name.
+    pub model_id: Option<ModelId>,
+    /// Those in this state.
+    pub state: Option<JobState>,
+}
+
+impl JobFilter {
+    fn matches(&self, job: &Job) -> bool {
+        self.model_uid.is_none_or(|uid| job.model_uid == uid)
+            && self.model_id.as_ref().is_none_or(|model_id| job.model_id == *model_id)
+            && self.state.is_none_or(|state| job.state == state)
+    }
+}
+
+/// Which job a request id stands for, and what the request was.
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredRequest {
+    job_id: Uuid,
+    hash: [u8; 16],
+}
+
+impl Store {
+    /// Accepts a job: its record, its request id and its data are durable when this returns [`Accepted::New`].
+    pub fn accept_job(&self, job: &Job, request_hash: [u8; 16], data: &TrainingData) -> Result<Accepted, StoreError> {
+        if let Some(known) = self.known_request(&job.request_id, request_hash)? {
+            return Ok(known);
+        }
+        let rows = BlobName::Rows { job_id: job.job_id };
+        let job_key = keys::job(job.job_id);
+        if self.records().read(|view| view.contains(&job_key))? {
+            return Err(StoreError::Conflict { key: job_key });
+        }
+        self.blobs().write(rows, Parts::of_training_data(data).as_slice())?;
+        let mut transaction = Transaction::new()
+            .expect(&job_key, Expect::Absent)
+            .put(job_key.clone(), job)?
+            .mark(keys::model_job(job.model_uid, job.job_id))
+            .mark(keys::unfinished(job.job_id));
+        if !job.request_id.is_empty() {
+            let request_key = keys::request(&job.request_id);
+            let request = StoredRequest { job_id: job.job_id, hash: request_hash };
+            transaction = transaction.expect(&request_key, Expect::Absent).put(request_key, &request)?;
+        }
+        match self.records().commit(transaction) {
+            Ok(()) => Ok(Accepted::New),
+            // A job id of ours is drawn once; were it not, the rows would be the other job's.
+            Err(StoreError::Conflict { key }) if key == job_key => Err(StoreError::Conflict { key }),
+            Err(StoreError::Conflict { key }) => {
+                self.blobs().remove(rows);
+                // Another call with the same request id was first.
+                self.known_request(&job.request_id, request_hash)?.ok_or(StoreError::Conflict { key })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What a request id stands for already; `None` where it is new, or where there is none.
+    fn known_request(&self, request_id: &str, hash: [u8; 16]) -> Result<Option<Accepted>, StoreError> {
+        if request_id.is_empty() {
+            return Ok(None);
+        }
+        self.records().read(|view| {
+            let Some(request) = view.get::<StoredRequest>(&keys::request(request_id))? else { return Ok(None) };
+            if request.value.hash != hash {
+                return Ok(Some(Accepted::RequestIdTaken));
+            }
+            let job = get_job(view, request.value.job_id)?;
+            job.map(|job| Some(Accepted::Same(Box::new(job)))).ok_or_else(|| missing_job(request.value.job_id))
+        })
+    }
+
+    /// A job's record.
+    pub fn job(&self, job_id: Uuid) -> Result<Option<Job>, StoreError> {
+        self.records().read(|view| get_job(view, job_id))
+    }
+
+    /// Up to `limit` jobs that the filter wants, newest first, those older than `before`.
+    pub fn jobs(&self, filter: &JobFilter, before: Option<Uuid>, limit: usize) -> Result<Vec<Job>, StoreError> {
+        let before = before.map(|job_id| job_id.to_string());
+        let prefix = filter.model_uid.map_or_else(|| keys::JOBS.to_owned(), keys::model_jobs);
+        self.records().read(|view| {
+            let job = |entry: Result<Entry, StoreError>| match filter.model_uid {
+                None => entry?.decode(),
+                Some(_) => indexed_job(view, &entry?.key),
+            };
+            let jobs = view.scan(&prefix, None, before.as_deref())?.rev().map(job);
+            jobs.filter(|job| job.as_ref().map_or(true, |job| filter.matches(job))).take(limit).collect()
+        })
+    }
+
+    /// The jobs that are queued or running, oldest first. One whose record is damaged is logged and left out: it must not
+    /// keep the others from being trained.
+    pub fn unfinished_jobs(&self) -> Result<Vec<Job>, StoreError> {
+        self.records().read(|view| {
+            let mut jobs = Vec::new();
+            for entry in view.scan(keys::UNFINISHED, None, None)? {
+                match indexed_job(view, &entry?.key) {
+                    Ok(job) => jobs.push(job),
+                    Err(error @ StoreError::Corrupt { .. }) => {
+                        tracing::error!(%error, "an unfinished job cannot be read, and is left out");
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(jobs)
+        })
+    }
+
+    /// The rows of an unfinished job; `None` where there is no such job, or where it is finished.
+    pub fn training_data(&self, job_id: Uuid) -> Result<Option<TrainingData>, StoreError> {
+        let name = BlobName::Rows { job_id };
+        if let Some(reader) = self.blobs().open(name)? {
+            return raw::read_training_data(reader).map(Some);
+        }
+        match self.records().read(|view| view.contains(&keys::unfinished(job_id)))? {
+            true => Err(StoreError::corrupt(format!("blobs/{name} (it is missing)"))),
+            false => Ok(None),
+        }
+    }
+
+    /// Starts an attempt at a job, on the version that it trains from; `None` where there is no such job, or where it is
+    /// finished. The start time is the first attempt's.
+    pub fn start_job(&self, job_id: Uuid, base_version: u32, now: Timestamp) -> Result<Option<Job>, StoreError> {
+        let key = keys::job(job_id);
+        loop {
+            let Some(Stored { revision, value: mut job }) = self.records().get::<Job>(&key)? else { return Ok(None) };
+            if job.state.is_finished() {
+                return Ok(None);
+            }
+            job.state = JobState::Running;
+            job.attempt += 1;
+            job.base_version = Some(base_version);
+            job.start_time.get_or_insert(now);
+            let transaction = Transaction::new().expect(&key, Expect::Revision(revision)).put(key.clone(), &job)?;
+            match self.records().commit(transaction) {
+                Ok(()) => return Ok(Some(job)),
+                Err(StoreError::Conflict { .. }) => {} // Cancelled, or started elsewhere, meanwhile: look again.
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Ends a job and commits its version, both or neither. `job` is the finished record; its attempt tells whether the
+    /// caller still owns it. Where the model is gone the job ends as cancelled, without a version.
+    pub fn finish_job(&self, job: &Job, result: Option<(VersionDraft, Values)>) -> Result<Finished, StoreError> {
+        let written = match result {
+            None => None,
+            Some((draft, parameters)) => Some((draft, self.write_weights(job.model_uid, &parameters)?)),
+        };
+        let finished = self.commit_finished(job, written.as_ref())?;
+        let is_committed = matches!(&finished, Finished::Committed(job) if job.version.is_some());
+        if let Some((_, weights)) = written
+            && !is_committed
+        {
+            self.discard_weights(weights);
+        }
+        if let Finished::Committed(job) = &finished {
+            self.blobs().remove(BlobName::Rows { job_id: job.job_id });
+        }
+        Ok(finished)
+    }
+
+    fn commit_finished(
+        &self,
+        finished: &Job,
+        result: Option<&(VersionDraft, WrittenWeights)>,
+    ) -> Result<Finished, StoreError> {
+        let (job_id, uid) = (finished.job_id, finished.model_uid);
+        let key = keys::job(job_id);
+        loop {
+            let (stored, model) = self.records().read(|view| {
+                let stored = view.get::<Job>(&key)?.ok_or_else(|| missing_job(job_id))?;
+                Ok((stored, view.get::<Model>(&keys::model(uid))?))
+            })?;
+            if stored.value.state.is_finished() || stored.value.attempt != finished.attempt {
+                return Ok(Finished::NotOwner(Box::new(stored.value)));
+            }
+            let transaction =
+                Transaction::new().expect(&key, Expect::Revision(stored.revision)).delete(keys::unfinished(job_id));
+            let (transaction, job) = match (result, model) {
+                (None, _) => (transaction, finished.clone()),
+                (Some(_), None) => (transaction, cancelled_with_its_model(finished)),
+                (Some((draft, weights)), Some(model)) => {
+                    let (transaction, version) = models::next_version(transaction, model, draft, *weights)?;
+                    (transaction, Job { version: Some(version.version), ..finished.clone() })
+                }
+            };
+            match self.records().commit(transaction.put(key.clone(), &job)?) {
+                Ok(()) => return Ok(Finished::Committed(Box::new(job))),
+                Err(StoreError::Conflict { .. }) => {} // The model or the job changed in between: look again.
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn cancelled_with_its_model(finished: &Job) -> Job {
+    Job {
+        state: JobState::Cancelled,
+        stop_reason: Some(StopReason::Cancelled),
+        version: None,
+        failure: None,
+        ..finished.clone()
+    }
+}
+
+fn get_job(view: &View, job_id: Uuid) -> Result<Option<Job>, StoreError> {
+    Ok(view.get(&keys::job(job_id))?.map(|stored| stored.value))
+}
+
+/// The job whose id ends the key of an index.
+fn indexed_job(view: &View, key: &str) -> Result<Job, StoreError> {
+    let job_id = keys::last_uuid(key).ok_or_else(|| StoreError::corrupt(key))?;
+    get_job(view, job_id)?.ok_or_else(|| missing_job(job_id))
+}
+
+fn missing_job(job_id: Uuid) -> StoreError {
+    StoreError::corrupt(format!("{} (it is missing)", keys::job(job_id)))
+}
+
+/// The blob of every job that is not finished. The keys tell it, so a damaged record loses no data.
+pub(super) fn referenced_rows(view: &View) -> Result<Vec<BlobName>, StoreError> {
+    let names = view.scan(keys::UNFINISHED, None, None)?.map(|entry| {
+        let key = entry?.key;
+        let job_id = keys::last_uuid(&key).ok_or_else(|| StoreError::corrupt(&key))?;
+        Ok(BlobName::Rows { job_id })
+    });
+    names.collect()
+}

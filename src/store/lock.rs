@@ -1,0 +1,134 @@
+//! One process a folder, and one format a folder.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use super::error::StoreError;
+
+const LOCK_FILE: &str = "LOCK";
+const FORMAT_FILE: &str = "FORMAT";
+const FORMAT: u32 = 1;
+const FORMAT_PREFIX: &str = "epochd store format ";
+
+/// The folder is ours until this is dropped, or until the process ends, however it ends.
+pub(super) struct FolderLock {
+    _file: File,
+}
+
+impl FolderLock {
+    /// Creates the folder where it is missing, and takes it. Waits for nobody.
+    pub fn take(folder: &Path) -> Result<Self, StoreError> {
+        if !folder.is_dir() {
+            let action = format!("create the folder {}", folder.display());
+            fs::create_dir_all(folder).map_err(StoreError::io(action))?;
+            if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                sync_folder(parent)?;
+            }
+        }
+        let path = folder.join(LOCK_FILE);
+        let action = || StoreError::io(format!("lock {}", path.display()));
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = options.map_err(action())?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Locked { folder: folder.to_owned() }),
+            Err(TryLockError::Error(cause)) => Err(action()(cause)),
+        }
+    }
+}
+
+/// Whether a folder was used before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    /// Nothing of ours is in it, or what an interrupted creation left.
+    New,
+    /// It carries our format.
+    Known,
+}
+
+/// Reads the folder's format. One that is not ours is refused, never guessed at.
+pub(super) fn read_format(folder: &Path) -> Result<Age, StoreError> {
+    let path = folder.join(FORMAT_FILE);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Age::New),
+        Err(error) => return Err(StoreError::io(format!("read {}", path.display()))(error)),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let found = text.trim_end().strip_prefix(FORMAT_PREFIX).and_then(|number| number.parse::<u32>().ok());
+    let problem = match found {
+        Some(FORMAT) => return Ok(Age::Known),
+        Some(other) => format!(
+            "it has store format {other}, but this epochd knows format {FORMAT}; use the epochd that wrote it, or choose \
+             another --data-dir"
+        ),
+        None => format!(
+            "its file {FORMAT_FILE} is not epochd's; restore it (it reads \"{FORMAT_PREFIX}{FORMAT}\"), or choose another \
+             --data-dir"
+        ),
+    };
+    Err(StoreError::Format { folder: folder.to_owned(), problem })
+}
+
+/// Marks the folder as complete: the last step of its creation.
+pub(super) fn write_format(folder: &Path) -> Result<(), StoreError> {
+    let path = folder.join(FORMAT_FILE);
+    let temporary = folder.join("FORMAT.tmp");
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        writeln!(file, "{FORMAT_PREFIX}{FORMAT}")?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)
+    };
+    write().map_err(StoreError::io(format!("write {}", path.display())))?;
+    sync_folder(folder)
+}
+
+/// A folder whose records are there but whose format is not: it was tampered with, and is left alone.
+pub(super) fn format_is_missing(folder: &Path) -> StoreError {
+    let problem = format!(
+        "it holds records, but its file {FORMAT_FILE} is missing; restore it (it reads \"{FORMAT_PREFIX}{FORMAT}\"), or \
+         choose another --data-dir"
+    );
+    StoreError::Format { folder: folder.to_owned(), problem }
+}
+
+/// Makes the names in a folder durable: a file that was renamed into it may otherwise be gone after a power cut.
+pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+    if !cfg!(unix) {
+        return Ok(()); // Windows opens no folder as a file, and journals renames by itself.
+    }
+    let synced = File::open(folder).and_then(|file| file.sync_all());
+    synced.map_err(StoreError::io(format!("sync the folder {}", folder.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_refused_in_words_and_succeeds_after_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("new/data");
+        let first = FolderLock::take(&folder).unwrap();
+        let message = FolderLock::take(&folder).err().unwrap().to_string();
+        assert!(message.contains("in use by another epochd") && message.contains("--data-dir"), "{message}");
+        drop(first);
+        FolderLock::take(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_format_that_is_not_ours_is_refused_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read_format(folder.path()).unwrap(), Age::New);
+        write_format(folder.path()).unwrap();
+        assert_eq!(read_format(folder.path()).unwrap(), Age::Known);
+        fs::write(folder.path().join(FORMAT_FILE), "epochd store format 2\n").unwrap();
+        assert!(read_format(folder.path()).unwrap_err().to_string().contains("store format 2"));
+        for other in [&b""[..], b"\xff\xfe", b"epochd store format x", b"1"] {
+            fs::write(folder.path().join(FORMAT_FILE), other).unwrap();
+            assert!(matches!(read_format(folder.path()), Err(StoreError::Format { .. })));
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What is durable: models, versions and their weights, jobs and their data, and the histories of jobs.
+//!
+//! # Promises
+//!
+//! - When a verb that writes returns `Ok`, the next process on the same folder shows it, whatever ends this one.
+//! - What a verb writes, it writes as a whole or not at all. Verbs that change a record compare its revision, so callers in
+//!   many threads (and, behind another implementation, in many processes) lose no update.
+//! - Whatever is read was verified: damaged bytes are [`StoreError::Corrupt`], which names them, and never a panic or
+//!   another value. The rest still reads.
+//! - After an `Err` of a verb that writes, it either happened or not: read, or call again.
+//!
+//! Every verb blocks; none may be called from async code. A [`Store`] is a cheap handle: the last one to go closes the file
+//! and frees the folder.
+//!
+//! # The folder
+//!
+//! ```text
+//! LOCK              held by the process that uses the folder
+//! FORMAT            "epochd store format 1": written last at creation; anything else is refused
+//! records.redb      two tables: records (key to sealed MessagePack), and log (chunks of histories)
+//! blobs/<uid>_<blob>.weights   a version's weights; <blob> is drawn for each attempt, and stands in the version's record
+//! blobs/<job_id>.rows          an unfinished job's data
+//! ```
+//!
+//! A blob is durable before the record that refers to it, and removed after it; what a crash leaves between the two is swept
+//! at the next opening. `record.rs` and `blobs.rs` describe the bytes.
+//!
+//! # The keys
+//!
+//! ```text
+//! default/names/<model_id>              the uid
+//! default/<uid>/model                   Model
+//! default/<uid>/version/<8 digits>      Version, and its blob
+//! default/<uid>/job/<job_id>            (index: the jobs of a model)
+//! default/jobs/<job_id>                 Job
+//! default/unfinished/<job_id>           (index: the jobs to go on with after a start)
+//! default/requests/<request_id>         the job's id, a hash of the request
+//! default/<job_id>/<8 digits>           in the log: a chunk of reports
+//! ```
+//!
+//! # What is assumed of the disk
+//!
+//! fsync of a file and of a folder puts what was written before it beyond a power cut, and rename is atomic. Nothing is
+//! assumed of bytes that were not synced, nor of what is read back: all of it carries checksums. The file system has file
+//! locks. redb commits in two phases with its allocator state ("quick repair"), so an opening after a kill walks no file.
+//!
+//! A plain opening trusts redb's own pages. Where those are damaged redb panics, which becomes an error; but redb 4.6 can
+//! panic twice over a damaged allocator page, which ends the process. Nothing acknowledged is lost by that, and only a
+//! backup helps: the record file is as damaged as the disk left it.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::backends::InMemoryBackend;
+
+use blobs::{BlobName, Blobs};
+use database::Medium;
+use lock::{Age, FolderLock};
+use records::Records;
+
+mod blobs;
+mod database;
+mod error;
+mod histories;
+mod jobs;
+mod keys;
+mod lock;
+mod models;
+mod raw;
+mod record;
+mod records;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::StoreError;
+pub use jobs::{Accepted, Finished, JobFilter};
+pub use models::VersionDraft;
+
+const RECORDS_FILE: &str = "records.redb";
+const BLOBS_FOLDER: &str = "blobs";
+
+/// A handle of the store.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    // In the order in which they are dropped: the writer ends and the file is closed before the folder is free.
+    records: Records,
+    blobs: Blobs,
+    _lock: Option<FolderLock>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+impl Store {
+    /// Opens the store in a folder, which is created where it is missing.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        let lock = FolderLock::take(folder)?;
+        let age = lock::read_format(folder)?;
+        let path = folder.join(RECORDS_FILE);
+        match (age, path.exists()) {
+            // To go on would be to sweep every blob.
+            (Age::Known, false) => return Err(StoreError::corrupt(format!("{} (it is missing)", path.display()))),
+            (Age::New, false) => database::create_file(&path)?,
+            (Age::Known | Age::New, true) => {}
+        }
+        let records = Records::open(Medium::File(path))?;
+        let blobs = Blobs::in_folder(folder.join(BLOBS_FOLDER))?;
+        if age == Age::New {
+            if !records.read(|view| view.is_empty())? {
+                return Err(lock::format_is_missing(folder));
+            }
+            lock::write_format(folder)?;
+        }
+        let store = Self(Arc::new(Inner { records, blobs, _lock: Some(lock) }));
+        store.sweep()?;
+        Ok(store)
+    }
+
+    /// A store in memory, gone with its last handle.
+    pub fn ephemeral() -> Result<Self, StoreError> {
+        Self::over(Medium::Backend(Arc::new(InMemoryBackend::new())), Blobs::in_memory())
+    }
+
+    fn over(medium: Medium, blobs: Blobs) -> Result<Self, StoreError> {
+        let records = Records::open(medium)?;
+        Ok(Self(Arc::new(Inner { records, blobs, _lock: None })))
+    }
+
+    /// Removes the blobs that no record refers to. Where a record cannot be read, blobs of its kind are all kept: it may
+    /// refer to any of them.
+    fn sweep(&self) -> Result<(), StoreError> {
+        let weights = referenced("weights", self.records().read(models::referenced_weights))?;
+        let rows = referenced("rows", self.records().read(jobs::referenced_rows))?;
+        let is_needed = |name: BlobName| {
+            let kept = match name {
+                BlobName::Weights { .. } => &weights,
+                BlobName::Rows { .. } => &rows,
+            };
+            kept.as_ref().is_none_or(|kept| kept.contains(&name))
+        };
+        let swept = self.blobs().sweep(is_needed)?;
+        if swept > 0 {
+            tracing::info!(swept, "removed files that an interrupted run left behind");
+        }
+        Ok(())
+    }
+
+    fn records(&self) -> &Records {
+        &self.0.records
+    }
+
+    fn blobs(&self) -> &Blobs {
+        &self.0.blobs
+    }
+}
+
+/// The names in use; `None` where a damaged record hides some of them.
+fn referenced(kind: &str, names: Result<Vec<BlobName>, StoreError>) -> Result<Option<HashSet<BlobName>>, StoreError> {
+    match names {
+        Ok(names) => Ok(Some(names.into_iter().collect())),
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::error!(%error, kind, "files that may be left over are not removed: a record is damaged");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}

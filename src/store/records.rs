@@ -1,0 +1,250 @@
+//! Records by key: consistent reads, and transactions of compare-and-set that one thread commits in groups.
+
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+
+use redb::{Database, ReadOnlyTable, ReadableDatabase};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::database::{LOG, Medium, RECORDS, close_database, guarded};
+use super::error::StoreError;
+use super::keys;
+use super::record::{self, Stored};
+use super::writer::{Request, Writer};
+
+/// Transactions that may wait for the writer before their callers wait for a place.
+const QUEUE_TRANSACTIONS: usize = 256;
+
+/// What a key must hold for a transaction to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expect {
+    Absent,
+    Revision(u64),
+}
+
+impl Expect {
+    /// Whether it is so, given the revision that is there.
+    pub fn holds(self, revision: Option<u64>) -> bool {
+        match self {
+            Self::Absent => revision.is_none(),
+            Self::Revision(expected) => revision == Some(expected),
+        }
+    }
+}
+
+/// Changes that happen together or not at all, and only if every check holds.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    pub checks: Vec<(String, Expect)>,
+    /// Keys with payloads; the writer seals them with the next revision.
+    pub puts: Vec<(String, Vec<u8>)>,
+    /// Chunks of the log with payloads; these replace what is there, readable or not.
+    pub chunks: Vec<(String, Vec<u8>)>,
+    pub deletes: Vec<String>,
+    pub delete_prefixes: Vec<String>,
+}
+
+impl Transaction {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether it changes nothing: what a reader sends to have a closed database opened again.
+    pub fn is_empty(&self) -> bool {
+        let Self { checks: _, puts, chunks, deletes, delete_prefixes } = self;
+        puts.is_empty() && chunks.is_empty() && deletes.is_empty() && delete_prefixes.is_empty()
+    }
+
+    pub fn expect(mut self, key: &str, expect: Expect) -> Self {
+        self.checks.push((key.to_owned(), expect));
+        self
+    }
+
+    pub fn put<T: Serialize>(mut self, key: String, value: &T) -> Result<Self, StoreError> {
+        let payload = record::encode(&key, value)?;
+        self.puts.push((key, payload));
+        Ok(self)
+    }
+
+    /// A key that says all by being there.
+    pub fn mark(mut self, key: String) -> Self {
+        self.puts.push((key, Vec::new()));
+        self
+    }
+
+    pub fn put_chunk(mut self, key: String, payload: Vec<u8>) -> Self {
+        self.chunks.push((key, payload));
+        self
+    }
+
+    pub fn delete(mut self, key: String) -> Self {
+        self.deletes.push(key);
+        self
+    }
+
+    pub fn delete_prefix(mut self, prefix: String) -> Self {
+        self.delete_prefixes.push(prefix);
+        self
+    }
+}
+
+/// The database while it is open, the fault that closed it while it is not. Reads hold the lock for as long as they read,
+/// so none is under way when the writer replaces the database.
+pub(super) struct Slot {
+    pub medium: Medium,
+    pub database: RwLock<Result<Database, String>>,
+}
+
+impl Slot {
+    /// Drops the database, unless it is closed already: the first reason stays.
+    pub fn close(&self, reason: String) {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if database.is_ok()
+            && let Ok(closed) = std::mem::replace(&mut *database, Err(reason))
+        {
+            close_database(closed);
+        }
+    }
+}
+
+/// The records, and their writer thread. Dropping it ends the thread and closes the file.
+pub(super) struct Records {
+    slot: Arc<Slot>,
+    /// `None` only while it is dropped.
+    requests: Option<SyncSender<Request>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Records {
+    pub fn open(medium: Medium) -> Result<Self, StoreError> {
+        let database = medium.open(false)?;
+        let slot = Arc::new(Slot { medium, database: RwLock::new(Ok(database)) });
+        let (requests, received) = mpsc::sync_channel(QUEUE_TRANSACTIONS);
+        let writer = Writer::new(Arc::clone(&slot), received);
+        let thread = thread::Builder::new().name("epochd-store".to_owned()).spawn(move || writer.run());
+        let thread = thread.map_err(StoreError::io("start the store's writer thread"))?;
+        Ok(Self { slot, requests: Some(requests), writer: Some(thread) })
+    }
+
+    /// Commits a transaction: when this returns `Ok`, it is on the disk.
+    pub fn commit(&self, transaction: Transaction) -> Result<(), StoreError> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        let gone = || StoreError::Unavailable { reason: "the store's writer thread has ended".to_owned() };
+        let requests = self.requests.as_ref().ok_or_else(gone)?;
+        requests.send(Request { transaction, answer }).map_err(|_| gone())?;
+        answered.recv().map_err(|_| gone())?
+    }
+
+    /// Reads from one consistent state, for no longer than `work` takes. A closed database is opened again first; until that
+    /// succeeds, this fails.
+    pub fn read<T>(&self, work: impl Fn(&View) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match self.try_read(&work) {
+            Err(StoreError::Unavailable { .. }) => {
+                self.commit(Transaction::new())?;
+                self.try_read(&work)
+            }
+            result => result,
+        }
+    }
+
+    /// As after a fault.
+    #[cfg(test)]
+    pub fn close_for_test(&self) {
+        self.slot.close("a test closed it".to_owned());
+    }
+
+    fn try_read<T>(&self, work: impl Fn(&View) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let database = self.slot.database.read().unwrap_or_else(PoisonError::into_inner);
+        match &*database {
+            Ok(database) => guarded("read a record", || work(&View::begin(database).map_err(StoreError::from_redb)?)),
+            Err(reason) => Err(StoreError::Unavailable { reason: reason.clone() }),
+        }
+    }
+
+    /// The value of one key.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Stored<T>>, StoreError> {
+        self.read(|view| view.get(key))
+    }
+}
+
+impl Drop for Records {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the store's writer thread panicked");
+        }
+        self.slot.close("the store is closed".to_owned());
+    }
+}
+
+/// One consistent state of the records.
+pub(super) struct View {
+    records: ReadOnlyTable<&'static str, &'static [u8]>,
+    log: ReadOnlyTable<&'static str, &'static [u8]>,
+}
+
+/// A record found by a scan, not verified yet.
+pub(super) struct Entry {
+    pub key: String,
+    bytes: Vec<u8>,
+}
+
+impl Entry {
+    /// Its value, verified.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, StoreError> {
+        record::decode(&self.key, &self.bytes).map(|stored| stored.value)
+    }
+}
+
+impl View {
+    fn begin(database: &Database) -> Result<Self, redb::Error> {
+        let transaction = database.begin_read()?;
+        Ok(Self { records: transaction.open_table(RECORDS)?, log: transaction.open_table(LOG)? })
+    }
+
+    /// The value of one key, verified.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Stored<T>>, StoreError> {
+        let bytes = self.records.get(key).map_err(StoreError::from_redb)?;
+        bytes.map(|bytes| record::decode(key, bytes.value())).transpose()
+    }
+
+    /// Whether a key is there.
+    pub fn contains(&self, key: &str) -> Result<bool, StoreError> {
+        Ok(self.records.get(key).map_err(StoreError::from_redb)?.is_some())
+    }
+
+    /// The payload of one chunk of the log, verified.
+    pub fn chunk(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let bytes = self.log.get(key).map_err(StoreError::from_redb)?;
+        bytes.map(|bytes| record::open(key, bytes.value()).map(|(_, payload)| payload.to_vec())).transpose()
+    }
+
+    /// Whether there is no record at all.
+    pub fn is_empty(&self) -> Result<bool, StoreError> {
+        let first = self.records.range::<&str>(..).map_err(StoreError::from_redb)?.next();
+        Ok(first.is_none())
+    }
+
+    /// The records whose key starts with `prefix` and lies strictly between `prefix` + `after` and `prefix` + `before`.
+    pub fn scan<'view>(
+        &'view self,
+        prefix: &str,
+        after: Option<&str>,
+        before: Option<&str>,
+    ) -> Result<impl DoubleEndedIterator<Item = Result<Entry, StoreError>> + use<'view>, StoreError> {
+        // The first text after a text is that text with a zero byte behind it.
+        let start = after.map_or_else(|| prefix.to_owned(), |after| format!("{prefix}{after}\0"));
+        let end = before.map_or_else(|| keys::end_of(prefix), |before| format!("{prefix}{before}"));
+        // redb refuses a range whose end is before its start.
+        let end = end.max(start.clone());
+        let range = self.records.range(start.as_str()..end.as_str()).map_err(StoreError::from_redb)?;
+        Ok(range.map(|entry| {
+            let (key, bytes) = entry.map_err(StoreError::from_redb)?;
+            Ok(Entry { key: key.value().to_owned(), bytes: bytes.value().to_vec() })
+        }))
+    }
+}

@@ -1,0 +1,154 @@
+//! The store's promises: those that a store in memory keeps as well, those of the folder, and those of a failing disk.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::{
+    Activation, Architecture, At, ElementType, EpochReport, Faults, FittedPreprocessing, Job, JobState, Loss, Matrix,
+    Metrics, Model, ModelId, Optimizer, Preprocessing, RawArchitecture, RawLayer, Reduction, Scaler, Settings, Start,
+    StopReason, Targets, Timestamp, TrainingData, Validation, Values, Version, VersionSource,
+};
+
+pub(super) mod disk;
+mod faults;
+mod folder;
+mod verbs;
+
+/// Runs a promise on a store in a folder and on one in memory.
+fn on_both(promise: impl Fn(&Store)) {
+    let folder = tempfile::tempdir().unwrap();
+    promise(&Store::open(folder.path()).unwrap());
+    promise(&Store::ephemeral().unwrap());
+}
+
+fn name(text: &str) -> ModelId {
+    ModelId::new(text, At::ROOT, &mut Faults::new()).unwrap()
+}
+
+fn at(unix_micros: i64) -> Timestamp {
+    Timestamp { unix_micros }
+}
+
+/// Two inputs, two units, one output: nine parameters.
+fn architecture() -> Architecture {
+    let layer = |units, activation| Some(RawLayer { units, activation, activation_alpha: None, bias: true });
+    let layers = vec![layer(2, Activation::Elu { alpha: 0.1 }), layer(1, Activation::Identity)];
+    let raw = RawArchitecture { input_width: 2, element_type: ElementType::Float32, layers };
+    raw.check(At::ROOT, &mut Faults::new()).unwrap()
+}
+
+fn model(model_id: &str) -> Model {
+    Model {
+        model_id: name(model_id),
+        uid: Uuid::now_v7(),
+        architecture: architecture(),
+        seed: u64::MAX,
+        latest_version: 1,
+        class_labels: vec!["no".to_owned(), "yes".to_owned()],
+        preprocessing: Preprocessing::default(),
+        labels: BTreeMap::from([("owner".to_owned(), format!("needle of {model_id}"))]),
+        create_time: at(1),
+        update_time: at(1),
+    }
+}
+
+fn first_version() -> Version {
+    let source = VersionSource::Initial;
+    Version { version: 1, base_version: None, source, preprocessing: None, create_time: at(1) }
+}
+
+fn weights(seed: f32) -> Values {
+    Values::F32((0..9).map(|index| seed + 0.1 * index as f32).collect())
+}
+
+/// Creates a model whose initial weights are `weights(1.0)`.
+fn create(store: &Store, model_id: &str) -> Model {
+    let model = model(model_id);
+    store.create_model(&model, &first_version(), &weights(1.0)).unwrap();
+    model
+}
+
+fn draft(base_version: u32) -> VersionDraft {
+    let scaler = Scaler { shift: vec![0.1, f64::MIN_POSITIVE], scale: vec![1.0 / 3.0, 1.0] };
+    VersionDraft {
+        base_version: Some(base_version),
+        source: VersionSource::Training { job_id: Uuid::nil(), report: Box::new(report(7)) },
+        preprocessing: Some(FittedPreprocessing { inputs: Some(scaler), targets: None }),
+        create_time: at(9),
+    }
+}
+
+fn report(epoch: u32) -> EpochReport {
+    EpochReport {
+        epoch,
+        loss: 1.0 / f64::from(epoch),
+        validation_loss: epoch.is_multiple_of(2).then_some(0.1),
+        metrics: Metrics { accuracy: Some(0.3), misclassified_rows: Some(2), ..Metrics::default() },
+        validation_metrics: None,
+        learning_rate: 1e-3,
+        elapsed_micros: 1_000_000 * u64::from(epoch),
+        samples_per_second: 1.5e6,
+    }
+}
+
+fn job(model: &Model, request_id: &str) -> Job {
+    let settings = Settings {
+        loss: Loss::SquaredError,
+        reduction: Reduction::Mean,
+        optimizer: Optimizer::Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+        epochs: 20,
+        batch_size: 32,
+        shuffle: true,
+        seed: 3,
+        early_stopping: None,
+        report_every: 1,
+        start: Start::Latest,
+        validation: Validation::Fraction(0.2),
+        rows: 3,
+        cancel_on_disconnect: false,
+    };
+    Job {
+        job_id: Uuid::now_v7(),
+        model_id: model.model_id.clone(),
+        model_uid: model.uid,
+        state: JobState::Queued,
+        settings,
+        request_id: request_id.to_owned(),
+        base_version: None,
+        version: None,
+        create_time: at(2),
+        start_time: None,
+        end_time: None,
+        attempt: 0,
+        stop_reason: None,
+        failure: None,
+        last_report: None,
+        best_report: None,
+        report_count: 0,
+    }
+}
+
+fn rows() -> TrainingData {
+    let matrix = |columns| Matrix::from_values(3, columns, Values::F32((0..3 * columns).map(|it| it as f32).collect()));
+    let validation = Some((matrix(2), Targets::Classes(vec![0, 1, u32::MAX])));
+    TrainingData { inputs: matrix(2), targets: Targets::Values(matrix(1)), validation }
+}
+
+/// Accepts a job without a request id.
+fn accept(store: &Store, model: &Model) -> Job {
+    let job = job(model, "");
+    assert_eq!(store.accept_job(&job, [0; 16], &rows()).unwrap(), Accepted::New);
+    job
+}
+
+fn finished(job: &Job) -> Job {
+    let stop_reason = Some(StopReason::EpochsDone);
+    Job { state: JobState::Succeeded, stop_reason, end_time: Some(at(5)), last_report: Some(report(20)), ..job.clone() }
+}
+
+fn blob_count(folder: &Path) -> usize {
+    std::fs::read_dir(folder.join(BLOBS_FOLDER)).unwrap().count()
+}

@@ -1,0 +1,267 @@
+//! The thread that writes: it takes every transaction that waits, applies them in order, and makes them durable with one
+//! commit.
+//!
+//! After a fault the database is dropped, and nothing is written until the file was opened again and every page of it
+//! verified: redb itself refuses to go on, and what the failed commit left is only known then.
+
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, PoisonError};
+
+use redb::{ReadableTable, Table, WriteTransaction};
+
+use super::database::{LOG, RECORDS, guarded};
+use super::error::StoreError;
+use super::keys;
+use super::record;
+use super::records::{Slot, Transaction};
+
+/// Transactions in one commit, so that the first of them does not wait for a crowd without end.
+const GROUP_TRANSACTIONS_MAX: usize = 256;
+
+/// The revision that every chunk of the log carries: it is replaced, never compared.
+const CHUNK_REVISION: u64 = 0;
+
+type Outcome = Result<(), StoreError>;
+
+/// A transaction, and who waits for it.
+pub(super) struct Request {
+    pub transaction: Transaction,
+    pub answer: SyncSender<Outcome>,
+}
+
+pub(super) struct Writer {
+    slot: Arc<Slot>,
+    requests: Receiver<Request>,
+}
+
+impl Writer {
+    pub fn new(slot: Arc<Slot>, requests: Receiver<Request>) -> Self {
+        Self { slot, requests }
+    }
+
+    /// Until the last handle is gone.
+    pub fn run(self) {
+        while let Ok(first) = self.requests.recv() {
+            let mut group = vec![first];
+            group.extend(self.requests.try_iter().take(GROUP_TRANSACTIONS_MAX - 1));
+            match self.commit(&group) {
+                Ok(outcomes) => {
+                    for (request, outcome) in group.into_iter().zip(outcomes) {
+                        request.answer(outcome);
+                    }
+                }
+                Err(error) => self.fail(group, &error),
+            }
+        }
+    }
+
+    /// Closes the database, then answers: whoever hears of the fault finds it closed.
+    fn fail(&self, group: Vec<Request>, error: &StoreError) {
+        let reason = match error {
+            StoreError::Unavailable { reason } => reason.clone(),
+            other => other.to_string(),
+        };
+        self.close(reason.clone());
+        for request in group {
+            request.answer(Err(StoreError::Unavailable { reason: reason.clone() }));
+        }
+    }
+
+    fn commit(&self, group: &[Request]) -> Result<Vec<Outcome>, StoreError> {
+        let transaction = self.begin()?;
+        guarded("write records", || apply_all(transaction, group).map_err(StoreError::from_redb))
+    }
+
+    /// A transaction of the open database; one that refuses (after a failed read, say) is opened again first.
+    fn begin(&self) -> Result<WriteTransaction, StoreError> {
+        match self.try_begin() {
+            Ok(transaction) => Ok(transaction),
+            Err(error) => {
+                self.close(error.to_string());
+                self.reopen()?;
+                self.try_begin()
+            }
+        }
+    }
+
+    fn try_begin(&self) -> Result<WriteTransaction, StoreError> {
+        let database = self.slot.database.read().unwrap_or_else(PoisonError::into_inner);
+        match &*database {
+            Ok(database) => guarded("begin to write", || database.begin_write().map_err(StoreError::from_redb)),
+            Err(reason) => Err(StoreError::Unavailable { reason: reason.clone() }),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.slot.database.read().unwrap_or_else(PoisonError::into_inner).is_ok()
+    }
+
+    fn close(&self, reason: String) {
+        if self.is_open() {
+            tracing::error!(reason, "the record file is closed after a fault");
+            self.slot.close(reason);
+        }
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        let mut database = self.slot.database.write().unwrap_or_else(PoisonError::into_inner);
+        match self.slot.medium.open(true) {
+            Ok(opened) => {
+                tracing::info!("the record file is open again, and verified");
+                *database = Ok(opened);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(%error, "the record file cannot be opened again");
+                *database = Err(error.to_string());
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Request {
+    fn answer(self, outcome: Outcome) {
+        // A caller that is gone needs no answer.
+        let _ = self.answer.send(outcome);
+    }
+}
+
+/// Applies each transaction whose checks hold, then commits all of them at once.
+fn apply_all(mut transaction: WriteTransaction, group: &[Request]) -> Result<Vec<Outcome>, redb::Error> {
+    transaction.set_quick_repair(true);
+    let mut outcomes = Vec::with_capacity(group.len());
+    {
+        let mut tables = Tables { records: transaction.open_table(RECORDS)?, log: transaction.open_table(LOG)? };
+        for request in group {
+            outcomes.push(tables.apply(&request.transaction)?);
+        }
+    }
+    let is_changed =
+        group.iter().zip(&outcomes).any(|(request, outcome)| outcome.is_ok() && !request.transaction.is_empty());
+    match is_changed {
+        true => transaction.commit()?,
+        false => transaction.abort()?,
+    }
+    Ok(outcomes)
+}
+
+struct Tables<'a> {
+    records: Table<'a, &'static str, &'static [u8]>,
+    log: Table<'a, &'static str, &'static [u8]>,
+}
+
+impl Tables<'_> {
+    /// Reads all that it needs before it changes anything: a transaction that is refused leaves no trace in the group.
+    fn apply(&mut self, transaction: &Transaction) -> Result<Outcome, redb::Error> {
+        for (key, expect) in &transaction.checks {
+            match self.revision(key)? {
+                Ok(revision) if expect.holds(revision) => {}
+                Ok(_) => return Ok(Err(StoreError::Conflict { key: key.clone() })),
+                Err(corrupt) => return Ok(Err(corrupt)),
+            }
+        }
+        let mut sealed = Vec::with_capacity(transaction.puts.len());
+        for (key, payload) in &transaction.puts {
+            match self.revision(key)? {
+                Ok(revision) => sealed.push((key, record::seal(key, revision.unwrap_or(0) + 1, payload))),
+                Err(corrupt) => return Ok(Err(corrupt)),
+            }
+        }
+        self.change(transaction, sealed)?;
+        Ok(Ok(()))
+    }
+
+    fn change(&mut self, transaction: &Transaction, sealed: Vec<(&String, Vec<u8>)>) -> Result<(), redb::Error> {
+        for prefix in &transaction.delete_prefixes {
+            self.delete_prefix(prefix)?;
+        }
+        for key in &transaction.deletes {
+            self.records.remove(key.as_str())?;
+        }
+        for (key, bytes) in sealed {
+            self.records.insert(key.as_str(), bytes.as_slice())?;
+        }
+        for (key, payload) in &transaction.chunks {
+            self.log.insert(key.as_str(), record::seal(key, CHUNK_REVISION, payload).as_slice())?;
+        }
+        Ok(())
+    }
+
+    fn revision(&self, key: &str) -> Result<Result<Option<u64>, StoreError>, redb::Error> {
+        let bytes = self.records.get(key)?;
+        Ok(bytes.map(|bytes| record::open(key, bytes.value()).map(|(revision, _)| revision)).transpose())
+    }
+
+    fn delete_prefix(&mut self, prefix: &str) -> Result<(), redb::Error> {
+        let end = keys::end_of(prefix);
+        self.records.retain_in(prefix..end.as_str(), |_, _| false)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::RwLock;
+    use std::sync::mpsc::{self, Receiver};
+
+    use super::*;
+    use crate::store::database::Medium;
+    use crate::store::records::Expect;
+    use crate::store::tests::disk::Disk;
+
+    fn mark(key: &str) -> Transaction {
+        Transaction::new().expect(key, Expect::Absent).mark(key.to_owned())
+    }
+
+    /// Runs a writer over what waits already, until it has answered all; returns how often the disk synced.
+    fn run(disk: &Arc<Disk>, transactions: Vec<Transaction>) -> (Vec<Outcome>, usize) {
+        let medium = Medium::Backend(Arc::clone(disk) as Arc<_>);
+        let database = RwLock::new(Ok(medium.open(false).unwrap()));
+        let (sender, received) = mpsc::sync_channel(transactions.len());
+        let answers: Vec<Receiver<Outcome>> = (transactions.into_iter())
+            .map(|transaction| {
+                let (answer, answered) = mpsc::sync_channel(1);
+                sender.send(Request { transaction, answer }).unwrap();
+                answered
+            })
+            .collect();
+        drop(sender);
+        let before = disk.syncs();
+        Writer::new(Arc::new(Slot { medium, database }), received).run();
+        let syncs = disk.syncs() - before;
+        (answers.into_iter().map(|answer| answer.recv().unwrap()).collect(), syncs)
+    }
+
+    #[test]
+    fn all_that_wait_share_one_commit() {
+        let one = run(&Arc::default(), vec![mark("default/a/")]).1;
+        let many = (0..100).map(|index| mark(&format!("default/{index}/"))).collect();
+        let (outcomes, syncs) = run(&Arc::default(), many);
+        assert!(outcomes.iter().all(Result::is_ok));
+        assert_eq!(syncs, one);
+    }
+
+    #[test]
+    fn a_failed_check_skips_its_transaction_alone_and_later_ones_see_earlier_ones() {
+        let disk = Arc::default();
+        let twice = mark("default/a/").mark("default/b/".to_owned());
+        let (outcomes, _) = run(&disk, vec![mark("default/a/"), twice, mark("default/b/")]);
+        assert!(matches!(&outcomes[..], [Ok(()), Err(StoreError::Conflict { key }), Ok(())] if key == "default/a/"));
+        let next = Transaction::new().expect("default/a/", Expect::Revision(1)).mark("default/a/".to_owned());
+        let stale = Transaction::new().expect("default/a/", Expect::Revision(1)).mark("default/a/".to_owned());
+        let (outcomes, _) = run(&disk, vec![next, stale]);
+        assert!(matches!(&outcomes[..], [Ok(()), Err(StoreError::Conflict { .. })]));
+    }
+
+    #[test]
+    fn a_prefix_is_deleted_without_its_neighbours() {
+        let disk = Arc::default();
+        let keys = ["default/a/1", "default/a/2", "default/a0", "default/b/1"];
+        run(&disk, keys.map(mark).into());
+        let mut again = vec![Transaction::new().delete_prefix("default/a/".to_owned())];
+        again.extend(keys.map(mark));
+        let (outcomes, _) = run(&disk, again);
+        assert!(matches!(&outcomes[..], [Ok(()), Ok(()), Ok(()), Err(_), Err(_)]));
+    }
+}
