@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::limits::{
-    MESSAGE_BYTES_DEFAULT, QUEUED_JOBS_DEFAULT, QUEUED_JOBS_PER_MODEL_DEFAULT,
-};
+use crate::limits::{MESSAGE_BYTES_DEFAULT, QUEUED_JOBS_DEFAULT, QUEUED_JOBS_PER_MODEL_DEFAULT};
 
 /// Where the server listens by default.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:50051";
@@ -150,7 +148,12 @@ mod tests {
 
     #[test]
     fn every_fault_is_told_at_once() {
-        let raw = RawConfig { listen: "localhost".into(), train_threads: Some(0), drain_seconds: 1 << 40, ..RawConfig::default() };
+        let raw = RawConfig {
+            listen: "localhost".into(),
+            train_threads: Some(0),
+            drain_seconds: 1 << 40,
+            ..RawConfig::default()
+        };
         let ConfigFaults(faults) = raw.check(2).unwrap_err();
         assert_eq!(faults.len(), 3, "{faults:?}");
     }

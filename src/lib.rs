@@ -26,7 +26,6 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod domain;
-#[path = "/tmp/engine-stub/mod.rs"]
 pub mod engine;
 pub mod jobs;
 pub mod limits;

@@ -4,7 +4,6 @@ use uuid::Uuid;
 
 use crate::domain::{Faults, ModelId};
 use crate::jobs::QueueFull;
-use crate::store::StoreError;
 
 /// What a caller is told, in kinds that ask for different reactions.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +43,10 @@ impl AppError {
     }
 
     pub(super) fn no_version(model_id: &ModelId, version: u32) -> Self {
-        Self::NotFound(format!("model {:?} has no version {version}; ListVersions tells its versions", model_id.as_str()))
+        Self::NotFound(format!(
+            "model {:?} has no version {version}; ListVersions tells its versions",
+            model_id.as_str()
+        ))
     }
 
     pub(super) fn no_job(job_id: Uuid) -> Self {

@@ -31,7 +31,7 @@ pub struct BatchGradients {
     pub deltas: Vec<Matrix>,
     /// By the weights and biases of each layer.
     pub layers: Vec<LayerParameters>,
-    /// By the scaled inputs.
+    /// By the inputs, in the caller's own units.
     pub inputs: Matrix,
     /// The version asked.
     pub version: u32,
@@ -64,7 +64,8 @@ impl App {
         let version = version_number(model, request.version)?;
         let snapshot = self.core.snapshots.load(&self.core.store, model, version)?;
         let preprocessing = snapshot.preprocessing.as_ref();
-        let gradients = snapshot.network.gradients(&inputs, &targets, loss, request.reduction, preprocessing);
+        let gradients = (snapshot.network.gradients(&inputs, &targets, loss, request.reduction, preprocessing))
+            .map_err(|error| AppError::Precondition(error.to_string()))?;
         Ok(BatchGradients {
             loss: gradients.loss,
             deltas: gradients.deltas,

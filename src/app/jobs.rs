@@ -47,7 +47,7 @@ impl App {
             let page = page.of(&format!("jobs of {:?} in {:?}", filter.model_id, filter.state))?;
             let before = page.after.as_deref().and_then(|key| key.parse().ok());
             let filter = JobFilter { model_uid: None, model_id: filter.model_id, state: filter.state };
-            let jobs = app.core.store.jobs(filter, before, page.read_limit())?;
+            let jobs = app.core.store.jobs(&filter, before, page.read_limit())?;
             let views = jobs.into_iter().map(|job| match app.core.live.get(job.job_id) {
                 Some(live) => view(live.record()),
                 None => view(Arc::new(job)),
@@ -67,9 +67,7 @@ impl App {
             Ok(())
         })
         .await?;
-        let ended = async {
-            while !live.record().state.is_finished() && changes.changed().await.is_ok() {}
-        };
+        let ended = async { while !live.record().state.is_finished() && changes.changed().await.is_ok() {} };
         // A batch that takes longer is told as it stands: the caller can ask again.
         let _ = tokio::time::timeout(CANCEL_WAIT, ended).await;
         Ok(view(live.record()))

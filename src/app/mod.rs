@@ -121,7 +121,14 @@ impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Corrupt { .. } => Self::DataLoss(error.to_string()),
-            other => Self::Internal(other.to_string()),
+            StoreError::Exists { .. } => Self::AlreadyExists(error.to_string()),
+            // The disk's state decides: the same call may go through later.
+            StoreError::Unavailable { .. } | StoreError::Io { .. } | StoreError::Conflict { .. } => {
+                Self::Unavailable(error.to_string())
+            }
+            StoreError::Locked { .. } | StoreError::Format { .. } | StoreError::Encoding { .. } => {
+                Self::Internal(error.to_string())
+            }
         }
     }
 }

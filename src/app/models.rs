@@ -62,8 +62,13 @@ impl App {
                 create_time,
                 update_time: create_time,
             };
-            let version =
-                Version { version: 1, base_version: None, source: VersionSource::Initial, preprocessing: None, create_time };
+            let version = Version {
+                version: 1,
+                base_version: None,
+                source: VersionSource::Initial,
+                preprocessing: None,
+                create_time,
+            };
             loop {
                 match app.core.store.create_model(&model, &version, &parameters) {
                     Ok(()) => break,
@@ -71,7 +76,8 @@ impl App {
                     Err(StoreError::Exists { .. }) if request.model_id.is_none() => model.model_id = server_named(),
                     Err(StoreError::Exists { .. }) => {
                         let name = model.model_id.as_str();
-                        let message = format!("there is a model {name:?} already; choose another model_id or delete it");
+                        let message =
+                            format!("there is a model {name:?} already; choose another model_id or delete it");
                         return Err(AppError::AlreadyExists(message));
                     }
                     Err(error) => return Err(error.into()),

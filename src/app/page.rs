@@ -42,7 +42,8 @@ impl PageRequest {
             token => {
                 let key = decode(token, list);
                 if key.is_none() {
-                    let message = "is not a token of this list with this filter; use next_page_token of its page before";
+                    let message =
+                        "is not a token of this list with this filter; use next_page_token of its page before";
                     faults.add(At::ROOT.field("page_token"), message);
                 }
                 key

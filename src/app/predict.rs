@@ -122,11 +122,12 @@ impl App {
         inputs: Matrix,
         architecture: &Architecture,
     ) -> Result<Matrix, AppError> {
+        let operations = operations(&inputs, architecture);
         let predict = move || {
             let (network, preprocessing) = answers.network();
             network.predict(&inputs, preprocessing)
         };
-        if operations(&inputs, architecture) <= PREDICT_INLINE_OPERATIONS_MAX {
+        if operations <= PREDICT_INLINE_OPERATIONS_MAX {
             return Ok(predict());
         }
         let _permit = self.big_predictions.acquire().await;

@@ -31,9 +31,6 @@ struct Running {
     started: Instant,
     snapshot_taken: Instant,
     epoch_time: Stopwatch,
-    /// The last epoch's report, and the best one's, with the times that the engine does not know.
-    last: Option<EpochReport>,
-    best: Option<EpochReport>,
     /// Reports that are stored.
     reports_written: u64,
 }
@@ -71,7 +68,8 @@ impl TrainingRun {
                 None
             }
             Err(error) => {
-                let kind = if matches!(error, AppError::DataLoss(_)) { FailureKind::DataLoss } else { FailureKind::Internal };
+                let kind =
+                    if matches!(error, AppError::DataLoss(_)) { FailureKind::DataLoss } else { FailureKind::Internal };
                 self.finish_unstarted(StopReason::Internal, Some(Failure { kind, message: error.to_string() }));
                 None
             }
@@ -89,7 +87,8 @@ impl TrainingRun {
         };
         let missing = |what: &str| AppError::DataLoss(format!("the {what} of job {} cannot be found", self.job_id));
         let base = store.version(model.uid, base_version)?.ok_or_else(|| missing("base version"))?;
-        let parameters = store.parameters(model.uid, base_version)?.ok_or_else(|| missing("weights"))?;
+        let parameters =
+            store.parameters(model.uid, base_version, &model.architecture)?.ok_or_else(|| missing("weights"))?;
         let data = store.training_data(self.job_id)?.ok_or_else(|| missing("data"))?;
         // From the initial weights on, the scaling is still that of the first training.
         let fitted = match base.preprocessing {
@@ -107,9 +106,7 @@ impl TrainingRun {
         let Some(job) = store.start_job(self.job_id, base_version, now())? else { return Ok(None) };
         let instant = Instant::now();
         let epoch_time = Stopwatch { before: Duration::ZERO, since: instant };
-        let (last, best, reports_written) = (None, None, 0);
-        let running =
-            Running { trainer, started: instant, snapshot_taken: instant, epoch_time, last, best, reports_written };
+        let running = Running { trainer, started: instant, snapshot_taken: instant, epoch_time, reports_written: 0 };
         self.live.set_snapshot(running.snapshot(0));
         tracing::info!(base_version, epochs = job.settings.epochs, "job started");
         self.live.set_record(job);
@@ -137,7 +134,9 @@ impl TrainingRun {
                 return false;
             }
             match running.trainer.step_batch() {
-                Step::Batch => self.live.set_progress(running.trainer.epoch(), running.trainer.rows_done_in_epoch()),
+                Step::Batch => {
+                    self.live.set_progress(running.trainer.epoch() + 1, running.trainer.rows_done_in_epoch())
+                }
                 Step::Epoch(end) => {
                     if let Some(end) = self.end_epoch(&mut running, end) {
                         self.finish(end, Some(&running));
@@ -155,14 +154,10 @@ impl TrainingRun {
         report.elapsed_micros = (instant - running.started).as_micros() as u64;
         let seconds = running.epoch_time.restart(instant).as_secs_f64();
         report.samples_per_second = running.trainer.training_rows() as f64 / seconds.max(1e-9);
-        running.last = Some(report);
-        if running.trainer.best_report().is_some_and(|best| best.epoch == report.epoch) {
-            running.best = Some(report);
-        }
+        running.trainer.stamp(report.elapsed_micros, report.samples_per_second);
         self.live.set_progress(report.epoch + 1, 0);
-        let is_diverged = end.stop.as_ref().is_some_and(|stop| stop.reason == StopReason::Diverged);
-        if end.is_reported && !is_diverged {
-            let best = running.best;
+        if end.is_reported {
+            let best = running.trainer.best_report();
             self.live.update_record(|job| (job.last_report, job.best_report) = (Some(report), best));
             if let Some(chunk) = self.live.history.append(report) {
                 self.write_chunk(&chunk);
@@ -196,7 +191,7 @@ impl TrainingRun {
         job.report_count = self.live.history.len();
         let result = end.result.zip(running).map(|((parameters, report), running)| {
             let draft = VersionDraft {
-                base_version: job.base_version.unwrap_or(1),
+                base_version: job.base_version,
                 source: VersionSource::Training { job_id: self.job_id, report: Box::new(report) },
                 preprocessing: running.trainer.preprocessing(),
                 create_time: now(),
@@ -258,7 +253,8 @@ impl Work for TrainingRun {
     fn panicked(&mut self, message: &str) {
         let _span = self.span().entered();
         tracing::error!(message, "the job panicked");
-        let failure = Failure { kind: FailureKind::Internal, message: "the training ended by a bug of epochd".to_owned() };
+        let failure =
+            Failure { kind: FailureKind::Internal, message: "the training ended by a bug of epochd".to_owned() };
         let end = End { state: JobState::Failed, reason: StopReason::Internal, failure: Some(failure), result: None };
         self.finish(end, None);
     }
@@ -272,7 +268,7 @@ impl Running {
     fn cancelled(&self, request: StopRequest) -> End {
         let result = match request {
             StopRequest::Discard => None,
-            StopRequest::Keep => self.trainer.kept_result().map(|(parameters, of)| (parameters, self.timed(of))),
+            StopRequest::Keep => self.trainer.last_whole_epoch().map(|_| self.trainer.result()),
         };
         End { state: JobState::Cancelled, reason: StopReason::Cancelled, failure: None, result }
     }
@@ -282,13 +278,7 @@ impl Running {
             let failure = Some(Failure { kind: FailureKind::Diverged, message });
             return End { state: JobState::Failed, reason, failure, result: None };
         }
-        let (parameters, of) = self.trainer.result();
-        End { state: JobState::Succeeded, reason, failure: None, result: Some((parameters, self.timed(of))) }
-    }
-
-    /// A report of the engine's with the times that only we know.
-    fn timed(&self, of: EpochReport) -> EpochReport {
-        [self.last, self.best].into_iter().flatten().find(|report| report.epoch == of.epoch).unwrap_or(of)
+        End { state: JobState::Succeeded, reason, failure: None, result: Some(self.trainer.result()) }
     }
 }
 

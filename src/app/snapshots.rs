@@ -95,7 +95,7 @@ impl Snapshots {
         self.by_version.get_or_insert_with(&(model.uid, version), || {
             let missing = || AppError::no_version(&model.model_id, version);
             let record = store.version(model.uid, version)?.ok_or_else(missing)?;
-            let parameters = store.parameters(model.uid, version)?.ok_or_else(missing)?;
+            let parameters = store.parameters(model.uid, version, &model.architecture)?.ok_or_else(missing)?;
             let network = AnyNetwork::new(&model.architecture, parameters);
             Ok(Arc::new(Snapshot { version, network, preprocessing: record.preprocessing }))
         })

@@ -49,7 +49,7 @@ impl App {
             let model = app.core.store.model(&model_id)?.ok_or_else(|| AppError::no_model(&model_id))?;
             let wanted = wanted_layers(&model.architecture, &layers)?;
             let version = version_number(&model, version)?;
-            let parameters = (app.core.store.parameters(model.uid, version)?)
+            let parameters = (app.core.store.parameters(model.uid, version, &model.architecture)?)
                 .ok_or_else(|| AppError::no_version(&model_id, version))?;
             let all = split_layers(&model.architecture, &parameters);
             let layers = all.into_iter().filter(|layer| wanted.contains(&layer.layer)).collect();
@@ -69,13 +69,13 @@ impl App {
             let model = store.model(&model_id)?.ok_or_else(missing)?;
             let base_version = model.latest_version;
             let base = store.version(model.uid, base_version)?.ok_or_else(missing)?;
-            let parameters = store.parameters(model.uid, base_version)?.ok_or_else(missing)?;
+            let parameters = store.parameters(model.uid, base_version, &model.architecture)?.ok_or_else(missing)?;
             let mut faults = Faults::new();
             let at = At::ROOT.field("layers");
             let merged = merge_layers(&model.architecture, parameters, &layers, at, &mut faults);
             let merged = faults.finish(merged)?;
             let draft = VersionDraft {
-                base_version,
+                base_version: Some(base_version),
                 source: VersionSource::Set,
                 preprocessing: base.preprocessing,
                 create_time: now(),
@@ -199,9 +199,8 @@ mod tests {
     use crate::domain::{Activation, ElementType, RawArchitecture, RawLayer};
 
     fn architecture() -> Architecture {
-        let layer = |units, bias| {
-            Some(RawLayer { units, activation: Activation::Identity, activation_alpha: None, bias })
-        };
+        let layer =
+            |units, bias| Some(RawLayer { units, activation: Activation::Identity, activation_alpha: None, bias });
         let layers = vec![layer(2, true), layer(1, false)];
         let raw = RawArchitecture { input_width: 3, element_type: ElementType::Float64, layers };
         raw.check(At::ROOT, &mut Faults::new()).unwrap()

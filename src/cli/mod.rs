@@ -21,7 +21,9 @@ const INTERRUPTED: u8 = 130;
 /// Trains neural networks on your data over gRPC, streams the loss of every epoch, and serves predictions.
 #[derive(Debug, Parser)]
 #[command(name = "epochd", version, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage, 130 stopped by Ctrl-C.")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage, 130 stopped by Ctrl-C."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -86,10 +86,11 @@ pub fn elu_derivative<T: Element>(a: T, alpha: T) -> T {
     if a > T::ZERO { T::ONE } else { a + alpha }
 }
 
-/// e^zᵢ / Σ e^zⱼ over one row, in place; shifted by the largest z, so nothing overflows. Returns ln Σ e^zⱼ.
+/// e^zᵢ / Σ e^zⱼ over one row, in place; shifted by the largest z, so nothing overflows. Returns the largest z and
+/// ln Σ e^(zⱼ − largest), whose sum is ln Σ e^zⱼ: apart, since the sum would round away what the losses need.
 ///
 /// Its derivative is a matrix, ∂pᵢ/∂zⱼ = pᵢ·(δᵢⱼ − pⱼ); the losses multiply by it (see `loss`).
-pub fn softmax<T: Element>(row: &mut [T]) -> T {
+pub fn softmax<T: Element>(row: &mut [T]) -> (T, T) {
     let largest = row.iter().fold(row[0], |largest, &z| if z > largest { z } else { largest });
     let mut sum = T::ZERO;
     for z in row.iter_mut() {
@@ -97,7 +98,7 @@ pub fn softmax<T: Element>(row: &mut [T]) -> T {
         sum += *z;
     }
     row.iter_mut().for_each(|e| *e /= sum);
-    largest + sum.ln()
+    (largest, sum.ln())
 }
 
 /// Applies an activation in place to the pre-activations of some rows, `[rows, units]`.

@@ -161,8 +161,8 @@ fn softmax_cross_entropy<T: Element>(
     for ((row, gradient), &class) in rows.zip(classes) {
         let class = class as usize;
         let right = row[class];
-        let log_sum = softmax(row);
-        sum += (log_sum - right).to_f64();
+        let (largest, log_sum) = softmax(row);
+        sum += ((largest - right) + log_sum).to_f64();
         gradient.iter_mut().zip(row.iter()).for_each(|(g, &p)| *g = (scale * p).flush());
         gradient[class] = (scale * (row[class] - T::ONE)).flush();
     }

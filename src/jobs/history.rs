@@ -62,8 +62,12 @@ pub enum Read<R> {
 impl<R: Clone> History<R> {
     /// An empty history whose chunks hold `chunk_len` reports, the last `resident_max` full ones of them in memory.
     pub fn new(chunk_len: usize, resident_max: usize) -> Self {
-        let chunks =
-            Chunks { first_resident: 0, resident: VecDeque::new(), open: Vec::with_capacity(chunk_len), is_closed: false };
+        let chunks = Chunks {
+            first_resident: 0,
+            resident: VecDeque::new(),
+            open: Vec::with_capacity(chunk_len),
+            is_closed: false,
+        };
         Self {
             changes: AtomicU64::new(0),
             told: watch::Sender::new(0),

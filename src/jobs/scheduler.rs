@@ -382,8 +382,7 @@ mod tests {
     impl Bench {
         fn new(count: usize) -> Self {
             let threads = Threads::start(count).unwrap();
-            let limits =
-                Limits { threads: count, slice: Duration::from_secs(1), queued_max: 4, queued_per_key_max: 3 };
+            let limits = Limits { threads: count, slice: Duration::from_secs(1), queued_max: 4, queued_per_key_max: 3 };
             let scheduler = Scheduler::new(threads.handle(), limits);
             let (tell, told) = mpsc::channel();
             Self { threads, scheduler, told, tell }

@@ -27,10 +27,7 @@ pub(super) struct Connection {
 }
 
 /// Connections of `listener` as they come, never more than a bounded number at once.
-pub(super) fn incoming(
-    listener: TcpListener,
-    closed: CancellationToken,
-) -> impl Stream<Item = io::Result<Connection>> {
+pub(super) fn incoming(listener: TcpListener, closed: CancellationToken) -> impl Stream<Item = io::Result<Connection>> {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     futures_util::stream::unfold((listener, places, closed), |(listener, places, closed)| async move {
         // The semaphore is never closed; were it, no more connections would come.
@@ -60,7 +57,11 @@ impl Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.check_open(context)?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }

@@ -13,7 +13,8 @@ pub(super) fn install(routes: Routes, contract: &'static [u8]) -> Result<Routes,
     let v1 = builder()
         .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let v1alpha =
-        builder().register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET).build_v1alpha()?;
+    let v1alpha = builder()
+        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+        .build_v1alpha()?;
     Ok(routes.add_service(v1).add_service(v1alpha))
 }

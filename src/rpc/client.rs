@@ -84,10 +84,10 @@ impl Client {
             .map_err(|_| ClientError::Address { url: url.to_owned() })?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true);
-        let channel = endpoint.connect().await.map_err(|error| ClientError::Unreachable {
-            url: url.to_owned(),
-            cause: innermost(&error),
-        })?;
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|error| ClientError::Unreachable { url: url.to_owned(), cause: innermost(&error) })?;
         let models = ModelServiceClient::new(channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);

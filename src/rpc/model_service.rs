@@ -3,7 +3,6 @@
 use std::pin::Pin;
 
 use futures_util::Stream;
-use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::decode::{self, Encoding};
@@ -55,10 +54,7 @@ const JOB_ID_KEY: &str = "epochd-job-id";
 
 #[tonic::async_trait]
 impl ModelService for Models {
-    async fn create_model(
-        &self,
-        request: Request<pb::CreateModelRequest>,
-    ) -> Result<Response<pb::Model>, Status> {
+    async fn create_model(&self, request: Request<pb::CreateModelRequest>) -> Result<Response<pb::Model>, Status> {
         let request = decode::create_model(request.into_inner()).map_err(AppError::from)?;
         let model = self.app.create_model(request).await?;
         Ok(Response::new(encode::model(&model)))

@@ -55,7 +55,11 @@ impl Dataset {
         };
         let held_out = (table.len() as f64 * test).round() as usize;
         if table.len() < 3 || held_out + 2 > table.len() {
-            bail!("{} has {} rows, too few to hold out {held_out} and still learn and validate", table.name, table.len());
+            bail!(
+                "{} has {} rows, too few to hold out {held_out} and still learn and validate",
+                table.name,
+                table.len()
+            );
         }
         let (training, test) = split::split(table.len(), held_out, strata.as_deref(), seed, split::Purpose::Test);
         let rows = |indices: &[u32]| -> anyhow::Result<Rows> {
@@ -95,7 +99,8 @@ fn read_targets(table: &Table, column: usize, choice: TaskChoice) -> anyhow::Res
     }
     // Numbers that spell classes stand in their own order: 2 before 10.
     if classes.iter().all(|class| class.parse::<f64>().is_ok_and(f64::is_finite)) {
-        classes.sort_by(|a, b| a.parse().unwrap_or(0.0).total_cmp(&b.parse().unwrap_or(0.0)));
+        let number = |class: &str| class.parse::<f64>().unwrap_or(0.0);
+        classes.sort_by(|a, b| number(a).total_cmp(&number(b)));
     }
     let index = |row| classes.iter().position(|class| *class == table.text(row, column)).unwrap_or(0) as f64;
     let targets = rows.map(index).collect();

@@ -150,7 +150,7 @@ async fn train_on(url: String, dataset: &Dataset, args: &Args) -> anyhow::Result
     let mut signals = StopSignals::listen().context("signals cannot be listened for")?;
     let mut client = Client::connect(&url).await?;
     let mut progress = Progress::new();
-    train(&mut client, dataset, &args.options(), &mut progress, || signals.next()).await
+    train(&mut client, dataset, &args.options(), &mut progress, async || signals.next().await).await
 }
 
 /// A model id out of a file's name: what is not allowed in one becomes a dash.

@@ -50,13 +50,13 @@ pub struct Trained {
     pub is_interrupted: bool,
 }
 
-/// Trains over gRPC. `interrupted` completes when the user wants to stop; called again, when they want to leave at once.
-pub async fn train<F: Future<Output = ()>>(
+/// Trains over gRPC. `interrupted` completes when the user wants to stop, and when called again, to leave at once.
+pub async fn train(
     client: &mut Client,
     dataset: &Dataset,
     options: &Options,
     progress: &mut Progress,
-    mut interrupted: impl FnMut() -> F,
+    mut interrupted: impl AsyncFnMut(),
 ) -> anyhow::Result<Trained> {
     let model_id = create_model(client, dataset, options).await?;
     let mut events = client.train(train_request(&model_id, dataset, options)).await?;
@@ -86,9 +86,7 @@ fn model_request(model_id: String, dataset: &Dataset, options: &Options) -> pb::
     let standard = || Some(pb::Scaling { method: Some(pb::scaling::Method::Standard(pb::StandardScaling {})) });
     let (output, class_labels, targets) = match &dataset.task {
         Task::Regression => (layer(1, pb::Activation::Identity), Vec::new(), standard()),
-        Task::Classification(classes) => {
-            (layer(classes.len() as i32, pb::Activation::Softmax), classes.clone(), None)
-        }
+        Task::Classification(classes) => (layer(classes.len() as i32, pb::Activation::Softmax), classes.clone(), None),
     };
     let hidden = options.hidden.iter().map(|&units| layer(units, pb::Activation::Relu));
     pb::CreateModelRequest {
@@ -136,11 +134,11 @@ fn matrix(values: &[f64], columns: usize) -> pb::Matrix {
 }
 
 /// Shows the events until the last; whether the user stopped the job.
-async fn follow<F: Future<Output = ()>>(
+async fn follow(
     client: &mut Client,
     events: &mut Events,
     progress: &mut Progress,
-    interrupted: &mut impl FnMut() -> F,
+    interrupted: &mut impl AsyncFnMut(),
 ) -> anyhow::Result<(pb::TrainingFinished, bool)> {
     let mut job_id = String::new();
     let mut is_interrupted = false;

@@ -32,7 +32,8 @@ impl Table {
     pub fn parse(source: impl std::io::Read, name: String) -> anyhow::Result<Self> {
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(source);
         let header = reader.headers().with_context(|| format!("{name} is not CSV"))?;
-        let columns: Vec<String> = header.iter().map(|column| column.trim_start_matches('\u{feff}').to_owned()).collect();
+        let columns: Vec<String> =
+            header.iter().map(|column| column.trim_start_matches('\u{feff}').to_owned()).collect();
         if columns.iter().all(String::is_empty) {
             bail!("{name} is empty: it needs a first line that names the columns, and rows below it");
         }

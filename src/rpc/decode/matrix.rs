@@ -83,7 +83,11 @@ fn unpacked(bytes: &[u8], element_type: ElementType, at: At<'_>, faults: &mut Fa
     }
     // The bytes are not aligned, so they are read one float at a time.
     Some(match element_type {
-        ElementType::Float32 => Values::F32(bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()),
-        ElementType::Float64 => Values::F64(bytes.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect()),
+        ElementType::Float32 => {
+            Values::F32(bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
+        }
+        ElementType::Float64 => {
+            Values::F64(bytes.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect())
+        }
     })
 }

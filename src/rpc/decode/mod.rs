@@ -5,7 +5,7 @@ mod matrix;
 mod model;
 mod training;
 
-pub(super) use matrix::{Encoding, raw_matrix, required_matrix};
+pub(super) use matrix::{Encoding, required_matrix};
 pub(super) use model::{create_model, layer_parameters, model_id};
 pub(super) use training::{gradients_request, job_id, job_state, train_command};
 

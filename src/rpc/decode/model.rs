@@ -41,18 +41,15 @@ fn finish_with_domain_faults(created: Option<CreateModel>, mut faults: Faults) -
     faults.finish(created)
 }
 
-fn architecture(
-    message: Option<pb::Architecture>,
-    at: At<'_>,
-    faults: &mut Faults,
-) -> Option<RawArchitecture> {
+fn architecture(message: Option<pb::Architecture>, at: At<'_>, faults: &mut Faults) -> Option<RawArchitecture> {
     if message.is_none() {
         faults.add(at, "is required: an input_width and layers");
     }
     let message = message?;
     let element_type = element_type(message.element_type, at.field("element_type"), faults);
     let layers_at = at.field("layers");
-    let layers = message.layers.iter().enumerate().map(|(index, it)| layer(it, layers_at.index(index), faults)).collect();
+    let layers =
+        message.layers.iter().enumerate().map(|(index, it)| layer(it, layers_at.index(index), faults)).collect();
     Some(RawArchitecture { input_width: message.input_width.into(), element_type: element_type?, layers })
 }
 

@@ -70,10 +70,7 @@ pub(in crate::rpc) fn gradients_request(request: pb::ComputeGradientsRequest) ->
     faults.finish(decoded)
 }
 
-fn validation(
-    message: Option<pb::train_request::Validation>,
-    faults: &mut Faults,
-) -> Option<RawValidation> {
+fn validation(message: Option<pb::train_request::Validation>, faults: &mut Faults) -> Option<RawValidation> {
     match message {
         None => Some(RawValidation::None),
         Some(pb::train_request::Validation::ValidationFraction(fraction)) => Some(RawValidation::Fraction(fraction)),
@@ -111,7 +108,9 @@ fn start(value: i32, faults: &mut Faults) -> Option<Start> {
 
 fn optimizer(message: Option<pb::Optimizer>) -> Option<RawOptimizer> {
     Some(match message?.method? {
-        pb::optimizer::Method::Sgd(pb::Sgd { learning_rate, momentum }) => RawOptimizer::Sgd { learning_rate, momentum },
+        pb::optimizer::Method::Sgd(pb::Sgd { learning_rate, momentum }) => {
+            RawOptimizer::Sgd { learning_rate, momentum }
+        }
         pb::optimizer::Method::Adam(pb::Adam { learning_rate, beta1, beta2, epsilon }) => {
             RawOptimizer::Adam { learning_rate, beta1, beta2, epsilon }
         }

@@ -23,11 +23,9 @@ pub(in crate::rpc) fn train_event(job_id: Uuid, event: &Event) -> pb::TrainEvent
             base_version: job.base_version.unwrap_or(0) as i32,
             start_time: job.start_time.map(timestamp),
         }),
-        &Event::Progress { epoch, rows_done, rows } => Told::Progress(pb::TrainingProgress {
-            epoch: epoch as i32,
-            rows_done: rows_done as i64,
-            rows: rows as i64,
-        }),
+        &Event::Progress { epoch, rows_done, rows } => {
+            Told::Progress(pb::TrainingProgress { epoch: epoch as i32, rows_done: rows_done as i64, rows: rows as i64 })
+        }
         Event::Epochs(reports) => {
             Told::Epochs(pb::EpochReports { reports: reports.iter().map(epoch_report).collect() })
         }
@@ -142,10 +140,9 @@ fn reduction(reduction: Reduction) -> pb::Reduction {
 fn optimizer(optimizer: Optimizer) -> pb::Optimizer {
     pb::Optimizer {
         method: Some(match optimizer {
-            Optimizer::Sgd { learning_rate, momentum } => pb::optimizer::Method::Sgd(pb::Sgd {
-                learning_rate: Some(learning_rate),
-                momentum: Some(momentum),
-            }),
+            Optimizer::Sgd { learning_rate, momentum } => {
+                pb::optimizer::Method::Sgd(pb::Sgd { learning_rate: Some(learning_rate), momentum: Some(momentum) })
+            }
             Optimizer::Adam { learning_rate, beta1, beta2, epsilon } => pb::optimizer::Method::Adam(pb::Adam {
                 learning_rate: Some(learning_rate),
                 beta1: Some(beta1),
