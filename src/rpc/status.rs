@@ -37,14 +37,14 @@ pub(super) fn invalid(faults: &Faults) -> Status {
     for fault in told.iter().take(3) {
         let separator = if message.is_empty() { "" } else { "; " };
         let path = if fault.path.is_empty() { "request" } else { &fault.path };
-        message.push_str(&format!("{separator}{path}: {}", shortened(&fault.message)));
+        message.push_str(&format!("{separator}{path}: {}", shortened(&fault.message, SUMMARY_BYTES_MAX)));
     }
     let more = faults.as_slice().len() - told.len().min(3);
     if more > 0 {
         message.push_str(&format!("; and {more} more"));
     }
     let mut violations: Vec<FieldViolation> =
-        told.iter().map(|fault| FieldViolation::new(&fault.path, shortened(&fault.message))).collect();
+        told.iter().map(|fault| FieldViolation::new(&fault.path, shortened(&fault.message, FAULT_BYTES_MAX))).collect();
     if left_out > 0 {
         violations.push(FieldViolation::new("", format!("and {left_out} more")));
     }
@@ -55,17 +55,22 @@ pub(super) fn invalid(faults: &Faults) -> Status {
 fn told(faults: &[Fault]) -> &[Fault] {
     let mut bytes = 0;
     let fits = |fault: &&Fault| {
-        bytes += fault.path.len() + shortened(&fault.message).len();
+        bytes += fault.path.len() + shortened(&fault.message, FAULT_BYTES_MAX).len();
         bytes <= VIOLATION_BYTES_MAX
     };
     let count = faults.iter().take(VIOLATIONS_MAX - 1).take_while(fits).count();
     &faults[..count.max(1).min(faults.len())]
 }
 
+/// What the details say of one fault, at most.
+const FAULT_BYTES_MAX: usize = 512;
+
+/// What the status's own message says of one fault, at most: it travels twice, as a header and within the details.
+const SUMMARY_BYTES_MAX: usize = 160;
+
 /// A message that quotes a caller's text may be long: what it says of it is in its beginning.
-fn shortened(message: &str) -> &str {
-    const BYTES_MAX: usize = 512;
-    &message[..message.floor_char_boundary(BYTES_MAX)]
+fn shortened(message: &str, bytes_max: usize) -> &str {
+    &message[..message.floor_char_boundary(bytes_max)]
 }
 
 /// Why a job failed, as a status.

@@ -94,7 +94,7 @@ fn read_targets(table: &Table, column: usize, choice: TaskChoice) -> anyhow::Res
     let name = &table.columns[column];
     match classes.as_slice() {
         [only] => bail!("every row of column {name:?} is {only:?}: there is nothing to tell apart"),
-        [first, ..] if first.is_empty() => bail!("column {name:?} has empty cells; give each row a class"),
+        ["", ..] => bail!("column {name:?} has empty cells; give each row a class"),
         _ => {}
     }
     // Numbers that spell classes stand in their own order: 2 before 10.
