@@ -1,6 +1,6 @@
 //! Logs: to standard error, so that standard output stays free for what a command prints.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
@@ -27,6 +27,7 @@ pub fn start(filter: &str, format: LogFormat) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()))
         .with_span_events(FmtSpan::NONE)
         .with_target(false);
     let started = match format {

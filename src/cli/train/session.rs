@@ -158,7 +158,7 @@ async fn follow(
         let Some(event) = event else { bail!("the server ended the stream before the training was finished") };
         job_id = event.job_id;
         match event.event {
-            Some(Event::Queued(queued)) => progress.queued(queued.jobs_ahead),
+            Some(Event::Queued(queued)) => progress.queued(queued.jobs_ahead()),
             Some(Event::Started(started)) => progress.started(started.settings.unwrap_or_default().epochs),
             Some(Event::Epochs(epochs)) => epochs.reports.iter().for_each(|report| progress.epoch(report)),
             Some(Event::Finished(finished)) => {
@@ -189,7 +189,7 @@ async fn score(client: &mut Client, model_id: &str, dataset: &Dataset) -> anyhow
         let answer = client.predict(request).await?;
         match dataset.task {
             Task::Regression => said.extend(answer.outputs.unwrap_or_default().values),
-            Task::Classification(_) => said.extend(answer.classes.iter().map(|class| f64::from(class.index))),
+            Task::Classification(_) => said.extend(answer.classes.iter().map(|class| f64::from(class.index()))),
         }
     }
     Ok(Score::new(&dataset.task, targets, &said))

@@ -106,7 +106,7 @@ pub(in crate::rpc) fn prediction(prediction: Prediction, encoding: Encoding) -> 
             .classes
             .into_iter()
             .map(|class| pb::ClassPrediction {
-                index: class.index as i32,
+                index: Some(class.index as i32),
                 label: class.label,
                 probability: class.probability,
             })

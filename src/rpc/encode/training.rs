@@ -17,14 +17,14 @@ use crate::rpc::status::failure_status;
 pub(in crate::rpc) fn train_event(job_id: Uuid, event: &Event) -> pb::TrainEvent {
     use pb::train_event::Event as Told;
     let told = match event {
-        Event::Queued { jobs_ahead } => Told::Queued(pb::TrainingQueued { jobs_ahead: *jobs_ahead as i32 }),
+        Event::Queued { jobs_ahead } => Told::Queued(pb::TrainingQueued { jobs_ahead: Some(*jobs_ahead as i32) }),
         Event::Started(job) => Told::Started(pb::TrainingStarted {
             settings: Some(settings(&job.settings)),
             base_version: job.base_version.unwrap_or(0) as i32,
             start_time: job.start_time.map(timestamp),
         }),
         &Event::Progress { epoch, rows_done, rows } => {
-            Told::Progress(pb::TrainingProgress { epoch: epoch as i32, rows_done: rows_done as i64, rows: rows as i64 })
+            Told::Progress(pb::TrainingProgress { epoch: epoch as i32, rows_done: rows_done as i32, rows: rows as i32 })
         }
         Event::Epochs(reports) => {
             Told::Epochs(pb::EpochReports { reports: reports.iter().map(epoch_report).collect() })
@@ -86,7 +86,7 @@ pub(super) fn epoch_report(report: &EpochReport) -> pb::EpochReport {
 fn metrics(metrics: &Metrics) -> pb::Metrics {
     pb::Metrics {
         accuracy: metrics.accuracy,
-        misclassified_rows: metrics.misclassified_rows.map(|rows| rows as i64),
+        misclassified_rows: metrics.misclassified_rows.map(|rows| rows as i32),
         mean_absolute_error: metrics.mean_absolute_error,
         r2: metrics.r2,
     }
@@ -113,8 +113,8 @@ fn settings(settings: &Settings) -> pb::TrainingSettings {
         report_every: settings.report_every as i32,
         start: start(settings.start).into(),
         validation_fraction,
-        training_rows: settings.training_rows() as i64,
-        validation_rows: validation_rows as i64,
+        training_rows: settings.training_rows() as i32,
+        validation_rows: validation_rows as i32,
         cancel_on_disconnect: settings.cancel_on_disconnect,
     }
 }
