@@ -1,0 +1,17 @@
+//! Real clients against real servers, in one binary. Test names state what is promised.
+
+mod support;
+
+mod architecture;
+mod command_line;
+mod course;
+mod durability;
+mod errors;
+mod jobs;
+mod models;
+mod operations;
+mod predictions;
+mod real_data;
+mod training;
+mod watching;
+mod weights;

@@ -1,0 +1,28 @@
+//! A server of its own for each test, on a port of its own, and what tests say to it.
+
+mod process;
+mod requests;
+mod server;
+mod training;
+
+pub use process::{Process, run, signal};
+pub use requests::*;
+pub use server::{Api, Server};
+pub use training::*;
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// The paths of the fields that a status names.
+pub fn fields(status: &Status) -> Vec<String> {
+    let bad_request = status.get_details_bad_request();
+    bad_request.map(|it| it.field_violations.into_iter().map(|it| it.field).collect()).unwrap_or_default()
+}
+
+/// Asserts the code of a refusal, and that it says `part`.
+#[track_caller]
+pub fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, part: &str) {
+    let status = answer.expect_err("the call should have been refused");
+    assert_eq!(status.code(), code, "{status:?}");
+    assert!(status.message().contains(part), "{:?} does not say {part:?}", status.message());
+}

@@ -1,0 +1,84 @@
+//! The program itself, as a process.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+
+use super::Api;
+
+/// A process that serves; killed when dropped.
+pub struct Process {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    pub address: SocketAddr,
+}
+
+impl Process {
+    /// `epochd serve` over a folder, on a free port, once it serves.
+    pub fn serve(folder: &Path, arguments: &[&str]) -> Self {
+        let mut command = epochd();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"]);
+        let mut child = command.arg(folder).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut log = String::new();
+        let address = loop {
+            let mut line = String::new();
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it ended without serving: {log}");
+            log.push_str(&line);
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if line["message"] == "serving" {
+                break line["address"].as_str().unwrap().parse().unwrap();
+            }
+        };
+        Self { child, stderr, address }
+    }
+
+    pub async fn api(&self) -> Api {
+        Api::connect(self.address).await
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL, as `kill -9` sends it.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for the end: how it ended, and the rest of its log.
+    pub fn wait(mut self) -> (ExitStatus, String) {
+        let mut log = String::new();
+        self.stderr.read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap(), log)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Runs the program in `folder` to its end.
+pub fn run(folder: &Path, arguments: &[&str]) -> Output {
+    epochd().current_dir(folder).args(arguments).output().unwrap()
+}
+
+/// Sends a signal, such as "TERM", to a process.
+pub fn signal(process: u32, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// The program, without the settings that this process's environment may carry.
+fn epochd() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_epochd"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EPOCHD_") || name == "RUST_LOG") {
+        command.env_remove(name);
+    }
+    command
+}
