@@ -17,6 +17,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".epochd.v1.Matrix.packed")
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
+        .build_client(false)
+        .codec_path("crate::rpc::codec::RequestCodec")
+        .compile_fds(compiler.file_descriptor_set())?;
+
+    // The clients apart, with the usual codec: only what comes in from a caller is mistrusted.
+    let clients = out.join("clients");
+    fs::create_dir_all(&clients)?;
+    tonic_prost_build::configure()
+        .out_dir(clients)
+        .extern_path(".epochd.v1", "crate::rpc::pb")
+        .extern_path(".google.rpc.Status", "::tonic_types::Status")
+        .build_server(false)
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::limits::{MESSAGE_BYTES_DEFAULT, QUEUED_JOBS_DEFAULT, QUEUED_JOBS_PER_MODEL_DEFAULT};
+use crate::limits::{
+    MESSAGE_BYTES_DEFAULT, QUEUED_JOBS_DEFAULT, QUEUED_JOBS_PER_MODEL_DEFAULT, TRAINING_BYTES_DEFAULT,
+};
 
 /// Where the server listens by default.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:50051";
@@ -33,6 +35,8 @@ pub struct RawConfig {
     pub drain_seconds: u64,
     /// Bytes of one message.
     pub message_bytes_max: usize,
+    /// Bytes of all trainings that have begun, by estimate.
+    pub training_bytes_max: u64,
     /// Unfinished jobs.
     pub queued_jobs_max: usize,
     /// Unfinished jobs of one model.
@@ -48,6 +52,7 @@ impl Default for RawConfig {
             train_threads: None,
             drain_seconds: DRAIN_SECONDS_DEFAULT,
             message_bytes_max: MESSAGE_BYTES_DEFAULT,
+            training_bytes_max: TRAINING_BYTES_DEFAULT,
             queued_jobs_max: QUEUED_JOBS_DEFAULT,
             queued_jobs_per_model_max: QUEUED_JOBS_PER_MODEL_DEFAULT,
         }
@@ -76,6 +81,8 @@ pub struct Config {
     pub drain_deadline: Duration,
     /// Bytes of one message.
     pub message_bytes_max: usize,
+    /// Bytes of all trainings that have begun, by estimate.
+    pub training_bytes_max: u64,
     /// Unfinished jobs.
     pub queued_jobs_max: usize,
     /// Unfinished jobs of one model.
@@ -116,6 +123,9 @@ impl RawConfig {
         check("message-bytes-max", self.message_bytes_max, MESSAGE_BYTES_MAX);
         check("queued-jobs-max", self.queued_jobs_max, i32::MAX as usize);
         check("queued-jobs-per-model-max", self.queued_jobs_per_model_max, i32::MAX as usize);
+        if self.training_bytes_max == 0 {
+            faults.push("--training-bytes-max must be at least 1, but is 0".to_owned());
+        }
         if self.drain_seconds > DRAIN_SECONDS_MAX {
             faults.push(format!("--drain-seconds must be at most {DRAIN_SECONDS_MAX}, but is {}", self.drain_seconds));
         }
@@ -126,6 +136,7 @@ impl RawConfig {
                 train_threads,
                 drain_deadline: Duration::from_secs(self.drain_seconds),
                 message_bytes_max: self.message_bytes_max,
+                training_bytes_max: self.training_bytes_max,
                 queued_jobs_max: self.queued_jobs_max,
                 queued_jobs_per_model_max: self.queued_jobs_per_model_max,
             }),

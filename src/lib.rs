@@ -16,7 +16,8 @@
 //! | [`rpc`] | the wire |
 //! | [`ops`] | connections, health, reflection, logs |
 //!
-//! Invariants, held by `tests/`: `domain` and `limits` use no other module; `engine` uses only `domain`; `store` and
+//! Invariants, held by `tests/`: `domain` uses no other module but `limits`, which uses none; `engine` uses only
+//! those two; `store` and
 //! `jobs` know nothing of the wire; only `rpc` and `ops` know the gRPC libraries.
 
 #![forbid(unsafe_code)]

@@ -6,6 +6,16 @@
 /// Largest message, request or answer, in bytes: inline training data of about eight million float64 values.
 pub const MESSAGE_BYTES_DEFAULT: usize = 64 << 20;
 
+/// Texts, byte strings and messages within one request: an empty message is two bytes on the wire and some two hundred in
+/// memory. Room for the labels of as many classes as a layer may have units, and more.
+pub const MESSAGE_PARTS_MAX: usize = 100_000;
+
+/// Faults of one request that are kept to be told; the rest is only counted.
+pub const FAULTS_KEPT_MAX: usize = 1_000;
+
+/// Bytes that all trainings that have begun may take together, by our estimate, and so the most that one may.
+pub const TRAINING_BYTES_DEFAULT: u64 = 4 << 30;
+
 /// Layers of one network. Deep enough for every multilayer perceptron that trains, small enough to describe in one message.
 pub const LAYERS_MAX: usize = 256;
 
@@ -88,4 +98,5 @@ const _: () = assert!(EPOCHS_DEFAULT_MIN <= STEPS_DEFAULT && STEPS_DEFAULT <= EP
 const _: () = assert!(QUEUED_JOBS_PER_MODEL_DEFAULT <= QUEUED_JOBS_DEFAULT);
 const _: () = assert!(VIOLATION_BYTES_MAX * 4 / 3 + 1_024 <= 8_192);
 const _: () = assert!(WIDTH_MAX <= PARAMETERS_MAX && EPOCHS_MAX <= i32::MAX as u32);
+const _: () = assert!(WIDTH_MAX < MESSAGE_PARTS_MAX && VIOLATIONS_MAX <= FAULTS_KEPT_MAX);
 const _: () = assert!(MODEL_ID_BYTES_MAX <= LABEL_BYTES_MAX);

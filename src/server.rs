@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
-use crate::app::{App, AppError};
+use crate::app::{App, AppError, Bounds};
 use crate::config::{Config, Storage};
 use crate::jobs::Limits;
 use crate::ops::{Transport, TransportError};
@@ -16,6 +16,8 @@ use crate::store::{Store, StoreError};
 const SLICE: Duration = Duration::from_secs(1);
 /// How long streams have to say goodbye before their connections are closed.
 const FAREWELL: Duration = Duration::from_millis(250);
+/// How long a batch in training has to end.
+const TRAINING_END: Duration = Duration::from_secs(2);
 /// How long closed connections have to end.
 const CLOSING: Duration = Duration::from_secs(1);
 
@@ -57,7 +59,10 @@ pub async fn run(
         () = app.tick_forever() => Ok(()),
     };
     app.end_streams();
-    app.stop_training().await;
+    // A huge batch may take longer: it is left behind, and the process ends.
+    if tokio::time::timeout(TRAINING_END, app.stop_training()).await.is_err() {
+        tracing::warn!("a batch in training did not end in time");
+    }
     tracing::info!("stopped");
     Ok(served?)
 }
@@ -67,16 +72,18 @@ async fn open(config: &Config, threads: Handle) -> Result<App, ServerError> {
     let limits = Limits {
         threads: config.train_threads,
         slice: SLICE,
+        bytes_max: config.training_bytes_max,
         queued_max: config.queued_jobs_max,
         queued_per_key_max: config.queued_jobs_per_model_max,
     };
+    let bounds = Bounds { answer_bytes_max: config.message_bytes_max, training_bytes_max: config.training_bytes_max };
     let storage = config.storage.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let store = match storage {
             Storage::Folder(folder) => Store::open(&folder)?,
             Storage::Memory => Store::ephemeral()?,
         };
-        App::new(store, threads, limits).map_err(ServerError::Recovery)
+        App::new(store, threads, limits, bounds).map_err(ServerError::Recovery)
     });
     opened.await.unwrap_or_else(|panic| Err(ServerError::Recovery(AppError::Internal(panic.to_string()))))
 }

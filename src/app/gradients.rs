@@ -40,13 +40,18 @@ pub struct BatchGradients {
 impl App {
     /// Computes the loss of a batch and its gradients.
     pub async fn gradients(&self, request: GradientsRequest) -> Result<BatchGradients, AppError> {
-        let _permit = self.big_predictions.acquire().await;
-        self.blocking(move |app| app.compute_gradients(request)).await
+        let permit = self.big_predictions.clone().acquire_owned().await;
+        // The permit goes along: a caller who goes away leaves the work behind.
+        let gradients = self.blocking(move |app| {
+            let _permit = permit;
+            app.compute_gradients(request)
+        });
+        gradients.await
     }
 
     fn compute_gradients(&self, request: GradientsRequest) -> Result<BatchGradients, AppError> {
-        let serving = self.core.snapshots.load_serving(&self.core.store, &request.model_id)?;
-        let model = &serving.model;
+        let (model, _) = self.core.snapshots.load_serving(&self.core.store, &request.model_id)?;
+        let model = &*model;
         check_trainable(model)?;
         let architecture = &model.architecture;
         let mut faults = Faults::new();
@@ -61,6 +66,9 @@ impl App {
         });
         let checked = loss.zip(inputs).zip(targets);
         let ((loss, inputs), targets) = faults.finish(checked)?;
+        let units: usize = architecture.layers().iter().map(|layer| layer.units).sum();
+        let numbers = (units + width).saturating_mul(inputs.rows()).saturating_add(architecture.parameter_count());
+        self.bound_answer(numbers, "ask with fewer rows, or of a smaller network")?;
         let version = version_number(model, request.version)?;
         let snapshot = self.core.snapshots.load(&self.core.store, model, version)?;
         let preprocessing = snapshot.preprocessing.as_ref();

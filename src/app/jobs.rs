@@ -106,6 +106,6 @@ fn time_left(job: &Job) -> Option<Duration> {
     };
     let left = u64::from(job.settings.epochs.saturating_sub(report.epoch));
     let total = report.elapsed_micros.saturating_mul(left) / u64::from(report.epoch.max(1));
-    let since_report = (now().unix_micros - start.unix_micros).max(0) as u64 - report.elapsed_micros;
-    Some(Duration::from_micros(total.saturating_sub(since_report)))
+    let since_start = (now().unix_micros - start.unix_micros).max(0) as u64;
+    Some(Duration::from_micros(total.saturating_sub(since_start.saturating_sub(report.elapsed_micros))))
 }

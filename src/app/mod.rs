@@ -15,7 +15,7 @@ mod weights;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -45,6 +45,16 @@ pub struct App {
     scheduler: Scheduler<TrainingRun>,
     /// Big predictions at once: as many as there are cores, so that they cannot fill the blocking pool.
     big_predictions: Arc<Semaphore>,
+    bounds: Bounds,
+}
+
+/// What an operator lets calls and trainings take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes of one answer.
+    pub answer_bytes_max: usize,
+    /// Bytes of all trainings that have begun, by estimate, and so of one.
+    pub training_bytes_max: u64,
 }
 
 /// What use cases and running jobs share.
@@ -59,7 +69,7 @@ struct Core {
 impl App {
     /// The use cases over an open store, with slices spawned on `threads`. Ends the jobs that an earlier process left
     /// unfinished. Blocks on the store.
-    pub fn new(store: Store, threads: Handle, limits: Limits) -> Result<Self, AppError> {
+    pub fn new(store: Store, threads: Handle, limits: Limits, bounds: Bounds) -> Result<Self, AppError> {
         let core = Core {
             store,
             snapshots: Snapshots::default(),
@@ -73,6 +83,7 @@ impl App {
             core: Arc::new(core),
             scheduler: Scheduler::new(threads, limits),
             big_predictions: Arc::new(Semaphore::new(cores)),
+            bounds,
         })
     }
 
@@ -101,6 +112,18 @@ impl App {
         self.scheduler.stop().await;
     }
 
+    /// Refuses an answer of `numbers` floats that could not be sent, before anything of that size is made.
+    fn bound_answer(&self, numbers: usize, advice: &str) -> Result<(), AppError> {
+        // Packed as float32: the least that they can take.
+        let (bytes, max) = (numbers.saturating_mul(size_of::<f32>()), self.bounds.answer_bytes_max);
+        if bytes <= max {
+            return Ok(());
+        }
+        Err(AppError::Exhausted(format!(
+            "the answer would have {bytes} bytes or more, past the bound of {max}; {advice}"
+        )))
+    }
+
     /// Runs a use case that reads or writes the store, off the async workers.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -114,7 +137,8 @@ impl App {
 }
 
 fn now() -> Timestamp {
-    SystemTime::now().into()
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp { unix_micros: i64::try_from(since.as_micros()).unwrap_or(i64::MAX) }
 }
 
 impl From<StoreError> for AppError {
@@ -122,9 +146,14 @@ impl From<StoreError> for AppError {
         match error {
             StoreError::Corrupt { .. } => Self::DataLoss(error.to_string()),
             StoreError::Exists { .. } => Self::AlreadyExists(error.to_string()),
-            // The disk's state decides: the same call may go through later.
-            StoreError::Unavailable { .. } | StoreError::Io { .. } | StoreError::Conflict { .. } => {
-                Self::Unavailable(error.to_string())
+            StoreError::Conflict { .. } => Self::Unavailable(error.to_string()),
+            // The disk's state decides: the same call may go through later. Which disk, and what it said, is for the log.
+            StoreError::Unavailable { .. } | StoreError::Io { .. } => {
+                tracing::error!(%error, "the store failed");
+                Self::Unavailable(
+                    "the server cannot read or write its data folder now; its log has the cause; try again later"
+                        .to_owned(),
+                )
             }
             StoreError::Locked { .. } | StoreError::Format { .. } | StoreError::Encoding { .. } => {
                 Self::Internal(error.to_string())

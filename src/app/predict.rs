@@ -72,15 +72,16 @@ impl App {
             let message = "cannot be asked together with `live`, which answers from the running job";
             return Err(Faults::one(At::ROOT.field("version"), message).into());
         }
-        let serving = self.serving(&request.model_id).await?;
-        let model = serving.model.clone();
+        let (model, latest) = self.serving(&request.model_id).await?;
         let inputs = check_inputs(request.inputs, &model.architecture)?;
+        let numbers = inputs.rows().saturating_mul(model.architecture.output_layer().units);
+        self.bound_answer(numbers, "ask for fewer rows at a time")?;
         if request.live {
             return self.predict_live(&model, inputs).await;
         }
         let version = version_number(&model, request.version)?;
-        let snapshot = if version == serving.snapshot.version {
-            serving.snapshot.clone()
+        let snapshot = if version == latest.version {
+            latest
         } else {
             let model = model.clone();
             self.blocking(move |app| app.core.snapshots.load(&app.core.store, &model, version)).await?
@@ -107,7 +108,7 @@ impl App {
     }
 
     /// The model and its latest version, from memory where they are there.
-    pub(super) async fn serving(&self, model_id: &ModelId) -> Result<Arc<Serving>, AppError> {
+    async fn serving(&self, model_id: &ModelId) -> Result<Serving, AppError> {
         if let Some(serving) = self.core.snapshots.cached_serving(model_id) {
             return Ok(serving);
         }
@@ -130,8 +131,13 @@ impl App {
         if operations <= PREDICT_INLINE_OPERATIONS_MAX {
             return Ok(predict());
         }
-        let _permit = self.big_predictions.acquire().await;
-        self.blocking(move |_| Ok(predict())).await
+        let permit = self.big_predictions.clone().acquire_owned().await;
+        // The permit goes along: a caller who goes away leaves the work behind.
+        let outputs = self.blocking(move |_| {
+            let _permit = permit;
+            Ok(predict())
+        });
+        outputs.await
     }
 }
 

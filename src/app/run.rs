@@ -2,6 +2,7 @@
 //! engine's steps, which know no clock.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -11,8 +12,11 @@ use super::{AppError, Core, now};
 use crate::domain::{EpochReport, Failure, FailureKind, Job, JobState, Start, StopReason, Values, VersionSource};
 use crate::engine::{AnyTrainer, EpochEnd, Step, TrainerInput};
 use crate::jobs::{FullChunk, Slice, StopRequest, Work};
-use crate::store::{Finished, VersionDraft};
+use crate::store::{Finished, StoreError, VersionDraft};
 
+/// How often the end of a job is tried to be stored, and the pause before the second time; each is twice the one before.
+const STORE_ATTEMPTS: u32 = 6;
+const STORE_PAUSE: Duration = Duration::from_millis(100);
 /// How old the network of live predictions may be when an epoch ends.
 const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(100);
 
@@ -22,6 +26,7 @@ pub(super) struct TrainingRun {
     model_uid: Uuid,
     job_id: Uuid,
     live: Arc<LiveJob>,
+    bytes: u64,
     running: Option<Box<Running>>,
 }
 
@@ -51,8 +56,10 @@ struct End {
 }
 
 impl TrainingRun {
-    pub(super) fn new(core: Arc<Core>, model_uid: Uuid, job_id: Uuid, live: Arc<LiveJob>) -> Self {
-        Self { core, model_uid, job_id, live, running: None }
+    /// `bytes` is what it will take in memory, by estimate.
+    pub(super) fn new(core: Arc<Core>, job_id: Uuid, live: Arc<LiveJob>, bytes: u64) -> Self {
+        let model_uid = live.record().model_uid;
+        Self { core, model_uid, job_id, live, bytes, running: None }
     }
 
     fn span(&self) -> tracing::Span {
@@ -198,8 +205,9 @@ impl TrainingRun {
             };
             (draft, parameters)
         });
-        let job = match self.core.store.finish_job(&job, result) {
+        let job = match self.store_end(&job, result) {
             Ok(Finished::Committed(job) | Finished::NotOwner(job)) => *job,
+            // The record still says that the job runs; the next start of the server ends it.
             Err(error) => {
                 tracing::error!(%error, "the end of the job could not be stored");
                 job.state = JobState::Failed;
@@ -216,6 +224,21 @@ impl TrainingRun {
         self.live.set_record(job);
         self.live.history.close();
         self.core.live.remove(self.job_id);
+    }
+
+    /// A disk that is full or gone for a moment is not worth the loss of a training: the end is tried more than once.
+    fn store_end(&self, job: &Job, result: Option<(VersionDraft, Values)>) -> Result<Finished, StoreError> {
+        let mut attempt = 1;
+        loop {
+            let stored = self.core.store.finish_job(job, result.clone());
+            let passes = matches!(stored, Err(StoreError::Io { .. } | StoreError::Unavailable { .. }));
+            if !passes || attempt == STORE_ATTEMPTS || self.core.is_draining.load(Ordering::Relaxed) {
+                return stored;
+            }
+            tracing::warn!(attempt, "the end of the job could not be stored; it is tried again");
+            std::thread::sleep(STORE_PAUSE * 2_u32.pow(attempt));
+            attempt += 1;
+        }
     }
 
     fn write_open_chunk(&self) {
@@ -243,6 +266,10 @@ impl Work for TrainingRun {
 
     fn id(&self) -> Uuid {
         self.job_id
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     fn run(&mut self, slice: &Slice) -> bool {

@@ -29,22 +29,17 @@ pub struct Snapshot {
     pub preprocessing: Option<FittedPreprocessing>,
 }
 
-/// A model with the version that it serves.
-#[derive(Debug)]
-pub struct Serving {
-    /// The model's record.
-    pub model: Arc<Model>,
-    /// Its latest version.
-    pub snapshot: Arc<Snapshot>,
-}
+/// A model with the version that it serves, its latest.
+pub type Serving = (Arc<Model>, Arc<Snapshot>);
 
 /// The cache of snapshots, by weight, and of which one a model serves.
 pub struct Snapshots {
     by_version: Cache<(Uuid, u32), Arc<Snapshot>, BytesWeighter>,
-    serving: Cache<ModelId, Arc<Serving>>,
-    /// Bumped, under the lock, before an entry of `serving` is dropped: a load that began before must not put it back.
+    /// Records alone: a network here would escape the bound on bytes.
+    models: Cache<ModelId, Arc<Model>>,
+    /// Bumped, under the lock, before an entry of `models` is dropped: a load that began before must not put it back.
     changes: AtomicU64,
-    serving_lock: Mutex<()>,
+    models_lock: Mutex<()>,
 }
 
 #[derive(Clone)]
@@ -61,33 +56,35 @@ impl Default for Snapshots {
     fn default() -> Self {
         Self {
             by_version: Cache::with_weighter(SNAPSHOTS_EXPECTED, SNAPSHOT_CACHE_BYTES, BytesWeighter),
-            serving: Cache::new(SERVING_MAX),
+            models: Cache::new(SERVING_MAX),
             changes: AtomicU64::new(0),
-            serving_lock: Mutex::new(()),
+            models_lock: Mutex::new(()),
         }
     }
 }
 
 impl Snapshots {
     /// The model and its latest version, if both are in memory.
-    pub fn cached_serving(&self, model_id: &ModelId) -> Option<Arc<Serving>> {
-        self.serving.get(model_id)
+    pub fn cached_serving(&self, model_id: &ModelId) -> Option<Serving> {
+        let model = self.models.get(model_id)?;
+        let snapshot = self.by_version.get(&(model.uid, model.latest_version))?;
+        Some((model, snapshot))
     }
 
     /// The model and its latest version. Blocks on the store.
-    pub fn load_serving(&self, store: &Store, model_id: &ModelId) -> Result<Arc<Serving>, AppError> {
-        if let Some(serving) = self.serving.get(model_id) {
+    pub fn load_serving(&self, store: &Store, model_id: &ModelId) -> Result<Serving, AppError> {
+        if let Some(serving) = self.cached_serving(model_id) {
             return Ok(serving);
         }
         let changes = self.changes.load(Ordering::Acquire);
         let model = store.model(model_id)?.ok_or_else(|| AppError::no_model(model_id))?;
         let snapshot = self.load(store, &model, model.latest_version)?;
-        let serving = Arc::new(Serving { model: Arc::new(model), snapshot });
-        let _guard = self.serving_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let model = Arc::new(model);
+        let _guard = self.models_lock.lock().unwrap_or_else(PoisonError::into_inner);
         if self.changes.load(Ordering::Acquire) == changes {
-            self.serving.insert(model_id.clone(), serving.clone());
+            self.models.insert(model_id.clone(), model.clone());
         }
-        Ok(serving)
+        Ok((model, snapshot))
     }
 
     /// A version of a model. Blocks on the store; callers that want the same one wait for one load.
@@ -103,9 +100,9 @@ impl Snapshots {
 
     /// The model got a new version, or is gone.
     pub fn forget_serving(&self, model_id: &ModelId) {
-        let _guard = self.serving_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.models_lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.changes.fetch_add(1, Ordering::AcqRel);
-        self.serving.remove(model_id);
+        self.models.remove(model_id);
     }
 
     /// The model is gone: its versions need no memory.

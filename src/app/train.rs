@@ -8,7 +8,7 @@ use super::live::LiveJob;
 use super::run::TrainingRun;
 use super::watch::Watch;
 use super::{App, AppError, now};
-use crate::domain::{At, Faults, Job, JobState, Model, ModelId, RawTraining};
+use crate::domain::{Architecture, At, Faults, Job, JobState, Model, ModelId, RawTraining, Settings};
 use crate::limits::LABEL_BYTES_MAX;
 use crate::store::Accepted;
 
@@ -38,19 +38,36 @@ impl App {
         }
     }
 
+    fn bound_training(&self, bytes: u64) -> Result<(), AppError> {
+        let max = self.bounds.training_bytes_max;
+        if bytes <= max {
+            return Ok(());
+        }
+        Err(AppError::Exhausted(format!(
+            "this training would take about {bytes} bytes of memory, past the server's bound of {max}; use a smaller \
+             `batch_size`, fewer rows, a smaller network or float32, or raise the server's --training-bytes-max"
+        )))
+    }
+
     fn accept(&self, command: TrainCommand) -> Result<Followed, AppError> {
         let store = &self.core.store;
         if command.request_id.len() > LABEL_BYTES_MAX {
             let message = format!("may have {LABEL_BYTES_MAX} bytes at most, but has {}", command.request_id.len());
             return Err(Faults::one(At::ROOT.field("request_id"), message).into());
         }
+        // Before anything else: what was accepted once stays so, whatever became of the model or the queue.
+        if let Some(known) = store.known_request(&command.request_id, command.request_hash)? {
+            return follow_known(known);
+        }
         let model = store.model(&command.model_id)?.ok_or_else(|| AppError::no_model(&command.model_id))?;
         check_trainable(&model)?;
         let (settings, data) = command.training.check(&model.architecture, draw_seed())?;
+        let bytes = training_bytes(&model.architecture, &settings);
+        self.bound_training(bytes)?;
         let permit = self.scheduler.reserve(model.uid)?;
         let cancel_on_drop = settings.cancel_on_disconnect;
         let job = Job {
-            job_id: new_job_id(),
+            job_id: new_uuid(),
             model_id: model.model_id,
             model_uid: model.uid,
             state: JobState::Queued,
@@ -69,20 +86,46 @@ impl App {
             report_count: 0,
         };
         let job_id = job.job_id;
-        match store.accept_job(&job, command.request_hash, &data)? {
-            Accepted::New => {}
-            Accepted::Same(known) => return Ok(Followed::Known(known.job_id)),
-            Accepted::RequestIdTaken => {
-                let message = "was used for another request; choose a new one, or send the same request again";
-                return Err(Faults::one(At::ROOT.field("request_id"), message).into());
-            }
+        // In memory first: whoever finds the record in the store finds the job here, too.
+        let live = Arc::new(LiveJob::new(job.clone()));
+        self.core.live.insert(job_id, live.clone());
+        let accepted = store.accept_job(&job, command.request_hash, &data);
+        if !matches!(accepted, Ok(Accepted::New)) {
+            self.core.live.remove(job_id);
+            return follow_known(accepted?);
         }
         tracing::info!(%job_id, model_id = %job.model_id, rows = job.settings.rows, "job accepted");
-        let live = Arc::new(LiveJob::new(job));
-        self.core.live.insert(job_id, live.clone());
-        permit.submit(TrainingRun::new(self.core.clone(), model.uid, job_id, live.clone()));
+        permit.submit(TrainingRun::new(self.core.clone(), job_id, live.clone(), bytes));
         Ok(Followed::Live { job_id, live, cancel_on_drop })
     }
+}
+
+fn follow_known(known: Accepted) -> Result<Followed, AppError> {
+    match known {
+        Accepted::Same(job) => Ok(Followed::Known(job.job_id)),
+        Accepted::RequestIdTaken => {
+            let message = "was used for another request; choose a new one, or send the same request again";
+            Err(Faults::one(At::ROOT.field("request_id"), message).into())
+        }
+        // Only a call that was the first is told so, and that one does not come here.
+        Accepted::New => Err(AppError::Internal("a new job was taken for a known one".to_owned())),
+    }
+}
+
+/// What a training takes in memory, by estimate: its rows as they came and as the network wants them, the parameters with
+/// gradients, moments and the epochs that are kept, and the values of one batch on their way through the network.
+fn training_bytes(architecture: &Architecture, settings: &Settings) -> u64 {
+    /// Parameters, gradients, two moments, the last and the best epoch, and what is committed.
+    const COPIES: u64 = 7;
+    let element = architecture.element_type().size_bytes() as u64;
+    let units: u64 = architecture.layers().iter().map(|layer| layer.units as u64).sum();
+    let (width, rows) = (architecture.input_width() as u64, settings.rows);
+    let targets = architecture.output_layer().units as u64;
+    let batch_rows = u64::from(settings.batch_size).min(rows);
+    let data = rows.saturating_mul(2 * (width + targets));
+    let batch = batch_rows.saturating_mul(width + 2 * units);
+    let parameters = COPIES * architecture.parameter_count() as u64;
+    element.saturating_mul(data.saturating_add(batch).saturating_add(parameters))
 }
 
 enum Followed {
@@ -114,8 +157,4 @@ pub(super) fn draw_seed() -> u64 {
 /// A uid, or a job id: it sorts by time.
 pub fn new_uuid() -> Uuid {
     Uuid::now_v7()
-}
-
-fn new_job_id() -> Uuid {
-    new_uuid()
 }

@@ -78,7 +78,15 @@ impl App {
                 let changes = live.history.subscribe();
                 Source::Live(live, changes)
             }
-            None => Source::Stored(Arc::new(self.stored_job(job_id).await?)),
+            None => {
+                let job = self.stored_job(job_id).await?;
+                if !job.state.is_finished() {
+                    return Err(AppError::Unavailable(format!(
+                        "the end of job {job_id} could not be stored; once the server's disk is well again, restart it"
+                    )));
+                }
+                Source::Stored(Arc::new(job))
+            }
         };
         Ok(Watch::new(self.clone(), job_id, source, from_epoch))
     }

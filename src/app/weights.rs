@@ -112,6 +112,9 @@ fn wanted_layers(architecture: &Architecture, asked: &[i64]) -> Result<Vec<usize
     }
     let mut faults = Faults::new();
     let at = At::ROOT.field("layers");
+    if asked.len() > last + 1 {
+        return Err(Faults::one(at, format!("may name each of the {} layers once, but has {}", last + 1, asked.len())));
+    }
     let wanted: Vec<Option<i64>> =
         asked.iter().enumerate().map(|(place, &layer)| faults.whole(at.index(place), layer, 0..=last as i64)).collect();
     faults.finish(wanted.into_iter().map(|layer| layer.map(|layer| layer as usize)).collect())

@@ -10,7 +10,9 @@ use super::Outcome;
 use super::signals::StopSignals;
 use crate::config::{Config, DATA_DIR_DEFAULT, DRAIN_SECONDS_DEFAULT, LISTEN_DEFAULT, RawConfig};
 use crate::jobs::Threads;
-use crate::limits::{MESSAGE_BYTES_DEFAULT, QUEUED_JOBS_DEFAULT, QUEUED_JOBS_PER_MODEL_DEFAULT};
+use crate::limits::{
+    MESSAGE_BYTES_DEFAULT, QUEUED_JOBS_DEFAULT, QUEUED_JOBS_PER_MODEL_DEFAULT, TRAINING_BYTES_DEFAULT,
+};
 use crate::server;
 
 /// How long threads have to end once the server has stopped: a batch, or a prediction.
@@ -44,6 +46,10 @@ pub struct Args {
     #[arg(long, env = "EPOCHD_MESSAGE_BYTES_MAX", value_name = "BYTES", default_value_t = MESSAGE_BYTES_DEFAULT)]
     message_bytes_max: usize,
 
+    /// Memory that trainings in progress may take together, by estimate, in bytes; others wait.
+    #[arg(long, env = "EPOCHD_TRAINING_BYTES_MAX", value_name = "BYTES", default_value_t = TRAINING_BYTES_DEFAULT)]
+    training_bytes_max: u64,
+
     /// Jobs that may be unfinished at once.
     #[arg(long, env = "EPOCHD_QUEUED_JOBS_MAX", value_name = "COUNT", default_value_t = QUEUED_JOBS_DEFAULT)]
     queued_jobs_max: usize,
@@ -63,6 +69,7 @@ impl Args {
             train_threads: self.train_threads,
             drain_seconds: self.drain_seconds,
             message_bytes_max: self.message_bytes_max,
+            training_bytes_max: self.training_bytes_max,
             queued_jobs_max: self.queued_jobs_max,
             queued_jobs_per_model_max: self.queued_jobs_per_model_max,
         };

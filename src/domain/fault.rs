@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use crate::limits::FAULTS_KEPT_MAX;
+
 /// A place in a request, such as `architecture.layers[2].units`. Borrowed links, so that naming places costs nothing
 /// until a fault is found.
 #[derive(Clone, Copy)]
@@ -59,7 +61,10 @@ pub struct Fault {
 
 /// The faults found so far. Checks add to it and go on, so that one answer tells all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Faults(Vec<Fault>);
+pub struct Faults {
+    kept: Vec<Fault>,
+    left_out: usize,
+}
 
 impl Faults {
     /// No fault yet.
@@ -76,23 +81,32 @@ impl Faults {
 
     /// Adds a fault.
     pub fn add(&mut self, at: At<'_>, message: impl Into<String>) {
-        self.0.push(Fault { path: at.to_string(), message: message.into() });
+        if self.kept.len() < FAULTS_KEPT_MAX {
+            self.kept.push(Fault { path: at.to_string(), message: message.into() });
+        } else {
+            self.left_out += 1;
+        }
     }
 
-    /// The faults in the order they were found.
+    /// The faults in the order they were found, up to a bound.
     pub fn as_slice(&self) -> &[Fault] {
-        &self.0
+        &self.kept
+    }
+
+    /// How many were found.
+    pub fn count(&self) -> usize {
+        self.kept.len() + self.left_out
     }
 
     /// Whether nothing was found.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.kept.is_empty()
     }
 
     /// `value` where nothing was found and it could be built.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Faults> {
         match value {
-            Some(value) if self.0.is_empty() => Ok(value),
+            Some(value) if self.kept.is_empty() => Ok(value),
             _ => Err(self),
         }
     }
@@ -118,7 +132,7 @@ impl Faults {
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fault) in self.0.iter().enumerate() {
+        for (index, fault) in self.kept.iter().enumerate() {
             let separator = if index == 0 { "" } else { "; " };
             match fault.path.as_str() {
                 "" => write!(f, "{separator}{}", fault.message)?,

@@ -1,6 +1,6 @@
 //! Networks as they are described, before any mathematics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 
@@ -329,10 +329,11 @@ pub fn check_class_labels(labels: &[String], architecture: &Architecture, at: At
             faults.add(at, format!("needs {count} labels, one a class, but has {}", labels.len()));
         }
         Some(_) => {
+            let mut seen = HashSet::new();
             for (index, label) in labels.iter().enumerate() {
                 if label.is_empty() || label.len() > limits::LABEL_BYTES_MAX {
                     faults.add(at.index(index), format!("must have 1 to {} bytes", limits::LABEL_BYTES_MAX));
-                } else if labels[..index].contains(label) {
+                } else if !seen.insert(label) {
                     faults.add(at.index(index), format!("repeats the label {label:?}"));
                 }
             }

@@ -22,7 +22,7 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// The losses that fit an output, the default first (NUMERICS: which loss goes with which output).
+    /// The losses that fit an output, the default first.
     pub fn fitting(activation: Activation) -> &'static [Loss] {
         match activation {
             Activation::Sigmoid => &[Self::BinaryCrossEntropy, Self::SquaredError],

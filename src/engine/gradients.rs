@@ -119,7 +119,7 @@ mod tests {
         }
     }
 
-    /// NUMERICS: |numeric − analytic| ≤ 1e-9·max(1, |L|) + 1e-6·max(|numeric|, |analytic|), h = 1e-5.
+    /// How closely to agree: |numeric − analytic| ≤ 1e-9·max(1, |L|) + 1e-6·max(|numeric|, |analytic|), h = 1e-5.
     fn check_slopes(at: &[f64], analytic: &[f64], loss: f64, loss_at: impl Fn(&[f64]) -> f64) -> Result<(), String> {
         let h = 1e-5;
         let mut moved = at.to_vec();

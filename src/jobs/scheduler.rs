@@ -25,6 +25,9 @@ pub trait Work: Send + 'static {
     /// The id that it was made with.
     fn id(&self) -> Self::Id;
 
+    /// What it takes in memory from its first turn to its last.
+    fn bytes(&self) -> u64;
+
     /// Runs until it is done or `slice` says that its turn is over.
     fn run(&mut self, slice: &Slice) -> bool;
 
@@ -57,6 +60,8 @@ pub struct Limits {
     pub threads: usize,
     /// How long a turn lasts.
     pub slice: Duration,
+    /// Bytes of all work that has begun. What is larger alone begins when nothing else has.
+    pub bytes_max: u64,
     /// Pieces of work that may be in the scheduler.
     pub queued_max: usize,
     /// Pieces of work that may be there for one key.
@@ -105,6 +110,9 @@ struct State<W: Work> {
     lanes: HashMap<W::Key, Lane<W>>,
     /// Keys with work that is ready for a turn, in the order of their turns.
     turns: VecDeque<W::Key>,
+    /// Keys whose first work waits for memory, in order: none overtakes another.
+    waiting_for_memory: VecDeque<W::Key>,
+    begun_bytes: u64,
     free_threads: usize,
     count: usize,
 }
@@ -119,6 +127,7 @@ struct Lane<W: Work> {
 
 struct Begun<W: Work> {
     id: W::Id,
+    bytes: u64,
     /// `None` while a thread runs it.
     work: Option<W>,
 }
@@ -138,7 +147,14 @@ impl<W: Work> Lane<W> {
 impl<W: Work> Scheduler<W> {
     /// A scheduler that spawns its slices on `threads`.
     pub fn new(threads: Handle, limits: Limits) -> Self {
-        let state = State { lanes: HashMap::new(), turns: VecDeque::new(), free_threads: limits.threads, count: 0 };
+        let state = State {
+            lanes: HashMap::new(),
+            turns: VecDeque::new(),
+            waiting_for_memory: VecDeque::new(),
+            begun_bytes: 0,
+            free_threads: limits.threads,
+            count: 0,
+        };
         Self(Arc::new(Shared {
             limits,
             threads,
@@ -215,7 +231,7 @@ impl<W: Work> Scheduler<W> {
     fn dispatch(&self, mut state: MutexGuard<'_, State<W>>) {
         while state.free_threads > 0 && !self.0.is_stopping.load(Ordering::Relaxed) {
             let Some(key) = state.turns.pop_front() else { return };
-            let Some(work) = state.take_turn(&key) else { continue };
+            let Some(work) = state.take_turn(&key, self.0.limits.bytes_max) else { continue };
             state.free_threads -= 1;
             let scheduler = self.clone();
             // Dropped only when the runtime is shut down, and then nobody waits for the slice.
@@ -252,11 +268,18 @@ impl<W: Work> Shared<W> {
 
 impl<W: Work> State<W> {
     /// The work of `key` whose turn it is: the one that has begun, or the first that waits.
-    fn take_turn(&mut self, key: &W::Key) -> Option<W> {
+    fn take_turn(&mut self, key: &W::Key, bytes_max: u64) -> Option<W> {
         let lane = self.lanes.get_mut(key)?;
         if lane.begun.is_none() {
+            let bytes = lane.waiting.front()?.bytes();
+            let fits = self.begun_bytes.saturating_add(bytes) <= bytes_max && self.waiting_for_memory.is_empty();
+            if self.begun_bytes > 0 && !fits {
+                self.waiting_for_memory.push_back(key.clone());
+                return None;
+            }
             let work = lane.waiting.pop_front()?;
-            lane.begun = Some(Begun { id: work.id(), work: Some(work) });
+            self.begun_bytes += bytes;
+            lane.begun = Some(Begun { id: work.id(), bytes, work: Some(work) });
         }
         lane.begun.as_mut()?.work.take()
     }
@@ -270,7 +293,13 @@ impl<W: Work> State<W> {
                 self.turns.push_back(key.clone());
             }
             _ => {
-                lane.begun = None;
+                if let Some(begun) = lane.begun.take() {
+                    self.begun_bytes -= begun.bytes;
+                }
+                // In front, and in their order: they have waited longest.
+                while let Some(key) = self.waiting_for_memory.pop_back() {
+                    self.turns.push_front(key);
+                }
                 if !lane.waiting.is_empty() {
                     self.turns.push_back(key.clone());
                 }
@@ -340,6 +369,7 @@ mod tests {
         left: u32,
         told: mpsc::Sender<(u32, &'static str)>,
         gate: Option<mpsc::Receiver<()>>,
+        bytes: u64,
     }
 
     impl Work for Turns {
@@ -352,6 +382,10 @@ mod tests {
 
         fn id(&self) -> Self::Id {
             self.id
+        }
+
+        fn bytes(&self) -> u64 {
+            self.bytes
         }
 
         fn run(&mut self, _slice: &Slice) -> bool {
@@ -382,20 +416,21 @@ mod tests {
     impl Bench {
         fn new(count: usize) -> Self {
             let threads = Threads::start(count).unwrap();
-            let limits = Limits { threads: count, slice: Duration::from_secs(1), queued_max: 4, queued_per_key_max: 3 };
+            let slice = Duration::from_secs(1);
+            let limits = Limits { threads: count, slice, bytes_max: 10, queued_max: 4, queued_per_key_max: 3 };
             let scheduler = Scheduler::new(threads.handle(), limits);
             let (tell, told) = mpsc::channel();
             Self { threads, scheduler, told, tell }
         }
 
         fn submit(&self, key: &'static str, id: u32, turns: u32) {
-            let work = Turns { key, id, left: turns, told: self.tell.clone(), gate: None };
+            let work = Turns { key, id, left: turns, told: self.tell.clone(), gate: None, bytes: 1 };
             self.scheduler.reserve(key).unwrap().submit(work);
         }
 
         fn submit_gated(&self, key: &'static str, id: u32, turns: u32) -> mpsc::Sender<()> {
             let (open, gate) = mpsc::channel();
-            let work = Turns { key, id, left: turns, told: self.tell.clone(), gate: Some(gate) };
+            let work = Turns { key, id, left: turns, told: self.tell.clone(), gate: Some(gate), bytes: 1 };
             self.scheduler.reserve(key).unwrap().submit(work);
             open
         }
@@ -472,6 +507,24 @@ mod tests {
         assert!(matches!(bench.scheduler.take_waiting(&"a", 3), Cancelled::Unknown));
         drop(open);
         assert_eq!(bench.next(), (1, "done"));
+        bench.finish();
+    }
+
+    #[test]
+    fn work_that_would_not_fit_into_memory_begins_when_there_is_room_and_is_not_overtaken() {
+        let bench = Bench::new(3);
+        let open = bench.submit_gated("a", 1, 1);
+        let submit = |key, id, bytes| {
+            let work = Turns { key, id, left: 1, told: bench.tell.clone(), gate: None, bytes };
+            bench.scheduler.reserve(key).unwrap().submit(work);
+        };
+        submit("big", 2, 10);
+        submit("small", 3, 1);
+        assert_eq!(bench.next(), (1, "turn"));
+        assert_eq!((bench.scheduler.begun(&"big"), bench.scheduler.begun(&"small")), (None, None));
+        drop(open);
+        let told: Vec<_> = (0..5).map(|_| bench.next()).collect();
+        assert_eq!(told, [(1, "done"), (2, "turn"), (2, "done"), (3, "turn"), (3, "done")]);
         bench.finish();
     }
 

@@ -93,15 +93,10 @@ fn with_call_id(mut response: Response<Body>, call_id: u64) -> Response<Body> {
     response
 }
 
-/// The library answers an oversized message with OUT_OF_RANGE and a malformed one with INTERNAL. Neither code is right by
-/// our contract: the first is a bound, the second a fault of the client's. Our own code uses OUT_OF_RANGE never, and
-/// INTERNAL with another text.
+/// The library answers an oversized request with OUT_OF_RANGE, which by our contract is RESOURCE_EXHAUSTED. Our own code uses
+/// OUT_OF_RANGE never.
 fn translate(headers: &mut HeaderMap) {
-    let message = headers.get(Status::GRPC_MESSAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let translated = match code(headers) {
-        Code::OutOfRange => Code::ResourceExhausted,
-        Code::Internal if message.starts_with("failed%20to%20decode") => Code::InvalidArgument,
-        _ => return,
-    };
-    headers.insert(Status::GRPC_STATUS, HeaderValue::from(translated as i32));
+    if code(headers) == Code::OutOfRange {
+        headers.insert(Status::GRPC_STATUS, HeaderValue::from(Code::ResourceExhausted as i32));
+    }
 }

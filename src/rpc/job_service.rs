@@ -2,9 +2,9 @@
 
 use tonic::{Request, Response, Status};
 
-use super::model_service::{EventStream, event_stream};
+use super::model_service::{EventStream, SMALLER_PAGE, event_stream};
 use super::pb::job_service_server::JobService;
-use super::{decode, encode, pb};
+use super::{bounded, decode, encode, pb};
 use crate::app::{App, AppError, JobFilterRequest, PageRequest};
 use crate::domain::{At, Faults, ModelId};
 use crate::limits::EPOCHS_MAX;
@@ -12,11 +12,12 @@ use crate::limits::EPOCHS_MAX;
 /// The service over the use cases.
 pub(super) struct Jobs {
     app: App,
+    message_bytes_max: usize,
 }
 
 impl Jobs {
-    pub(super) fn new(app: App) -> Self {
-        Self { app }
+    pub(super) fn new(app: App, message_bytes_max: usize) -> Self {
+        Self { app, message_bytes_max }
     }
 }
 
@@ -33,10 +34,11 @@ impl JobService for Jobs {
         let filter = filter(&request.model_id, request.state).map_err(AppError::from)?;
         let page = PageRequest { size: request.page_size.into(), token: request.page_token };
         let jobs = self.app.jobs(filter, page).await?;
-        Ok(Response::new(pb::ListJobsResponse {
+        let answer = pb::ListJobsResponse {
             jobs: jobs.items.iter().map(encode::job).collect(),
             next_page_token: jobs.next_token,
-        }))
+        };
+        bounded(answer, self.message_bytes_max, SMALLER_PAGE)
     }
 
     type WatchJobStream = EventStream;

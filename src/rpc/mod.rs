@@ -1,6 +1,7 @@
 //! The wire: the only code that knows protobuf messages. A handler decodes, asks the use case, and encodes.
 
 pub mod client;
+mod codec;
 mod decode;
 mod encode;
 mod job_service;
@@ -9,6 +10,7 @@ pub mod pb;
 mod status;
 
 use tonic::service::Routes;
+use tonic::{Response, Status};
 
 use crate::app::App;
 use pb::job_service_server::JobServiceServer;
@@ -22,8 +24,17 @@ pub fn routes(app: &App, message_bytes_max: usize) -> Routes {
     let models = ModelServiceServer::new(model_service::Models::new(app.clone(), message_bytes_max))
         .max_decoding_message_size(message_bytes_max)
         .max_encoding_message_size(message_bytes_max);
-    let jobs = JobServiceServer::new(job_service::Jobs::new(app.clone()))
+    let jobs = JobServiceServer::new(job_service::Jobs::new(app.clone(), message_bytes_max))
         .max_decoding_message_size(message_bytes_max)
         .max_encoding_message_size(message_bytes_max);
     Routes::new(models).add_service(jobs)
+}
+
+/// An answer that is too large is refused with its bound, instead of by the library without one.
+fn bounded<M: prost::Message>(message: M, bytes_max: usize, advice: &str) -> Result<Response<M>, Status> {
+    let bytes = message.encoded_len();
+    if bytes <= bytes_max {
+        return Ok(Response::new(message));
+    }
+    Err(Status::resource_exhausted(format!("the answer has {bytes} bytes, more than {bytes_max}; {advice}")))
 }

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::decode::{self, Encoding};
 use super::pb::model_service_server::ModelService;
-use super::{encode, pb};
+use super::{bounded, encode, pb};
 use crate::app::{App, AppError, PageRequest, PredictRequest, Watch};
 use crate::domain::{At, Faults};
 
@@ -24,15 +24,6 @@ impl Models {
     pub(super) fn new(app: App, message_bytes_max: usize) -> Self {
         Self { app, message_bytes_max }
     }
-
-    /// An answer that is too large is refused with its bound, instead of by the library without one.
-    fn bounded<M: prost::Message>(&self, message: M, advice: &str) -> Result<Response<M>, Status> {
-        let (bytes, max) = (message.encoded_len(), self.message_bytes_max);
-        if bytes <= max {
-            return Ok(Response::new(message));
-        }
-        Err(Status::resource_exhausted(format!("the answer has {bytes} bytes, more than {max}; {advice}")))
-    }
 }
 
 /// Follows a job as a stream of messages.
@@ -48,6 +39,9 @@ pub(super) fn event_stream(watch: Watch) -> EventStream {
 fn page(size: i32, token: String) -> PageRequest {
     PageRequest { size: size.into(), token }
 }
+
+/// What to do about a list that is too large for one message.
+pub(super) const SMALLER_PAGE: &str = "ask with a smaller `page_size`";
 
 /// The id of the job of a `Train` call, in its initial metadata.
 const JOB_ID_KEY: &str = "epochd-job-id";
@@ -72,10 +66,11 @@ impl ModelService for Models {
     ) -> Result<Response<pb::ListModelsResponse>, Status> {
         let request = request.into_inner();
         let models = self.app.models(page(request.page_size, request.page_token)).await?;
-        Ok(Response::new(pb::ListModelsResponse {
+        let answer = pb::ListModelsResponse {
             models: models.items.iter().map(encode::model).collect(),
             next_page_token: models.next_token,
-        }))
+        };
+        bounded(answer, self.message_bytes_max, SMALLER_PAGE)
     }
 
     async fn delete_model(
@@ -109,7 +104,7 @@ impl ModelService for Models {
         let inputs = faults.finish(inputs).map_err(AppError::from)?;
         let version = request.version.map(i64::from);
         let prediction = self.app.predict(PredictRequest { model_id, inputs, version, live: request.live }).await?;
-        self.bounded(encode::prediction(prediction, encoding), "ask for fewer rows at a time")
+        bounded(encode::prediction(prediction, encoding), self.message_bytes_max, "ask for fewer rows at a time")
     }
 
     async fn compute_gradients(
@@ -120,7 +115,11 @@ impl ModelService for Models {
         let encoding = Encoding::of(request.inputs.as_ref());
         let request = decode::gradients_request(request).map_err(AppError::from)?;
         let gradients = self.app.gradients(request).await?;
-        self.bounded(encode::gradients(&gradients, encoding), "send `packed` inputs, which are answered packed")
+        bounded(
+            encode::gradients(&gradients, encoding),
+            self.message_bytes_max,
+            "send `packed` inputs, which are answered packed",
+        )
     }
 
     async fn get_weights(&self, request: Request<pb::GetWeightsRequest>) -> Result<Response<pb::Weights>, Status> {
@@ -132,7 +131,7 @@ impl ModelService for Models {
         let layers = request.layers.into_iter().map(i64::from).collect();
         let weights = self.app.weights(model_id, request.version.map(i64::from), layers).await?;
         let advice = "ask for fewer `layers` at a time, or with MATRIX_ENCODING_PACKED";
-        self.bounded(encode::weights(&weights, encoding), advice)
+        bounded(encode::weights(&weights, encoding), self.message_bytes_max, advice)
     }
 
     async fn set_weights(&self, request: Request<pb::SetWeightsRequest>) -> Result<Response<pb::Version>, Status> {
@@ -152,9 +151,10 @@ impl ModelService for Models {
         let request = request.into_inner();
         let model_id = decode::model_id(&request.model_id).map_err(AppError::from)?;
         let versions = self.app.versions(model_id, page(request.page_size, request.page_token)).await?;
-        Ok(Response::new(pb::ListVersionsResponse {
+        let answer = pb::ListVersionsResponse {
             versions: versions.items.iter().map(encode::version).collect(),
             next_page_token: versions.next_token,
-        }))
+        };
+        bounded(answer, self.message_bytes_max, SMALLER_PAGE)
     }
 }

@@ -6,5 +6,10 @@
 
 tonic::include_proto!("epochd.v1");
 
+mod clients {
+    include!(concat!(env!("OUT_DIR"), "/clients/epochd.v1.rs"));
+}
+pub use clients::{job_service_client, model_service_client};
+
 /// Every file of the contract, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("epochd_descriptor_set");

@@ -32,14 +32,14 @@ impl From<AppError> for Status {
 /// INVALID_ARGUMENT with each field at fault, as many of them as fit into a trailer that clients still read.
 pub(super) fn invalid(faults: &Faults) -> Status {
     let told = told(faults.as_slice());
-    let left_out = faults.as_slice().len() - told.len();
+    let left_out = faults.count() - told.len();
     let mut message = String::new();
     for fault in told.iter().take(3) {
         let separator = if message.is_empty() { "" } else { "; " };
         let path = if fault.path.is_empty() { "request" } else { &fault.path };
         message.push_str(&format!("{separator}{path}: {}", shortened(&fault.message, SUMMARY_BYTES_MAX)));
     }
-    let more = faults.as_slice().len() - told.len().min(3);
+    let more = faults.count() - told.len().min(3);
     if more > 0 {
         message.push_str(&format!("; and {more} more"));
     }

@@ -95,7 +95,7 @@ impl Store {
     }
 
     /// What a request id stands for already; `None` where it is new, or where there is none.
-    fn known_request(&self, request_id: &str, hash: [u8; 16]) -> Result<Option<Accepted>, StoreError> {
+    pub fn known_request(&self, request_id: &str, hash: [u8; 16]) -> Result<Option<Accepted>, StoreError> {
         if request_id.is_empty() {
             return Ok(None);
         }

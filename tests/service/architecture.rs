@@ -73,8 +73,11 @@ fn only_rpc_and_ops_know_the_grpc_libraries() {
 fn the_engine_is_pure() {
     for module in ["domain", "engine"] {
         for (path, text) in sources(module) {
-            for forbidden in ["tokio", "std::fs", "std::net", "std::io", "std::env", "Instant", "SystemTime", "tracing"] {
-                assert!(!text.contains(forbidden), "{} names {forbidden}", path.display());
+            for forbidden in ["tokio", "std::fs", "std::net", "std::io", "std::env", "Instant", "SystemTime", "tracing"]
+            {
+                let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+                let found = code.into_iter().find(|line| line.contains(forbidden));
+                assert!(found.is_none(), "{} names {forbidden}: {found:?}", path.display());
             }
         }
     }

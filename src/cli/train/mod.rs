@@ -44,7 +44,7 @@ pub struct Args {
     target: String,
 
     /// Units of the hidden layers, first to last.
-    #[arg(long, value_name = "UNITS", value_delimiter = ',', default_value = "16,16")]
+    #[arg(long, value_name = "UNITS", value_delimiter = ',', default_value = "64")]
     hidden: Vec<i32>,
 
     /// What the target is: `auto` takes numbers for regression and text for classification.

@@ -125,7 +125,7 @@ fn eight_tanh_units_learn_xor_from_every_seed() {
     assert_eq!(xor_count(8, Activation::Tanh), 100);
 }
 
-/// NUMERICS: 97.5 % and 48 % of 20,000 seeds; within three standard deviations of 100 (seen: 96 and 50).
+/// Of 20,000 seeds tried with another framework, 97.5 % and 48 % learn it; within three standard deviations of 100 (seen: 96 and 50).
 #[test]
 fn fewer_units_learn_xor_as_often_as_they_should() {
     let counts = [xor_count(4, Activation::Tanh), xor_count(2, Activation::Tanh)];
