@@ -139,7 +139,11 @@ impl App {
     }
 
     fn view(&self, model: Model) -> ModelView {
-        ModelView { active_job: self.scheduler.begun(&model.uid), model: Arc::new(model) }
+        // A job that has told its end still holds its turn for a moment.
+        let begun = self.scheduler.begun(&model.uid);
+        let active_job =
+            begun.filter(|&job_id| self.core.live.get(job_id).is_some_and(|live| !live.record().state.is_finished()));
+        ModelView { active_job, model: Arc::new(model) }
     }
 }
 

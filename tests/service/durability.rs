@@ -1,1 +1,117 @@
-//! TBD
+//! What was acknowledged is there after a `kill -9`.
+
+use epochd::rpc::pb;
+use epochd::rpc::pb::{JobState, StopReason};
+use tonic::Code;
+
+use crate::support::*;
+
+/// Everything that lists tell, and the weights of every version.
+async fn everything(api: &Api) -> (Vec<pb::Model>, Vec<pb::Job>, Vec<(Vec<pb::Version>, Vec<pb::Weights>)>) {
+    let models = api.models.clone().list_models(pb::ListModelsRequest::default()).await.unwrap().into_inner().models;
+    let jobs = api.jobs.clone().list_jobs(pb::ListJobsRequest::default()).await.unwrap().into_inner().jobs;
+    let mut versions = Vec::new();
+    for model in &models {
+        let request = pb::ListVersionsRequest { model_id: model.model_id.clone(), ..Default::default() };
+        let listed = api.models.clone().list_versions(request).await.unwrap().into_inner().versions;
+        let mut weights = Vec::new();
+        for version in &listed {
+            let request = pb::GetWeightsRequest { version: Some(version.version), ..get_weights(&model.model_id) };
+            weights.push(api.models.clone().get_weights(request).await.unwrap().into_inner());
+        }
+        versions.push((listed, weights));
+    }
+    (models, jobs, versions)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_kill_9_the_same_models_versions_and_finished_jobs_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::serve(folder.path(), &[]);
+    let api = process.api().await;
+    for model_id in ["kept", "deleted", "set"] {
+        api.create(xor_model(model_id, 4)).await;
+    }
+    let told = api.train(truth_table("kept", XOR)).await;
+    let weights = api.models.clone().get_weights(get_weights("kept")).await.unwrap().into_inner();
+    let request = pb::SetWeightsRequest { model_id: "set".into(), layers: weights.layers };
+    api.models.clone().set_weights(request).await.unwrap();
+    let cancelled = {
+        let (job_id, mut events) = api.start(endless("set")).await;
+        next_reports(&mut events).await;
+        api.jobs.clone().cancel_job(cancel(&job_id, true)).await.unwrap();
+        read(events).await
+    };
+    let before = everything(&api).await;
+    // The last answer before the kill.
+    api.models.clone().delete_model(pb::DeleteModelRequest { model_id: "deleted".into() }).await.unwrap();
+    process.kill();
+
+    let process = Process::serve(folder.path(), &[]);
+    let api = process.api().await;
+    refused(api.models.clone().get_model(get_model("deleted")).await, Code::NotFound, "deleted");
+    api.create(xor_model("deleted", 4)).await;
+    let after = everything(&api).await;
+    let undated = |models: &[pb::Model]| models.iter().map(|it| it.model_id.clone()).collect::<Vec<_>>();
+    assert_eq!(undated(&after.0), undated(&before.0));
+    assert_eq!(after.0[1..], before.0[1..]);
+    assert_eq!((&after.1, &after.2[1..]), (&before.1, &before.2[1..]));
+    for job in [told, cancelled] {
+        let later = read(api.watch(&job.job_id, None).await.unwrap()).await;
+        assert_eq!(later.finished, job.finished);
+        assert!(later.reports.ends_with(&job.reports) && later.reports[0].epoch == 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_found_unfinished_at_start_have_failed_as_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::serve(folder.path(), &[]);
+    let api = process.api().await;
+    api.create(xor_model("xor", 4)).await;
+    let (running, mut events) = api.start(endless("xor")).await;
+    next_reports(&mut events).await;
+    let (queued, _waiting) = api.start(truth_table("xor", XOR)).await;
+    process.kill();
+
+    let process = Process::serve(folder.path(), &[]);
+    let api = process.api().await;
+    for job_id in [running, queued] {
+        let told = read(api.watch(&job_id, None).await.unwrap()).await;
+        assert_eq!((told.finished.state(), told.finished.stop_reason()), (JobState::Failed, StopReason::Interrupted));
+        let failure = told.finished.failure.clone().unwrap();
+        assert_eq!(failure.code, Code::Aborted as i32);
+        assert!(failure.message.contains("interrupted"), "{}", failure.message);
+        assert_eq!(told.epochs(), (1..=told.epochs().len() as i32).collect::<Vec<_>>());
+    }
+    // The model is as it was, and trains again.
+    assert_eq!(api.train(truth_table("xor", XOR)).await.finished.version, 2);
+}
+
+#[test]
+fn a_second_process_on_the_same_folder_is_refused_and_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let _process = Process::serve(&data, &[]);
+    let second = run(folder.path(), &["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]);
+    assert_eq!(second.status.code(), Some(1));
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(said.contains("in use by another epochd") && said.contains("--data-dir"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_outlives_the_server_and_memory_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    for expected in [Code::NotFound, Code::Ok] {
+        let server = Server::over(folder.path());
+        let api = server.api().await;
+        let found = api.models.clone().get_model(get_model("xor")).await;
+        assert_eq!(found.err().map_or(Code::Ok, |status| status.code()), expected);
+        if expected == Code::NotFound {
+            api.create(xor_model("xor", 2)).await;
+        }
+        server.stop().await;
+    }
+    let ephemeral = Server::start();
+    refused(ephemeral.api().await.models.get_model(get_model("xor")).await, Code::NotFound, "xor");
+}

@@ -161,12 +161,8 @@ async fn the_same_request_id_follows_the_same_job_and_another_request_with_it_is
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_refuses_with_its_bound() {
-    let server = Server::with(RawConfig {
-        queued_jobs_max: 3,
-        queued_jobs_per_model_max: 2,
-        ephemeral: true,
-        ..Server::raw()
-    });
+    let server =
+        Server::with(RawConfig { queued_jobs_max: 3, queued_jobs_per_model_max: 2, ephemeral: true, ..Server::raw() });
     let api = server.api().await;
     api.create(xor_model("a", 4)).await;
     api.create(xor_model("b", 4)).await;

@@ -1,1 +1,112 @@
-//! TBD
+//! Predictions: from a version, whole, whatever trains meanwhile; or from the training itself, when asked.
+
+use epochd::rpc::pb;
+use epochd::rpc::pb::{Activation, ElementType};
+use tonic::Code;
+
+use crate::support::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_answers_from_its_latest_version_while_it_trains() {
+    let server = Server::start();
+    let api = server.api().await;
+    api.create(xor_model("xor", 4)).await;
+    let before = api.outputs("xor", corners()).await;
+    let (job_id, mut events) = api.start(endless("xor")).await;
+    for _ in 0..20 {
+        next_reports(&mut events).await;
+        assert_eq!(api.outputs("xor", corners()).await, before);
+    }
+    api.jobs.clone().cancel_job(cancel(&job_id, true)).await.unwrap();
+    let answer = api.models.clone().predict(predict("xor", corners())).await.unwrap().into_inner();
+    assert_eq!(answer.version, 2);
+    assert_ne!(answer.outputs.unwrap().values, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_prediction_follows_the_running_job() {
+    let server = Server::start();
+    let api = server.api().await;
+    api.create(xor_model("xor", 4)).await;
+    let live = pb::PredictRequest { live: true, ..predict("xor", corners()) };
+    refused(api.models.clone().predict(live.clone()).await, Code::FailedPrecondition, "live");
+    let (job_id, mut events) = api.start(endless("xor")).await;
+    let mut epochs = Vec::new();
+    while epochs.len() < 3 {
+        next_reports(&mut events).await;
+        let answer = api.models.clone().predict(live.clone()).await.unwrap().into_inner();
+        assert_eq!((answer.job_id.as_str(), answer.version), (job_id.as_str(), 1));
+        if epochs.last() != answer.epoch.as_ref() {
+            epochs.extend(answer.epoch);
+        }
+    }
+    assert!(epochs.is_sorted(), "{epochs:?}");
+    let both = pb::PredictRequest { version: Some(1), ..live };
+    refused(api.models.clone().predict(both).await, Code::InvalidArgument, "version");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packed_request_is_answered_packed_in_the_models_element_type() {
+    let server = Server::start();
+    let api = server.api().await;
+    api.create(xor_model("xor", 4)).await;
+    let values = api.outputs("xor", corners()).await;
+    let doubles = packed(&[0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0]);
+    let answer = api.models.clone().predict(predict("xor", doubles)).await.unwrap().into_inner().outputs.unwrap();
+    assert_eq!((answer.packed_type(), answer.rows, answer.columns), (ElementType::Float32, Some(4), Some(1)));
+    let read = answer.packed.chunks(4).map(|bytes| f64::from(f32::from_le_bytes(bytes.try_into().unwrap())));
+    assert_eq!(read.collect::<Vec<f64>>(), values);
+    assert!(answer.values.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_alone_has_the_bits_of_the_same_row_among_others() {
+    let server = Server::start();
+    let api = server.api().await;
+    api.create(xor_model("xor", 64)).await;
+    let together = api.outputs("xor", corners()).await;
+    for (row, expected) in corners().values.chunks(2).zip(together) {
+        assert_eq!(api.outputs("xor", values(row)).await, [expected]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn classifiers_name_the_winner_of_each_row() {
+    let server = Server::start();
+    let api = server.api().await;
+    let mut request = model("three", 1, &[(3, Activation::Softmax)]);
+    request.class_labels = ["low", "middle", "high"].map(String::from).to_vec();
+    let (weights, bias) = (Some(values(&[-5.0, 0.0, 5.0])), Some(values(&[0.0, 1.0, 0.0])));
+    request.initial_weights = vec![pb::LayerWeights { layer: Some(0), weights, bias }];
+    api.create(request).await;
+    let answer = api.models.clone().predict(predict("three", values(&[-1.0, 0.0, 1.0]))).await.unwrap().into_inner();
+    let labels: Vec<&str> = answer.classes.iter().map(|class| class.label.as_str()).collect();
+    assert_eq!(labels, ["low", "middle", "high"]);
+    assert_eq!(answer.classes.iter().map(|class| class.index).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
+    // softmax(5, 1, −5) of the winner.
+    let expected = 5_f64.exp() / (5_f64.exp() + 1_f64.exp() + (-5_f64).exp());
+    assert!((answer.classes[0].probability.unwrap() - expected).abs() < 1e-6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_could_not_be_sent_is_refused_before_it_is_computed() {
+    let server = Server::start();
+    let api = server.api().await;
+    api.create(model("wide", 1, &[(65_536, Activation::Identity)])).await;
+    // Five megabytes that ask for half a terabyte.
+    let bytes = vec![0; 4 * 1_200_000];
+    let inputs = pb::Matrix { packed: bytes.into(), ..Default::default() };
+    let answer = api.models.clone().predict(predict("wide", inputs)).await;
+    refused(answer, Code::ResourceExhausted, "fewer rows");
+    // Activations of a hidden layer come back with the gradients, too.
+    api.create(model("deep", 1, &[(65_536, Activation::Tanh), (1, Activation::Identity)])).await;
+    let request = pb::ComputeGradientsRequest {
+        model_id: "deep".into(),
+        inputs: Some(values(&[1.0; 1_000])),
+        targets: Some(values(&[1.0; 1_000])),
+        ..Default::default()
+    };
+    let answer = api.models.clone().compute_gradients(request).await;
+    refused(answer, Code::ResourceExhausted, "fewer rows");
+    assert_eq!(api.outputs("wide", values(&[0.0])).await.len(), 65_536);
+}

@@ -102,7 +102,7 @@ fn ending(trained: &Trained) -> String {
         pb::StopReason::EarlyStopped => format!("stopped early after epoch {last}"),
         pb::StopReason::Cancelled => format!("stopped by you after epoch {last}"),
         pb::StopReason::Converged => format!("converged at epoch {last}"),
-        _ => format!("finished epoch {last}"),
+        _ => format!("ended after all of its {last} epochs"),
     };
     match finished.version {
         0 => format!("Training {how}; nothing was kept but the model's initial weights.\n"),

@@ -44,7 +44,7 @@ impl Table {
         }
         let mut rows = Vec::new();
         for record in reader.records() {
-            let record = record.with_context(|| format!("{name} is not CSV with {} columns a line", columns.len()))?;
+            let record = record.map_err(|error| unreadable(error, &name))?;
             let line = record.position().map_or(0, csv::Position::line);
             rows.push(Row { line, cells: record.iter().map(str::to_owned).collect() });
         }
@@ -93,6 +93,20 @@ impl Table {
             bail!("{file}, line {line}, column {name:?} {problem}, but a finite number is needed there");
         };
         Ok(number)
+    }
+}
+
+/// What a person can do about a line that cannot be read.
+fn unreadable(error: csv::Error, name: &str) -> anyhow::Error {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths { pos: Some(place), expected_len, len } => anyhow::anyhow!(
+            "{name}, line {}: {len} cells, but the first line names {expected_len} columns; a comma too many or too few?",
+            place.line()
+        ),
+        csv::ErrorKind::Utf8 { pos: Some(place), .. } => {
+            anyhow::anyhow!("{name}, line {}: not UTF-8; save the file with that encoding", place.line())
+        }
+        _ => anyhow::Error::new(error).context(format!("{name} is not CSV")),
     }
 }
 

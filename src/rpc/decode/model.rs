@@ -22,6 +22,10 @@ pub(in crate::rpc) fn create_model(request: pb::CreateModelRequest) -> Result<Cr
         name => ModelId::new(name, at.field("model_id"), &mut faults).map(Some),
     };
     let architecture = architecture(request.architecture, at.field("architecture"), &mut faults);
+    if let (Some(architecture), false) = (&architecture, faults.is_empty()) {
+        // What the domain would find wrong is told in the same answer. Unreadable layers keep their places in it.
+        architecture.check(at.field("architecture"), &mut faults);
+    }
     let initial_weights = layer_parameters(request.initial_weights, at.field("initial_weights"), &mut faults);
     let preprocessing = preprocessing(request.preprocessing.unwrap_or_default());
     let labels = request.labels.into_iter().collect();
@@ -29,15 +33,6 @@ pub(in crate::rpc) fn create_model(request: pb::CreateModelRequest) -> Result<Cr
         let (seed, class_labels) = (request.seed, request.class_labels);
         CreateModel { model_id, architecture, seed, initial_weights, class_labels, preprocessing, labels }
     });
-    // Unreadable layers keep their places, so that what the domain says of the others has the right index.
-    finish_with_domain_faults(created, faults)
-}
-
-/// Adds what the domain finds wrong with the readable part, so that one answer tells everything.
-fn finish_with_domain_faults(created: Option<CreateModel>, mut faults: Faults) -> Result<CreateModel, Faults> {
-    if let (Some(created), false) = (&created, faults.is_empty()) {
-        created.architecture.check(At::ROOT.field("architecture"), &mut faults);
-    }
     faults.finish(created)
 }
 

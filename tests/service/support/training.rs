@@ -28,9 +28,9 @@ impl Told {
 
 /// Reads a stream to its end, which must be `finished` and OK.
 pub async fn read(mut events: Streaming<pb::TrainEvent>) -> Told {
-    let (mut job_id, mut queued, mut started, mut reports) = (String::new(), false, None, Vec::new());
+    let (mut queued, mut started, mut reports) = (false, None, Vec::new());
     while let Some(event) = events.message().await.unwrap() {
-        job_id = event.job_id;
+        let job_id = event.job_id;
         match event.event.unwrap() {
             Event::Queued(_) => queued = true,
             Event::Started(it) => started = Some(it),
