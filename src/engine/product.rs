@@ -3,7 +3,7 @@
 //! Matrices are row-major. A caller of Predict may ask for one row or for a thousand, and each row must come back with the
 //! same bits. faer chooses among several kernels by the size of the product, the number of rows included, so:
 //!
-//! - Layers of up to [`SMALL_WEIGHTS_MAX`] weights, and those with one input or one unit, go through kernels of ours that
+//! - Layers of up to `SMALL_WEIGHTS_MAX` weights, and those with one input or one unit, go through kernels of ours that
 //!   treat each row alone. They are also quicker than faer there.
 //! - All others go to faer with at least [`rows_min`] rows, so that it takes its blocked kernel, whose sums run over the
 //!   inputs in a fixed order whatever the number of rows. Who has fewer rows pads them; what stands in the padding does not

@@ -5,6 +5,7 @@ mod support;
 mod architecture;
 mod command_line;
 mod course;
+mod dependencies;
 mod durability;
 mod errors;
 mod jobs;

@@ -47,7 +47,7 @@ async fn settings_in_force_tell_every_default_and_repeat_the_run() {
     api.create(xor_model("second", 8)).await;
     let request = pb::TrainRequest { seed: None, epochs: Some(20), ..circle("first") };
     let first = api.train(request.clone()).await;
-    let settings = first.started.clone().unwrap().settings.unwrap();
+    let settings = first.started.unwrap().settings.unwrap();
     assert_eq!(settings.loss.unwrap().kind, Some(pb::loss::Kind::BinaryCrossEntropy(pb::BinaryCrossEntropyLoss {})));
     assert_eq!((settings.training_rows, settings.validation_rows, settings.report_every), (100, 0, 1));
     let repeated = pb::TrainRequest { model_id: "second".into(), seed: Some(settings.seed), ..request };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use epochd::rpc::pb;
 use epochd::rpc::pb::JobState;
+use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::support::*;
@@ -21,10 +22,10 @@ async fn every_watcher_gets_every_epoch_once_and_in_order() {
     api.create(xor_model("xor", 8)).await;
     let (job_id, events) = api.start(long("xor")).await;
     // Twenty connections of their own, half of which come while it trains, and one of which dawdles.
-    let mut watchers = Vec::new();
+    let mut watchers = JoinSet::new();
     for number in 0..20_u64 {
         let (address, job_id) = (server.address, job_id.clone());
-        watchers.push(tokio::spawn(async move {
+        watchers.spawn(async move {
             let mut events = Api::connect(address).await.watch(&job_id, None).await.unwrap();
             let mut epochs = Vec::new();
             while let Some(event) = events.message().await.unwrap() {
@@ -36,12 +37,12 @@ async fn every_watcher_gets_every_epoch_once_and_in_order() {
                 }
             }
             epochs
-        }));
+        });
     }
     let expected: Vec<i32> = (1..=EPOCHS).collect();
     assert_eq!(read(events).await.epochs(), expected);
-    for watcher in watchers {
-        assert_eq!(watcher.await.unwrap(), expected);
+    while let Some(epochs) = watchers.join_next().await {
+        assert_eq!(epochs.unwrap(), expected);
     }
 }
 
@@ -66,7 +67,7 @@ async fn a_watcher_may_begin_at_any_epoch_of_a_running_or_finished_job() {
     for from_epoch in [1, 2, 1_024, 1_025, 1_026, EPOCHS, EPOCHS + 1] {
         let later = read(api.watch(&told.job_id, Some(from_epoch)).await.unwrap()).await;
         assert_eq!(later.reports, told.reports[from_epoch as usize - 1..], "from {from_epoch}");
-        assert_eq!((later.started.clone(), later.queued), (told.started.clone(), false));
+        assert_eq!((later.started, later.queued), (told.started, false));
     }
     let (job_id, mut events) = api.start(endless("xor")).await;
     while next_reports(&mut events).await.last().unwrap().epoch < 3 {}

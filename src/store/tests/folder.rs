@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use super::*;
 
@@ -178,42 +177,6 @@ fn a_creation_that_was_cut_short_is_done_again() {
     drop(Store::open(folder.path()).unwrap());
     fs::remove_file(folder.path().join("FORMAT")).unwrap();
     create(&Store::open(folder.path()).unwrap(), "xor");
-}
-
-/// `cargo test --release -- --ignored --nocapture ten_thousand`
-#[test]
-#[ignore = "a measurement"]
-fn ten_thousand_models_open_and_list_quickly() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
-    let clock = Instant::now();
-    std::thread::scope(|scope| {
-        for thread in 0..50 {
-            let store = &store;
-            scope.spawn(move || (0..200).for_each(|index| drop(create(store, &format!("m-{thread}-{index}")))));
-        }
-    });
-    println!("created in {:?}", clock.elapsed());
-    drop(store);
-    let clock = Instant::now();
-    let store = Store::open(folder.path()).unwrap();
-    println!("opened in {:?}", clock.elapsed());
-    for limit in [50, 1_000] {
-        let clock = Instant::now();
-        assert_eq!(store.models(Some(&name("m-25-100")), limit).unwrap().len(), limit);
-        println!("a page of {limit} in {:?}", clock.elapsed());
-    }
-    println!("records.redb has {} bytes", fs::metadata(folder.path().join(RECORDS_FILE)).unwrap().len());
-    let large = Values::F32(vec![0.5; 16 << 20]);
-    let uid = store.models(None, 1).unwrap()[0].uid;
-    let clock = Instant::now();
-    store.commit_version(uid, draft(1), &large).unwrap();
-    println!("64 MiB of weights written in {:?}", clock.elapsed());
-    let clock = Instant::now();
-    store.parameters(uid, 2, &architecture()).unwrap_err();
-    println!("and read in {:?}", clock.elapsed());
-    let reports: Vec<EpochReport> = (1..=1_024).map(report).collect();
-    println!("a chunk of 1,024 reports has {} bytes", rmp_serde::to_vec(&reports).unwrap().len());
 }
 
 fn sorted_blobs(folder: &Path, suffix: &str) -> Vec<PathBuf> {
