@@ -14,12 +14,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("epochd_descriptor_set.bin"), compiler.encode_file_descriptor_set())?;
 
     // Packed matrices stay in the buffer they arrived in; google.rpc.Status is the one that tonic-types has.
+    let mut messages = tonic_prost_build::Config::new();
+    messages.enable_type_names();
     tonic_prost_build::configure()
         .bytes(".epochd.v1.Matrix.packed")
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .build_client(false)
         .codec_path("crate::rpc::codec::RequestCodec")
-        .compile_fds(compiler.file_descriptor_set())?;
+        .compile_fds_with_config(compiler.file_descriptor_set(), messages)?;
 
     // The clients apart, with the usual codec: only what comes in from a caller is mistrusted.
     let clients = out.join("clients");

@@ -1,9 +1,21 @@
 //! The command line: one file a command.
 
+mod cancel;
+mod completions;
+mod csv_table;
+mod delete;
+mod health;
+mod jobs;
 mod local;
-pub mod serve;
+mod models;
+mod output;
+mod predict;
+mod remote;
+mod serve;
 mod signals;
-pub mod train;
+mod train;
+mod watch;
+mod weights;
 
 use std::process::ExitCode;
 
@@ -44,11 +56,33 @@ enum Command {
     Serve(serve::Args),
     /// Train a model on a CSV file, and tell how well it does on rows that it has not seen.
     Train(train::Args),
+    /// Ask a model for a prediction of each row of a CSV file.
+    Predict(predict::Args),
+    /// List the models of a server.
+    Models(models::Args),
+    /// List the jobs of a server.
+    Jobs(jobs::Args),
+    /// Follow a job.
+    Watch(watch::Args),
+    /// Stop a job.
+    Cancel(cancel::Args),
+    /// Delete a model.
+    Delete(delete::Args),
+    /// Show the weights of a model in figures.
+    Weights(weights::Args),
+    /// Ask a server whether it serves.
+    Health(health::Args),
+    /// Print a completion script for a shell.
+    Completions(completions::Args),
+    /// Write the man pages.
+    Man(completions::ManArgs),
 }
 
 /// How a command ended.
 enum Outcome {
     Done,
+    /// What there was to say of it has been said.
+    Failed,
     Interrupted,
 }
 
@@ -65,9 +99,20 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Train(args) => train::run(args),
+        Command::Predict(args) => predict::run(args),
+        Command::Models(args) => models::run(args),
+        Command::Jobs(args) => jobs::run(args),
+        Command::Watch(args) => watch::run(args),
+        Command::Cancel(args) => cancel::run(args),
+        Command::Delete(args) => delete::run(args),
+        Command::Weights(args) => weights::run(args),
+        Command::Health(args) => health::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => completions::run_man(args),
     };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::from(FAILURE),
         Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -20,7 +20,10 @@ const THREADS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Settings of the server.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: epochd serve --listen 0.0.0.0:50051 --data-dir /var/lib/epochd")]
+#[command(after_long_help = "\
+Example: epochd serve --listen 0.0.0.0:50051 --data-dir /var/lib/epochd
+
+Exit codes: 0 stopped by SIGTERM or SIGINT, 1 failed (the folder is in use, the port is taken), 2 wrong settings.")]
 pub struct Args {
     /// Address and port to listen on; port 0 lets the system choose.
     #[arg(long, env = "EPOCHD_LISTEN", value_name = "ADDRESS", default_value = LISTEN_DEFAULT)]

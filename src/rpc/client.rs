@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use super::pb;
 use super::pb::job_service_client::JobServiceClient;
 use super::pb::model_service_client::ModelServiceClient;
 
+/// Items of a list page: whole lists are wanted.
+const PAGE_SIZE: i32 = 1_000;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Answers of a server whose own bound was raised are accepted too.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
@@ -65,6 +70,7 @@ impl From<Status> for ClientError {
 pub struct Client {
     models: ModelServiceClient<Channel>,
     jobs: JobServiceClient<Channel>,
+    channel: Channel,
 }
 
 /// The events of a training.
@@ -78,8 +84,12 @@ impl Events {
 }
 
 impl Client {
-    /// Connects to `http://host:port`.
+    /// Connects to `http://host:port`; `http://` may be left out.
     pub async fn connect(url: &str) -> Result<Self, ClientError> {
+        let url = &if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+        if !url.starts_with("http://") {
+            return Err(ClientError::Address { url: url.clone() });
+        }
         let endpoint = Endpoint::from_shared(url.to_owned())
             .map_err(|_| ClientError::Address { url: url.to_owned() })?
             .connect_timeout(CONNECT_TIMEOUT)
@@ -91,7 +101,11 @@ impl Client {
         let models = ModelServiceClient::new(channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { models, jobs: JobServiceClient::new(channel) })
+        Ok(Self {
+            models,
+            jobs: JobServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            channel,
+        })
     }
 
     /// See `ModelService.CreateModel`.
@@ -107,6 +121,47 @@ impl Client {
     /// See `ModelService.Predict`.
     pub async fn predict(&mut self, request: pb::PredictRequest) -> Result<pb::PredictResponse, ClientError> {
         Ok(self.models.predict(request).await?.into_inner())
+    }
+
+    /// See `ModelService.GetModel`.
+    pub async fn model(&mut self, model_id: &str) -> Result<pb::Model, ClientError> {
+        Ok(self.models.get_model(pb::GetModelRequest { model_id: model_id.to_owned() }).await?.into_inner())
+    }
+
+    /// See `ModelService.ListModels`.
+    pub async fn list_models(&mut self, page_token: String) -> Result<pb::ListModelsResponse, ClientError> {
+        let request = pb::ListModelsRequest { page_size: PAGE_SIZE, page_token };
+        Ok(self.models.list_models(request).await?.into_inner())
+    }
+
+    /// See `ModelService.DeleteModel`.
+    pub async fn delete_model(&mut self, model_id: &str) -> Result<(), ClientError> {
+        self.models.delete_model(pb::DeleteModelRequest { model_id: model_id.to_owned() }).await?;
+        Ok(())
+    }
+
+    /// See `ModelService.GetWeights`.
+    pub async fn weights(&mut self, request: pb::GetWeightsRequest) -> Result<pb::Weights, ClientError> {
+        Ok(self.models.get_weights(request).await?.into_inner())
+    }
+
+    /// See `JobService.ListJobs`.
+    pub async fn list_jobs(&mut self, request: pb::ListJobsRequest) -> Result<pb::ListJobsResponse, ClientError> {
+        let request = pb::ListJobsRequest { page_size: PAGE_SIZE, ..request };
+        Ok(self.jobs.list_jobs(request).await?.into_inner())
+    }
+
+    /// See `JobService.WatchJob`.
+    pub async fn watch_job(&mut self, job_id: &str, from_epoch: i32) -> Result<Events, ClientError> {
+        let request = pb::WatchJobRequest { job_id: job_id.to_owned(), from_epoch: Some(from_epoch) };
+        Ok(Events(self.jobs.watch_job(request).await?.into_inner()))
+    }
+
+    /// Whether a service, or with an empty name the whole server, is SERVING; else the state's name.
+    pub async fn health(&mut self, service: &str) -> Result<Result<(), &'static str>, ClientError> {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let status = HealthClient::new(self.channel.clone()).check(request).await?.into_inner().status();
+        Ok(if status == ServingStatus::Serving { Ok(()) } else { Err(status.as_str_name()) })
     }
 
     /// See `JobService.CancelJob`.

@@ -5,6 +5,7 @@ mod codec;
 mod decode;
 mod encode;
 mod job_service;
+pub mod json;
 mod model_service;
 pub mod pb;
 mod status;

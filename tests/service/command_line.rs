@@ -138,7 +138,7 @@ fn what_is_wrong_with_a_file_is_told_with_its_place_and_a_way_out() {
         (&["one.csv", "--target", "b"], &["nothing to tell apart"]),
         (&["twice.csv", "--target", "b"], &["\"a\""]),
         (&[IRIS, "--target", "species", "--server", "http://127.0.0.1:1"], &["127.0.0.1:1", "epochd serve"]),
-        (&[IRIS, "--target", "species", "--server", "nowhere"], &["nowhere", "http://"]),
+        (&[IRIS, "--target", "species", "--server", "https://nowhere"], &["nowhere", "http://127.0.0.1"]),
         (&[IRIS, "--target", "species", "--epochs", "0"], &["epochs"]),
         (&[IRIS, "--target", "species", "--hidden", "0"], &["units"]),
         (&[IRIS, "--target", "species", "--test", "1.5"], &["--test"]),

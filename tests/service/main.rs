@@ -4,6 +4,7 @@ mod support;
 
 mod architecture;
 mod command_line;
+mod commands;
 mod course;
 mod dependencies;
 mod durability;

@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use super::TaskChoice;
-use super::table::Table;
+use crate::cli::csv_table::Table;
 use crate::engine::split;
 
 /// What is to be learned.

@@ -4,21 +4,19 @@ mod dataset;
 mod progress;
 mod report;
 mod session;
-mod table;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
-pub use dataset::{Dataset, Task};
-pub use report::Score;
-pub use session::{Options, Trained, train};
-pub use table::Table;
+use dataset::Dataset;
+use session::{Options, Trained, train};
 
 use super::Outcome;
+use super::csv_table::Table;
 use super::local::with_server;
+use super::output::print;
 use super::signals::StopSignals;
 use crate::config::DATA_DIR_DEFAULT;
 use crate::jobs::Threads;
@@ -29,12 +27,14 @@ const THREADS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What to train on, and how.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Columns are numbers; the target is a number (regression) or text (classification). Inputs are scaled inside the model, so
 that a prediction takes raw numbers. A part of the rows is held out and never trained on; another part of the rest
 validates: training stops when its loss stops falling, and the best epoch's weights are kept.
 
-Example: epochd train examples/data/iris.csv --target species")]
+Example: epochd train examples/data/iris.csv --target species
+
+Exit codes: 0 trained, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C (what was kept is told).")]
 pub struct Args {
     /// A CSV file whose first line names the columns.
     file: PathBuf,
@@ -90,6 +90,10 @@ pub struct Args {
     /// Folder for the model, where no server is named.
     #[arg(long, env = "EPOCHD_DATA_DIR", value_name = "FOLDER", default_value = DATA_DIR_DEFAULT)]
     data_dir: PathBuf,
+
+    /// One line of JSON instead of the text.
+    #[arg(long)]
+    json: bool,
 }
 
 /// What the user says of the target.
@@ -141,8 +145,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     threads.shut_down(THREADS_DEADLINE);
     runtime.shutdown_timeout(THREADS_DEADLINE);
     let trained = trained?;
-    let text = report::text(&trained, &dataset, args.server.as_deref(), &args.data_dir);
-    std::io::stdout().write_all(text.as_bytes()).context("standard output is closed")?;
+    let text = match args.json {
+        true => report::json(&trained, &dataset),
+        false => report::text(&trained, &dataset, args.server.as_deref(), &args.data_dir),
+    };
+    print(text.trim_end())?;
     Ok(if trained.is_interrupted { Outcome::Interrupted } else { Outcome::Done })
 }
 

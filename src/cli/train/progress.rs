@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::cli::output::losses;
 use crate::rpc::pb;
 
 /// Lines that a run prints where there is no terminal.
@@ -12,7 +13,6 @@ const LINES: i32 = 10;
 /// Shows the epochs of a training on standard error.
 pub struct Progress {
     bar: ProgressBar,
-    is_silent: bool,
     is_terminal: bool,
     epochs: i32,
 }
@@ -22,19 +22,11 @@ impl Progress {
     pub fn new() -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-        Self { bar, is_silent: false, is_terminal, epochs: 0 }
-    }
-
-    /// For nobody: tests.
-    pub fn silent() -> Self {
-        Self { bar: ProgressBar::hidden(), is_silent: true, is_terminal: false, epochs: 0 }
+        Self { bar, is_terminal, epochs: 0 }
     }
 
     /// A line beside the bar.
     pub(super) fn say(&self, line: &str) {
-        if self.is_silent {
-            return;
-        }
         if self.is_terminal { self.bar.println(line) } else { eprintln!("{line}") }
     }
 
@@ -71,12 +63,5 @@ impl Progress {
 impl Default for Progress {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-fn losses(report: &pb::EpochReport) -> String {
-    match report.validation_loss {
-        Some(validation) => format!("loss {:.4}  validation {validation:.4}", report.loss),
-        None => format!("loss {:.4}", report.loss),
     }
 }

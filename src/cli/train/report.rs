@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::dataset::{Dataset, Task};
 use super::session::Trained;
+use crate::cli::output::table;
 use crate::config::{DATA_DIR_DEFAULT, LISTEN_DEFAULT};
 use crate::rpc::pb;
 
@@ -111,13 +112,41 @@ fn ending(trained: &Trained) -> String {
 }
 
 fn class_table(classes: &[ClassScore]) -> String {
-    let width = classes.iter().map(|class| class.name.chars().count()).max().unwrap_or(0).max("class".len());
-    let mut table = format!("{:width$}  rows  precision  recall\n", "class");
     let share = |share: Option<f64>| share.map_or("-".to_owned(), |share| format!("{share:.3}"));
-    for ClassScore { name, rows, precision, recall } in classes {
-        let _ = writeln!(table, "{name:width$}  {rows:>4}  {:>9}  {:>6}", share(*precision), share(*recall));
+    let rows = classes
+        .iter()
+        .map(|class| vec![class.name.clone(), class.rows.to_string(), share(class.precision), share(class.recall)]);
+    table(&["class", "rows", "precision", "recall"], &[1, 2, 3], rows) + "\n"
+}
+
+/// The same for machines, in one line.
+pub(super) fn json(trained: &Trained, dataset: &Dataset) -> String {
+    let finished = &trained.finished;
+    let epoch = |report: &Option<pb::EpochReport>| report.as_ref().map(|report| report.epoch);
+    let mut told = serde_json::json!({
+        "modelId": trained.model_id,
+        "version": finished.version,
+        "stopReason": finished.stop_reason().as_str_name(),
+        "lastEpoch": epoch(&finished.last_report),
+        "bestEpoch": epoch(&finished.best_report),
+        "heldOutRows": dataset.test.targets.len(),
+    });
+    match &trained.score {
+        None => {}
+        Some(Score::Classification { accuracy, classes }) => {
+            told["accuracy"] = (*accuracy).into();
+            let class = |class: &ClassScore| {
+                let ClassScore { name, rows, precision, recall } = class;
+                serde_json::json!({ "class": name, "rows": rows, "precision": precision, "recall": recall })
+            };
+            told["classes"] = classes.iter().map(class).collect();
+        }
+        Some(Score::Regression { r2, mean_absolute_error }) => {
+            told["r2"] = (*r2).into();
+            told["meanAbsoluteError"] = (*mean_absolute_error).into();
+        }
     }
-    table
+    told.to_string()
 }
 
 /// Two lines that work when they are pasted: a server, and a prediction for a row of the data.

@@ -1,5 +1,6 @@
-//! A CSV file in memory, with the lines that its rows came from.
+//! A CSV file, whole or in parts, with the lines that its rows came from.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -20,6 +21,42 @@ struct Row {
     cells: Vec<String>,
 }
 
+/// A CSV source, read in parts.
+pub struct Source<R> {
+    name: String,
+    columns: Vec<String>,
+    reader: csv::Reader<R>,
+}
+
+impl<R: std::io::Read> Source<R> {
+    /// Reads the line that names the columns; `name` stands in errors.
+    pub fn open(source: R, name: String) -> anyhow::Result<Self> {
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(source);
+        let header = reader.headers().map_err(|error| unreadable(error, &name))?;
+        let columns: Vec<String> =
+            header.iter().map(|column| column.trim_start_matches('\u{feff}').to_owned()).collect();
+        if columns.iter().all(String::is_empty) {
+            bail!("{name} is empty: it needs a first line that names the columns, and rows below it");
+        }
+        let mut seen = HashSet::new();
+        if let Some(column) = columns.iter().find(|column| !seen.insert(*column)) {
+            bail!("{name} has two columns named {column:?}; rename one");
+        }
+        Ok(Self { name, columns, reader })
+    }
+
+    /// The next rows, `limit` at most; none at the end.
+    pub fn read(&mut self, limit: usize) -> anyhow::Result<Table> {
+        let mut rows = Vec::new();
+        for record in self.reader.records().take(limit) {
+            let record = record.map_err(|error| unreadable(error, &self.name))?;
+            let line = record.position().map_or(0, csv::Position::line);
+            rows.push(Row { line, cells: record.iter().map(str::to_owned).collect() });
+        }
+        Ok(Table { name: self.name.clone(), columns: self.columns.clone(), rows })
+    }
+}
+
 impl Table {
     /// Reads a file.
     pub fn read(file: &Path) -> anyhow::Result<Self> {
@@ -30,28 +67,11 @@ impl Table {
 
     /// Reads CSV; `name` stands in errors.
     pub fn parse(source: impl std::io::Read, name: String) -> anyhow::Result<Self> {
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(source);
-        let header = reader.headers().with_context(|| format!("{name} is not CSV"))?;
-        let columns: Vec<String> =
-            header.iter().map(|column| column.trim_start_matches('\u{feff}').to_owned()).collect();
-        if columns.iter().all(String::is_empty) {
-            bail!("{name} is empty: it needs a first line that names the columns, and rows below it");
+        let table = Source::open(source, name)?.read(usize::MAX)?;
+        if table.rows.is_empty() {
+            bail!("{} names its columns but has no rows", table.name);
         }
-        for (index, column) in columns.iter().enumerate() {
-            if columns[..index].contains(column) {
-                bail!("{name} has two columns named {column:?}; rename one");
-            }
-        }
-        let mut rows = Vec::new();
-        for record in reader.records() {
-            let record = record.map_err(|error| unreadable(error, &name))?;
-            let line = record.position().map_or(0, csv::Position::line);
-            rows.push(Row { line, cells: record.iter().map(str::to_owned).collect() });
-        }
-        if rows.is_empty() {
-            bail!("{name} names its columns but has no rows");
-        }
-        Ok(Self { name, columns, rows })
+        Ok(table)
     }
 
     /// Rows.
@@ -59,7 +79,7 @@ impl Table {
         self.rows.len()
     }
 
-    /// Whether there are none; never so for a table that was read.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

@@ -1,0 +1,181 @@
+//! The commands that ask a server: what a person reads, what a script reads, and their exit codes.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::*;
+
+/// The output of a command that must end with `code`.
+async fn ran(server: &Server, code: i32, arguments: &[&str]) -> (String, String) {
+    let url = format!("http://{}", server.address);
+    let arguments: Vec<String> = arguments.iter().copied().chain(["--server", &url]).map(str::to_owned).collect();
+    let output = tokio::task::spawn_blocking(move || {
+        run(Path::new("."), &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    });
+    let output = output.await.unwrap();
+    let (text, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(code), "{text}{errors}");
+    assert!(!text.contains('\u{1b}') && !errors.contains('\u{1b}'), "colour without a terminal");
+    (text, errors)
+}
+
+fn lines_of_json(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_and_jobs_are_listed_for_people_and_for_machines() {
+    let server = Server::start();
+    assert!(ran(&server, 0, &["models"]).await.0.contains("epochd train"));
+    assert_eq!(ran(&server, 0, &["models", "--json"]).await.0, "");
+    let api = server.api().await;
+    api.create(xor_model("xor", 8)).await;
+    api.create(xor_model("other", 2)).await;
+    let told = api.train(truth_table("xor", XOR)).await;
+
+    let (text, _) = ran(&server, 0, &["models"]).await;
+    let xor: Vec<&str> = text.lines().find(|line| line.starts_with("xor")).unwrap().split_whitespace().collect();
+    assert_eq!(xor, ["xor", "2-8-1", "33", "2"]);
+    let models = lines_of_json(&ran(&server, 0, &["models", "--json"]).await.0);
+    assert_eq!((models.len(), &models[1]["modelId"], &models[1]["latestVersion"]), (2, &"xor".into(), &2.into()));
+
+    let (text, _) = ran(&server, 0, &["jobs", "--model", "xor"]).await;
+    let job: Vec<&str> = text.lines().find(|line| line.contains("succeeded")).unwrap().split_whitespace().collect();
+    assert_eq!((job[0], &job[1..5]), (told.job_id.as_str(), &["xor", "succeeded", "2000", "2000"][..]));
+    let jobs = lines_of_json(&ran(&server, 0, &["jobs", "--json"]).await.0);
+    assert_eq!(jobs[0]["state"], "JOB_STATE_SUCCEEDED");
+    assert_eq!(ran(&server, 0, &["jobs", "--state", "failed"]).await.0, "no such jobs\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_watched_from_any_epoch_and_drawn() {
+    let server = Server::start();
+    let api = server.api().await;
+    api.create(xor_model("xor", 8)).await;
+    let told = api.train(truth_table("xor", XOR)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("loss.svg");
+    let arguments = ["watch", &told.job_id, "--from-epoch", "1990", "--svg", picture.to_str().unwrap()];
+    let (text, _) = ran(&server, 0, &arguments).await;
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("epoch 1990  loss ") && lines[10].starts_with("epoch 2000  loss "), "{text}");
+    assert_eq!(lines[11].chars().count(), 11);
+    assert_eq!(lines[12], "succeeded (epochs done) after epoch 2000: version 2");
+    assert!(fs::read_to_string(&picture).unwrap().starts_with("<svg "));
+    let events = lines_of_json(&ran(&server, 0, &["watch", &told.job_id, "--json"]).await.0);
+    assert_eq!(events.last().unwrap()["finished"]["state"], "JOB_STATE_SUCCEEDED");
+    assert!(ran(&server, 1, &["watch", "01a20f80-a321-7279-a1ee-1710f302d098"]).await.1.contains("01a20f80"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_cancelled_and_a_model_deleted() {
+    let server = Server::start();
+    let api = server.api().await;
+    api.create(xor_model("xor", 8)).await;
+    let (job_id, mut events) = api.start(endless("xor")).await;
+    next_reports(&mut events).await;
+    let (text, _) = ran(&server, 0, &["cancel", &job_id, "--commit"]).await;
+    assert_eq!(text, format!("job {job_id} is cancelled; version 2 keeps it\n"));
+    let job = lines_of_json(&ran(&server, 0, &["cancel", &job_id, "--json"]).await.0);
+    assert_eq!(job[0]["version"], 2);
+    assert_eq!(ran(&server, 0, &["delete", "xor"]).await.0, "deleted xor\n");
+    assert!(ran(&server, 1, &["delete", "xor"]).await.1.contains("\"xor\""));
+    assert!(ran(&server, 1, &["cancel", "xor"]).await.1.contains("job_id"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_are_shown_by_shape_and_norm() {
+    let server = Server::start();
+    let api = server.api().await;
+    let mut request = model("line", 2, &[(1, epochd::rpc::pb::Activation::Identity)]);
+    let (weights, bias) = (Some(values(&[3.0, -4.0])), Some(values(&[0.5])));
+    request.initial_weights = vec![epochd::rpc::pb::LayerWeights { layer: Some(0), weights, bias }];
+    api.create(request).await;
+    let (text, _) = ran(&server, 0, &["weights", "line"]).await;
+    let row = |name: &str| {
+        let line = text.lines().find(|line| line.contains(name)).unwrap();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(row(" weights "), ["0", "weights", "2", "×", "1", "5.0000", "-0.5000", "-4.0000", "3.0000"]);
+    assert_eq!(row(" bias ")[5], "0.5000");
+    let json = lines_of_json(&ran(&server, 0, &["weights", "line", "--json"]).await.0);
+    assert_eq!(json[0]["layers"][0]["weights"]["values"], serde_json::json!([3.0, -4.0]));
+    assert!(ran(&server, 1, &["weights", "line", "--version", "2"]).await.1.contains("no version 2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_0_only_when_serving() {
+    let server = Server::start();
+    assert_eq!(ran(&server, 0, &["health"]).await.0, "SERVING\n");
+    assert_eq!(ran(&server, 0, &["health", "epochd.v1.JobService", "--json"]).await.0, "{\"status\":\"SERVING\"}\n");
+    ran(&server, 1, &["health", "epochd.v1.NoService"]).await;
+    let nobody = run(Path::new("."), &["health", "--server", "http://127.0.0.1:1"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(String::from_utf8(nobody.stderr).unwrap().contains("epochd serve"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_predicted_as_csv_and_as_json_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start();
+    let iris = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/iris.csv");
+    ran(&server, 0, &["train", iris, "--target", "species"]).await;
+    let (text, _) = ran(&server, 0, &["predict", "iris", iris, "--ignore", "species"]).await;
+    let truth = fs::read_to_string(iris).unwrap();
+    let pairs = text.lines().zip(truth.lines()).skip(1);
+    let right = pairs.filter(|(said, row)| row.ends_with(said.split(',').next().unwrap())).count();
+    assert_eq!((text.lines().next(), text.lines().count()), (Some("class,probability"), 151));
+    assert!(right >= 142, "{right} of 150");
+    // Columns by name, in any order of the file; several calls' worth of rows; JSON.
+    let file = folder.path().join("shuffled.csv");
+    let rows: String = (0..3_000).map(|_| "0.2,1.4,x,3.5,5.1\n").collect();
+    fs::write(&file, format!("petal_width,petal_length,note,sepal_width,sepal_length\n{rows}")).unwrap();
+    let columns = "sepal_length,sepal_width,petal_length,petal_width";
+    let arguments = ["predict", "iris", file.to_str().unwrap(), "--columns", columns, "--json"];
+    let answers = lines_of_json(&ran(&server, 0, &arguments).await.0);
+    assert_eq!((answers.len(), &answers[2_999]["class"]), (3_000, &"setosa".into()));
+    // What does not fit says how to make it.
+    let (_, errors) = ran(&server, 1, &["predict", "iris", iris]).await;
+    assert!(errors.contains("takes 4 inputs") && errors.contains("--ignore"), "{errors}");
+    let (_, errors) = ran(&server, 1, &["predict", "iris", iris, "--ignore", "specis"]).await;
+    assert!(errors.contains("\"species\""), "{errors}");
+    // Rows before the fault are answered.
+    let bad = folder.path().join("bad.csv");
+    let rows = "1,2,3,4\n".repeat(1_024);
+    fs::write(&bad, format!("a,b,c,d\n{rows}1,2,three,4\n")).unwrap();
+    let (text, errors) = ran(&server, 1, &["predict", "iris", bad.to_str().unwrap()]).await;
+    assert_eq!(text.lines().count(), 1_025);
+    assert!(errors.contains("line 1026") && errors.contains("three"), "{errors}");
+}
+
+#[test]
+fn every_command_has_long_help_with_an_example_and_its_exit_codes() {
+    let help = String::from_utf8(run(Path::new("."), &["--help"]).stdout).unwrap();
+    let commands = help.lines().skip_while(|line| !line.starts_with("Commands:")).skip(1);
+    let commands: Vec<&str> =
+        commands.take_while(|line| !line.is_empty()).filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(commands.len() >= 12, "{commands:?}");
+    for command in commands.into_iter().filter(|command| *command != "help") {
+        let help = String::from_utf8(run(Path::new("."), &[command, "--help"]).stdout).unwrap();
+        assert!(help.contains(&format!("Example: epochd {command}")), "{command}: {help}");
+        assert!(help.contains("Exit codes: 0"), "{command}: {help}");
+        if !["serve", "completions", "man"].contains(&command) {
+            assert!(help.contains("--json"), "{command}: {help}");
+        }
+    }
+}
+
+#[test]
+fn completions_and_man_pages_come_from_the_same_definition() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = String::from_utf8(run(Path::new("."), &["completions", shell]).stdout).unwrap();
+        assert!(script.contains("train") && script.contains("from-epoch"), "{shell}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    assert!(run(folder.path(), &["man", "pages"]).status.success());
+    for page in ["epochd.1", "epochd-train.1", "epochd-watch.1"] {
+        assert!(fs::read_to_string(folder.path().join("pages").join(page)).unwrap().contains(".TH"), "{page}");
+    }
+}
