@@ -33,8 +33,8 @@ pub struct Args {
     #[arg(long, env = "EPOCHD_DATA_DIR", value_name = "FOLDER", default_value = DATA_DIR_DEFAULT)]
     data_dir: PathBuf,
 
-    /// Keep everything in memory: nothing outlives the process.
-    #[arg(long, env = "EPOCHD_EPHEMERAL", conflicts_with = "data_dir")]
+    /// Keep everything in memory: nothing outlives the process, and the data folder is not touched.
+    #[arg(long, env = "EPOCHD_EPHEMERAL")]
     ephemeral: bool,
 
     /// Threads that train [default: one a core].
