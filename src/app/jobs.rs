@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::page::{Page, PageRequest};
 use super::{App, AppError, now};
-use crate::domain::{Job, JobState, ModelId, StopReason};
+use crate::domain::{Job, JobState, ModelId};
 use crate::jobs::{Cancelled, StopRequest};
 use crate::store::JobFilter;
 
@@ -82,7 +82,10 @@ impl App {
         let Some(live) = self.core.live.get(job_id) else { return };
         live.control.request_stop(request);
         if let Cancelled::Waiting(mut run) = self.scheduler.take_waiting(&live.record().model_uid, job_id) {
-            run.finish_unstarted(StopReason::Cancelled, None);
+            // Where the disk does not take its end now, a turn of its own will try again.
+            if !run.cancel_waiting() {
+                self.scheduler.put_back(run);
+            }
         }
     }
 

@@ -2,7 +2,6 @@
 //! engine's steps, which know no clock.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -11,12 +10,16 @@ use super::live::{LiveJob, LiveSnapshot};
 use super::{AppError, Core, now};
 use crate::domain::{EpochReport, Failure, FailureKind, Job, JobState, Start, StopReason, Values, VersionSource};
 use crate::engine::{AnyTrainer, EpochEnd, Step, TrainerInput};
-use crate::jobs::{FullChunk, Slice, StopRequest, Work};
+use crate::jobs::{Slice, StopRequest, Work};
 use crate::store::{Finished, StoreError, VersionDraft};
 
-/// How often the end of a job is tried to be stored, and the pause before the second time; each is twice the one before.
-const STORE_ATTEMPTS: u32 = 6;
-const STORE_PAUSE: Duration = Duration::from_millis(100);
+/// Full chunks of reports that may wait in memory for a disk that takes them; then the training waits, too.
+const UNSTORED_CHUNKS_MAX: u64 = 64;
+/// How long a turn lasts in which nothing can be done but wait for the disk.
+const NAP: Duration = Duration::from_millis(50);
+/// The pause before a second attempt to store a job's end; each is twice the one before, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How old the network of live predictions may be when an epoch ends.
 const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(100);
 
@@ -27,7 +30,23 @@ pub(super) struct TrainingRun {
     job_id: Uuid,
     live: Arc<LiveJob>,
     bytes: u64,
-    running: Option<Box<Running>>,
+    phase: Phase,
+}
+
+/// Where it is.
+enum Phase {
+    Waiting,
+    Training(Box<Running>),
+    Ending(Box<Ending>),
+    Ended,
+}
+
+/// An end that is not stored yet: it is not told before it is.
+struct Ending {
+    job: Job,
+    result: Option<(VersionDraft, Values)>,
+    next_attempt: Instant,
+    pause: Duration,
 }
 
 /// What a job has once it has started.
@@ -36,7 +55,7 @@ struct Running {
     started: Instant,
     snapshot_taken: Instant,
     epoch_time: Stopwatch,
-    /// Reports that are stored.
+    /// Reports when the open chunk was last stored.
     reports_written: u64,
 }
 
@@ -59,32 +78,37 @@ impl TrainingRun {
     /// `bytes` is what it will take in memory, by estimate.
     pub(super) fn new(core: Arc<Core>, job_id: Uuid, live: Arc<LiveJob>, bytes: u64) -> Self {
         let model_uid = live.record().model_uid;
-        Self { core, model_uid, job_id, live, bytes, running: None }
+        Self { core, model_uid, job_id, live, bytes, phase: Phase::Waiting }
     }
 
     fn span(&self) -> tracing::Span {
         tracing::info_span!("job", job_id = %self.job_id, model_id = %self.live.record().model_id)
     }
 
-    /// Loads what the job needs, and marks it as running. `None` where it has ended instead.
-    fn begin(&mut self) -> Option<Box<Running>> {
+    /// Loads what the job needs, and marks it as running; or how it ends instead.
+    fn begin(&self) -> Result<Box<Running>, End> {
         match self.try_begin() {
-            Ok(Some(running)) => Some(Box::new(running)),
-            Ok(None) => {
-                self.finish_unstarted(StopReason::Cancelled, None);
-                None
-            }
+            Ok(Some(running)) => Ok(Box::new(running)),
+            Ok(None) => Err(End::without_result(StopReason::Cancelled, None)),
             Err(error) => {
                 let kind =
                     if matches!(error, AppError::DataLoss(_)) { FailureKind::DataLoss } else { FailureKind::Internal };
-                self.finish_unstarted(StopReason::Internal, Some(Failure { kind, message: error.to_string() }));
-                None
+                let failure = Failure { kind, message: error.to_string() };
+                Err(End::without_result(StopReason::Internal, Some(failure)))
             }
         }
     }
 
     /// `None` where the job, or its model, is gone.
     fn try_begin(&self) -> Result<Option<Running>, AppError> {
+        match self.load() {
+            // A model that is deleted while it is read looks damaged for a moment.
+            Err(AppError::DataLoss(_)) if self.core.store.model_by_uid(self.model_uid)?.is_none() => Ok(None),
+            loaded => loaded,
+        }
+    }
+
+    fn load(&self) -> Result<Option<Running>, AppError> {
         let store = &self.core.store;
         let record = self.live.record();
         let Some(model) = store.model_by_uid(self.model_uid)? else { return Ok(None) };
@@ -120,35 +144,65 @@ impl TrainingRun {
         Ok(Some(running))
     }
 
-    /// Steps until the job ends (`true`) or its turn is over.
+    /// Trains until the job ends or its turn is over; whether it is done.
     fn train(&mut self, slice: &Slice) -> bool {
-        let Some(mut running) = self.running.take().or_else(|| self.begin()) else { return true };
+        let running = match std::mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Waiting => self.begin(),
+            Phase::Training(running) => Ok(running),
+            Phase::Ending(ending) => return self.try_to_end(ending),
+            Phase::Ended => return true,
+        };
+        match running {
+            Ok(mut running) => match self.steps(&mut running, slice) {
+                Some(end) => self.end(end, Some(&running)),
+                None => {
+                    self.phase = Phase::Training(running);
+                    false
+                }
+            },
+            Err(end) => self.end(end, None),
+        }
+    }
+
+    /// Steps until the job ends, or its turn is over.
+    fn steps(&self, running: &mut Running, slice: &Slice) -> Option<End> {
         running.epoch_time.since = Instant::now();
         loop {
             if let Some(request) = self.live.control.stop_requested() {
-                let end = running.cancelled(request);
-                self.finish(end, Some(&running));
-                return true;
+                return Some(running.cancelled(request));
             }
             let instant = Instant::now();
-            if slice.is_over(instant) {
+            let must_wait = self.live.history.unstored_count() > UNSTORED_CHUNKS_MAX;
+            if slice.is_over(instant) || must_wait {
                 running.epoch_time.pause(instant);
-                let reports = self.live.history.len();
-                if std::mem::replace(&mut running.reports_written, reports) != reports {
-                    self.write_open_chunk();
-                }
-                self.running = Some(running);
-                return false;
+                self.store_reports(running, must_wait);
+                return None;
             }
             match running.trainer.step_batch() {
                 Step::Batch => {
                     self.live.set_progress(running.trainer.epoch() + 1, running.trainer.rows_done_in_epoch())
                 }
                 Step::Epoch(end) => {
-                    if let Some(end) = self.end_epoch(&mut running, end) {
-                        self.finish(end, Some(&running));
-                        return true;
+                    if let Some(end) = self.end_epoch(running, end) {
+                        return Some(end);
                     }
+                }
+            }
+        }
+    }
+
+    /// At the end of a turn: what a later watcher will want.
+    fn store_reports(&self, running: &mut Running, must_wait: bool) {
+        let reports = self.live.history.len();
+        if reports == running.reports_written && !must_wait {
+            return;
+        }
+        match self.write_reports() {
+            Ok(()) => running.reports_written = reports,
+            Err(error) => {
+                tracing::error!(%error, must_wait, "reports could not be stored; they are kept and tried again");
+                if must_wait {
+                    std::thread::sleep(NAP);
                 }
             }
         }
@@ -166,8 +220,10 @@ impl TrainingRun {
         if end.is_reported {
             let best = running.trainer.best_report();
             self.live.update_record(|job| (job.last_report, job.best_report) = (Some(report), best));
-            if let Some(chunk) = self.live.history.append(report) {
-                self.write_chunk(&chunk);
+            if self.live.history.append(report)
+                && let Err(error) = self.write_full_chunks()
+            {
+                tracing::error!(%error, "reports could not be stored; they are kept and tried again");
             }
         }
         if let Some(stop) = end.stop {
@@ -180,16 +236,14 @@ impl TrainingRun {
         None
     }
 
-    /// Ends a job that never trained.
-    pub(super) fn finish_unstarted(&mut self, reason: StopReason, failure: Option<Failure>) {
+    /// Ends a job that never trained; whether its end is stored.
+    pub(super) fn cancel_waiting(&mut self) -> bool {
         let _span = self.span().entered();
-        let state = if failure.is_some() { JobState::Failed } else { JobState::Cancelled };
-        self.finish(End { state, reason, failure, result: None }, None);
+        self.end(End::without_result(StopReason::Cancelled, None), None)
     }
 
-    /// Makes the end durable, then tells it.
-    fn finish(&self, end: End, running: Option<&Running>) {
-        self.write_open_chunk();
+    /// Ends the job; whether its end is stored, and so told.
+    fn end(&mut self, end: End, running: Option<&Running>) -> bool {
         let mut job = Job::clone(&self.live.record());
         job.state = end.state;
         job.stop_reason = Some(end.reason);
@@ -205,20 +259,33 @@ impl TrainingRun {
             };
             (draft, parameters)
         });
-        let job = match self.store_end(&job, result) {
-            Ok(Finished::Committed(job) | Finished::NotOwner(job)) => *job,
-            // The record still says that the job runs; the next start of the server ends it.
-            Err(error) => {
-                tracing::error!(%error, "the end of the job could not be stored");
-                job.state = JobState::Failed;
-                job.stop_reason = Some(StopReason::Internal);
-                job.failure = Some(Failure {
-                    kind: FailureKind::Internal,
-                    message: format!("the result could not be stored: {error}"),
-                });
-                job
+        self.try_to_end(Box::new(Ending { job, result, next_attempt: Instant::now(), pause: FIRST_PAUSE }))
+    }
+
+    /// A disk that is full or gone for a while costs no training: the end is tried again, turn after turn.
+    fn try_to_end(&mut self, mut ending: Box<Ending>) -> bool {
+        let wait = ending.next_attempt.saturating_duration_since(Instant::now());
+        if wait > Duration::ZERO {
+            std::thread::sleep(wait.min(NAP));
+        } else {
+            let stored = self.write_reports().and_then(|()| {
+                Ok(match self.core.store.finish_job(&ending.job, ending.result.clone())? {
+                    Finished::Committed(job) | Finished::NotOwner(job) => *job,
+                })
+            });
+            match stored {
+                Ok(job) => {
+                    self.tell_end(job);
+                    return true;
+                }
+                Err(error) => ending.failed(&error),
             }
-        };
+        }
+        self.phase = Phase::Ending(ending);
+        false
+    }
+
+    fn tell_end(&self, job: Job) {
         self.core.snapshots.forget_serving(&job.model_id);
         tracing::info!(state = ?job.state, reason = ?job.stop_reason, version = job.version, "job finished");
         self.live.set_record(job);
@@ -226,33 +293,47 @@ impl TrainingRun {
         self.core.live.remove(self.job_id);
     }
 
-    /// A disk that is full or gone for a moment is not worth the loss of a training: the end is tried more than once.
-    fn store_end(&self, job: &Job, result: Option<(VersionDraft, Values)>) -> Result<Finished, StoreError> {
-        let mut attempt = 1;
-        loop {
-            let stored = self.core.store.finish_job(job, result.clone());
-            let passes = matches!(stored, Err(StoreError::Io { .. } | StoreError::Unavailable { .. }));
-            if !passes || attempt == STORE_ATTEMPTS || self.core.is_draining.load(Ordering::Relaxed) {
-                return stored;
-            }
-            tracing::warn!(attempt, "the end of the job could not be stored; it is tried again");
-            std::thread::sleep(STORE_PAUSE * 2_u32.pow(attempt));
-            attempt += 1;
-        }
-    }
-
-    fn write_open_chunk(&self) {
+    /// Stores every report: full chunks, then the open one as it stands.
+    fn write_reports(&self) -> Result<(), StoreError> {
+        self.write_full_chunks()?;
         let (index, reports) = self.live.history.open_chunk();
-        if !reports.is_empty() {
-            self.write_chunk(&FullChunk { index, reports: reports.into() });
+        if reports.is_empty() {
+            return Ok(());
         }
+        self.core.store.write_reports(self.job_id, index as u32, &reports)
     }
 
-    /// A chunk that cannot be written is not worth ending the job for: its watchers still have it in memory.
-    fn write_chunk(&self, chunk: &FullChunk<EpochReport>) {
-        if let Err(error) = self.core.store.write_reports(self.job_id, chunk.index as u32, &chunk.reports) {
-            tracing::error!(%error, chunk = chunk.index, "reports could not be stored");
+    /// Stores full chunks, in order, until one cannot be stored: it stays in memory then.
+    fn write_full_chunks(&self) -> Result<(), StoreError> {
+        while let Some(chunk) = self.live.history.unstored() {
+            self.core.store.write_reports(self.job_id, chunk.index as u32, &chunk.reports)?;
+            self.live.history.mark_stored();
         }
+        Ok(())
+    }
+}
+
+impl Ending {
+    /// After an attempt that failed. What no later attempt would mend is given up: the job fails instead.
+    fn failed(&mut self, error: &StoreError) {
+        tracing::error!(%error, pause = ?self.pause, "the end of the job could not be stored; it is tried again");
+        self.next_attempt = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        let may_pass =
+            matches!(error, StoreError::Io { .. } | StoreError::Unavailable { .. } | StoreError::Conflict { .. });
+        if !may_pass && self.result.take().is_some() {
+            self.job.state = JobState::Failed;
+            self.job.stop_reason = Some(StopReason::Internal);
+            let message = "the result could not be stored; the server's log has the cause".to_owned();
+            self.job.failure = Some(Failure { kind: FailureKind::Internal, message });
+        }
+    }
+}
+
+impl End {
+    fn without_result(reason: StopReason, failure: Option<Failure>) -> Self {
+        let state = if failure.is_some() { JobState::Failed } else { JobState::Cancelled };
+        Self { state, reason, failure, result: None }
     }
 }
 
@@ -277,13 +358,12 @@ impl Work for TrainingRun {
         self.train(slice)
     }
 
-    fn panicked(&mut self, message: &str) {
+    fn panicked(&mut self, message: &str) -> bool {
         let _span = self.span().entered();
         tracing::error!(message, "the job panicked");
         let failure =
             Failure { kind: FailureKind::Internal, message: "the training ended by a bug of epochd".to_owned() };
-        let end = End { state: JobState::Failed, reason: StopReason::Internal, failure: Some(failure), result: None };
-        self.finish(end, None);
+        self.end(End::without_result(StopReason::Internal, Some(failure)), None)
     }
 }
 

@@ -82,7 +82,7 @@ impl App {
                 let job = self.stored_job(job_id).await?;
                 if !job.state.is_finished() {
                     return Err(AppError::Unavailable(format!(
-                        "the end of job {job_id} could not be stored; once the server's disk is well again, restart it"
+                        "job {job_id} is not in this process, and its record has not ended; ask again"
                     )));
                 }
                 Source::Stored(Arc::new(job))

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// An append-only list of reports in chunks. The open chunk and the last few full ones are in memory; older ones are
-/// wherever the owner wrote them when they were full.
+/// wherever the owner stored them. A full chunk that is not stored yet stays in memory, however old it is.
 #[derive(Debug)]
 pub struct History<R> {
     /// Bumped by whatever a watcher may want to see. Only the ticker turns it into wake-ups, so that a thousand epochs
@@ -24,6 +24,8 @@ struct Chunks<R> {
     /// Index of the first full chunk that is still in memory.
     first_resident: u64,
     resident: VecDeque<Arc<[R]>>,
+    /// How many full chunks are stored: always the first ones.
+    stored: u64,
     open: Vec<R>,
     is_closed: bool,
 }
@@ -65,6 +67,7 @@ impl<R: Clone> History<R> {
         let chunks = Chunks {
             first_resident: 0,
             resident: VecDeque::new(),
+            stored: 0,
             open: Vec::with_capacity(chunk_len),
             is_closed: false,
         };
@@ -77,14 +80,41 @@ impl<R: Clone> History<R> {
         }
     }
 
-    /// Appends a report; returns the chunk that it filled, which the caller writes away before `resident_max` more are full.
-    pub fn append(&self, report: R) -> Option<FullChunk<R>> {
+    /// Appends a report; whether it filled a chunk, which is to be stored then.
+    pub fn append(&self, report: R) -> bool {
         let mut chunks = self.lock();
         chunks.open.push(report);
-        let full = (chunks.open.len() == self.chunk_len).then(|| chunks.close_open_chunk(self.resident_max));
+        let is_full = chunks.open.len() == self.chunk_len;
+        if is_full {
+            let full = chunks.open.drain(..).collect();
+            chunks.resident.push_back(full);
+        }
         drop(chunks);
         self.touch();
-        full
+        is_full
+    }
+
+    /// The first full chunk that is not stored.
+    pub fn unstored(&self) -> Option<FullChunk<R>> {
+        let chunks = self.lock();
+        let place = (chunks.stored - chunks.first_resident) as usize;
+        chunks.resident.get(place).map(|reports| FullChunk { index: chunks.stored, reports: reports.clone() })
+    }
+
+    /// How many full chunks are not stored.
+    pub fn unstored_count(&self) -> u64 {
+        let chunks = self.lock();
+        chunks.full_count() - chunks.stored
+    }
+
+    /// The chunk that [`History::unstored`] gave is stored now.
+    pub fn mark_stored(&self) {
+        let mut chunks = self.lock();
+        chunks.stored = (chunks.stored + 1).min(chunks.full_count());
+        while chunks.resident.len() > self.resident_max && chunks.first_resident < chunks.stored {
+            chunks.resident.pop_front();
+            chunks.first_resident += 1;
+        }
     }
 
     /// The open chunk as it stands: its index and its reports.
@@ -155,16 +185,6 @@ impl<R: Clone> Chunks<R> {
     fn full_count(&self) -> u64 {
         self.first_resident + self.resident.len() as u64
     }
-
-    fn close_open_chunk(&mut self, resident_max: usize) -> FullChunk<R> {
-        let chunk = FullChunk { index: self.full_count(), reports: self.open.drain(..).collect() };
-        self.resident.push_back(chunk.reports.clone());
-        if self.resident.len() > resident_max {
-            self.resident.pop_front();
-            self.first_resident += 1;
-        }
-        chunk
-    }
 }
 
 #[cfg(test)]
@@ -193,7 +213,11 @@ mod tests {
         let mut written = Vec::new();
         let (mut early, mut seen) = (Cursor::default(), Vec::new());
         for report in 0..30 {
-            written.extend(history.append(report));
+            history.append(report);
+            while let Some(chunk) = history.unstored() {
+                written.push(chunk);
+                history.mark_stored();
+            }
             if report % 7 == 0 {
                 seen.extend(read_all(&history, &mut early, &written));
             }
@@ -204,6 +228,20 @@ mod tests {
         assert_eq!(read_all(&history, &mut Cursor(17), &written), (17..30).collect::<Vec<_>>());
         assert_eq!(history.len(), 30);
         assert_eq!(history.open_chunk(), (7, vec![28, 29]));
+    }
+
+    #[test]
+    fn what_is_not_stored_stays_in_memory() {
+        let history = History::new(4, 2);
+        assert_eq!((0..30).filter(|&report| history.append(report)).count(), 7);
+        assert_eq!(history.unstored_count(), 7);
+        assert_eq!(read_all(&history, &mut Cursor::default(), &[]), (0..30).collect::<Vec<_>>());
+        let first = history.unstored().unwrap();
+        assert_eq!((first.index, &*first.reports), (0, &[0, 1, 2, 3][..]));
+        history.mark_stored();
+        assert_eq!(history.read(&mut Cursor::default()), Read::Stored { chunk: 0, skip: 0 });
+        assert_eq!(history.unstored().unwrap().index, 1);
+        assert_eq!(read_all(&history, &mut Cursor(4), &[]), (4..30).collect::<Vec<_>>());
     }
 
     #[test]

@@ -31,8 +31,8 @@ pub trait Work: Send + 'static {
     /// Runs until it is done or `slice` says that its turn is over.
     fn run(&mut self, slice: &Slice) -> bool;
 
-    /// A slice panicked: the work is over.
-    fn panicked(&mut self, message: &str);
+    /// A slice panicked: the work ends. Whether it is done now, as for `run`.
+    fn panicked(&mut self, message: &str) -> bool;
 }
 
 /// One turn on a training thread.
@@ -208,6 +208,19 @@ impl<W: Work> Scheduler<W> {
         work.map_or(Cancelled::Unknown, Cancelled::Waiting)
     }
 
+    /// Puts back what [`Scheduler::take_waiting`] took, to the front of its queue: it still has something to do.
+    pub fn put_back(&self, work: W) {
+        let key = work.key();
+        let mut state = self.0.lock();
+        state.count += 1;
+        let lane = state.lanes.entry(key.clone()).or_default();
+        lane.waiting.push_front(work);
+        if lane.begun.is_none() {
+            state.turns.push_back(key);
+        }
+        self.dispatch(state);
+    }
+
     /// The ids of all work of `key`, in order.
     pub fn ids(&self, key: &W::Key) -> Vec<W::Id> {
         let state = self.0.lock();
@@ -245,10 +258,10 @@ impl<W: Work> Scheduler<W> {
             Ok(is_done) => is_done,
             Err(panic) => {
                 let message = panic_message(panic.as_ref());
-                if catch_unwind(AssertUnwindSafe(|| work.panicked(&message))).is_err() {
+                catch_unwind(AssertUnwindSafe(|| work.panicked(&message))).unwrap_or_else(|_| {
                     tracing::error!(message, "work panicked, and so did its clean-up");
-                }
-                true
+                    true
+                })
             }
         };
         let mut state = self.0.lock();
@@ -401,8 +414,9 @@ mod tests {
             self.left == 0
         }
 
-        fn panicked(&mut self, _message: &str) {
+        fn panicked(&mut self, _message: &str) -> bool {
             self.told.send((self.id, "panicked")).unwrap();
+            true
         }
     }
 
