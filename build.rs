@@ -10,7 +10,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     compiler.include_imports(true).include_source_info(true);
     compiler.open_files(["epochd/v1/model_service.proto", "epochd/v1/job_service.proto"])?;
 
+    let contract = compiler.file_descriptor_set();
+
     let out = PathBuf::from(env::var("OUT_DIR")?);
+    // With the details of errors, so that a client which knows only reflection can read them.
+    compiler.open_file("google/rpc/error_details.proto")?;
     fs::write(out.join("epochd_descriptor_set.bin"), compiler.encode_file_descriptor_set())?;
 
     // Packed matrices stay in the buffer they arrived in; google.rpc.Status is the one that tonic-types has.
@@ -21,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .build_client(false)
         .codec_path("crate::rpc::codec::RequestCodec")
-        .compile_fds_with_config(compiler.file_descriptor_set(), messages)?;
+        .compile_fds_with_config(contract.clone(), messages)?;
 
     // The clients apart, with the usual codec: only what comes in from a caller is mistrusted.
     let clients = out.join("clients");
@@ -31,6 +35,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         .extern_path(".epochd.v1", "crate::rpc::pb")
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .build_server(false)
-        .compile_fds(compiler.file_descriptor_set())?;
+        .compile_fds(contract)?;
     Ok(())
 }

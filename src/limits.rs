@@ -16,6 +16,10 @@ pub const FAULTS_KEPT_MAX: usize = 1_000;
 /// Bytes that all trainings that have begun may take together, by our estimate, and so the most that one may.
 pub const TRAINING_BYTES_DEFAULT: u64 = 4 << 30;
 
+/// Bytes that calls on weights may take together, by our estimate: creating, setting, reading and loading them. More calls
+/// wait for their turn. Twice what the largest network takes to be made.
+pub const CALL_BYTES_MAX: usize = 3 << 30;
+
 /// Layers of one network. Deep enough for every multilayer perceptron that trains, small enough to describe in one message.
 pub const LAYERS_MAX: usize = 256;
 

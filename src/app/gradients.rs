@@ -40,10 +40,13 @@ pub struct BatchGradients {
 impl App {
     /// Computes the loss of a batch and its gradients.
     pub async fn gradients(&self, request: GradientsRequest) -> Result<BatchGradients, AppError> {
+        let model = self.record(&request.model_id).await?;
+        // The weights, their gradients, and what is read from the file.
+        let room = self.room_for(&model.architecture, 4).await;
         let permit = self.big_predictions.clone().acquire_owned().await;
         // The permit goes along: a caller who goes away leaves the work behind.
         let gradients = self.blocking(move |app| {
-            let _permit = permit;
+            let _permits = (permit, room);
             app.compute_gradients(request)
         });
         gradients.await

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use error::AppError;
@@ -31,8 +31,9 @@ pub use train::{TrainCommand, new_uuid};
 pub use watch::{Event, Watch};
 pub use weights::{LayerParameters, ModelWeights, RawLayerParameters};
 
-use crate::domain::Timestamp;
+use crate::domain::{Architecture, Model, ModelId, Timestamp};
 use crate::jobs::{Limits, Scheduler};
+use crate::limits::CALL_BYTES_MAX;
 use crate::store::{Store, StoreError};
 use live::LiveJobs;
 use run::TrainingRun;
@@ -45,6 +46,8 @@ pub struct App {
     scheduler: Scheduler<TrainingRun>,
     /// Big predictions at once: as many as there are cores, so that they cannot fill the blocking pool.
     big_predictions: Arc<Semaphore>,
+    /// Room for weights in calls, in MiB.
+    room: Arc<Semaphore>,
     bounds: Bounds,
 }
 
@@ -83,6 +86,7 @@ impl App {
             core: Arc::new(core),
             scheduler: Scheduler::new(threads, limits),
             big_predictions: Arc::new(Semaphore::new(cores)),
+            room: Arc::new(Semaphore::new(CALL_BYTES_MAX >> 20)),
             bounds,
         })
     }
@@ -110,6 +114,23 @@ impl App {
     /// Stops training at the next batch of each job.
     pub async fn stop_training(&self) {
         self.scheduler.stop().await;
+    }
+
+    /// Waits until there is room for `copies` of a network's parameters. Small networks need not wait.
+    async fn room_for(&self, architecture: &Architecture, copies: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = architecture.parameter_count() * architecture.element_type().size_bytes() * copies;
+        let mebibytes = (bytes >> 20).min(CALL_BYTES_MAX >> 20) as u32;
+        if mebibytes == 0 {
+            return None;
+        }
+        // The semaphore is never closed.
+        self.room.clone().acquire_many_owned(mebibytes).await.ok()
+    }
+
+    /// A model's record, small whatever its network.
+    async fn record(&self, model_id: &ModelId) -> Result<Model, AppError> {
+        let model_id = model_id.clone();
+        self.blocking(move |app| app.core.store.model(&model_id)?.ok_or_else(|| AppError::no_model(&model_id))).await
     }
 
     /// Refuses an answer of `numbers` floats that could not be sent, before anything of that size is made.

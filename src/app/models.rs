@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::page::{Page, PageRequest};
-use super::weights::{RawLayerParameters, merge_layers};
+use super::weights::{RawLayerParameters, check_layers, merge_layers};
 use super::{App, AppError, now, train};
 use crate::domain::model::{check_class_labels, check_labels};
 use crate::domain::{
@@ -46,9 +46,13 @@ pub struct ModelView {
 impl App {
     /// Creates a model with its first version.
     pub async fn create_model(&self, request: CreateModel) -> Result<ModelView, AppError> {
+        let architecture = request.check()?;
+        // Drawn, merged, and written.
+        let room = self.room_for(&architecture, 3).await;
         self.blocking(move |app| {
+            let _room = room;
             let seed = request.seed.unwrap_or_else(train::draw_seed);
-            let (architecture, parameters) = request.check(seed)?;
+            let parameters = request.parameters(&architecture, seed)?;
             let create_time = now();
             let mut model = Model {
                 model_id: request.model_id.clone().unwrap_or_else(server_named),
@@ -148,8 +152,8 @@ impl App {
 }
 
 impl CreateModel {
-    /// Checks everything, and draws the weights that are not given.
-    fn check(&self, seed: u64) -> Result<(Architecture, Values), Faults> {
+    /// Checks everything before any weight is drawn.
+    fn check(&self) -> Result<Architecture, Faults> {
         let mut faults = Faults::new();
         let at = At::ROOT;
         check_labels(&self.labels, at.field("labels"), &mut faults);
@@ -158,10 +162,17 @@ impl CreateModel {
         };
         check_class_labels(&self.class_labels, &architecture, at.field("class_labels"), &mut faults);
         self.preprocessing.check(&architecture, at.field("preprocessing"), &mut faults);
-        let drawn = draw_parameters(&architecture, seed);
-        let at = at.field("initial_weights");
-        let parameters = merge_layers(&architecture, drawn, &self.initial_weights, at, &mut faults);
-        faults.finish(parameters.map(|parameters| (architecture, parameters)))
+        check_layers(&architecture, &self.initial_weights, at.field("initial_weights"), &mut faults);
+        faults.finish(Some(architecture))
+    }
+
+    /// Draws the weights that are not given.
+    fn parameters(&self, architecture: &Architecture, seed: u64) -> Result<Values, Faults> {
+        let mut faults = Faults::new();
+        let drawn = draw_parameters(architecture, seed);
+        let at = At::ROOT.field("initial_weights");
+        let parameters = merge_layers(architecture, drawn, &self.initial_weights, at, &mut faults);
+        faults.finish(parameters)
     }
 }
 

@@ -11,6 +11,9 @@ use crate::domain::{Activation, Architecture, At, Faults, FittedPreprocessing, M
 use crate::engine::AnyNetwork;
 use crate::limits::PREDICT_INLINE_OPERATIONS_MAX;
 
+/// Copies of the parameters in memory while they are read: the file's bytes, and the numbers.
+const LOAD_COPIES: usize = 2;
+
 /// What is asked.
 #[derive(Debug)]
 pub struct PredictRequest {
@@ -83,8 +86,13 @@ impl App {
         let snapshot = if version == latest.version {
             latest
         } else {
+            let room = self.room_for(&model.architecture, LOAD_COPIES).await;
             let model = model.clone();
-            self.blocking(move |app| app.core.snapshots.load(&app.core.store, &model, version)).await?
+            let load = move |app: &App| {
+                let _room = room;
+                app.core.snapshots.load(&app.core.store, &model, version)
+            };
+            self.blocking(load).await?
         };
         let outputs = self.compute(snapshot, inputs, &model.architecture).await?;
         let classes = classes(&outputs, &model.architecture, &model.class_labels);
@@ -112,8 +120,14 @@ impl App {
         if let Some(serving) = self.core.snapshots.cached_serving(model_id) {
             return Ok(serving);
         }
+        let model = self.record(model_id).await?;
+        let room = self.room_for(&model.architecture, LOAD_COPIES).await;
         let model_id = model_id.clone();
-        self.blocking(move |app| app.core.snapshots.load_serving(&app.core.store, &model_id)).await
+        self.blocking(move |app| {
+            let _room = room;
+            app.core.snapshots.load_serving(&app.core.store, &model_id)
+        })
+        .await
     }
 
     /// Small products run where they are; big ones leave the async workers, a bounded number at a time.
@@ -129,15 +143,27 @@ impl App {
             network.predict(&inputs, preprocessing)
         };
         if operations <= PREDICT_INLINE_OPERATIONS_MAX {
-            return Ok(predict());
+            return finite(predict());
         }
         let permit = self.big_predictions.clone().acquire_owned().await;
         // The permit goes along: a caller who goes away leaves the work behind.
         let outputs = self.blocking(move |_| {
             let _permit = permit;
-            Ok(predict())
+            finite(predict())
         });
         outputs.await
+    }
+}
+
+/// Outputs that are all finite. Inputs within range can lead out of it, and what is not a number names no class.
+fn finite(outputs: Matrix) -> Result<Matrix, AppError> {
+    match outputs.first_not_finite() {
+        None => Ok(outputs),
+        Some(row) => {
+            let message =
+                format!("row {row} leads to an output that is no finite number; use smaller inputs, or float64");
+            Err(Faults::one(At::ROOT.field("inputs"), message).into())
+        }
     }
 }
 

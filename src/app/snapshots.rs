@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use uuid::Uuid;
 
 use super::error::AppError;
@@ -55,11 +55,27 @@ impl Weighter<(Uuid, u32), Arc<Snapshot>> for BytesWeighter {
 impl Default for Snapshots {
     fn default() -> Self {
         Self {
-            by_version: Cache::with_weighter(SNAPSHOTS_EXPECTED, SNAPSHOT_CACHE_BYTES, BytesWeighter),
+            by_version: one_cache(),
             models: Cache::new(SERVING_MAX),
             changes: AtomicU64::new(0),
             models_lock: Mutex::new(()),
         }
+    }
+}
+
+/// One shard: a network may take all the room that there is, not only a shard's part of it.
+fn one_cache() -> Cache<(Uuid, u32), Arc<Snapshot>, BytesWeighter> {
+    let options = OptionsBuilder::new()
+        .shards(1)
+        .estimated_items_capacity(SNAPSHOTS_EXPECTED)
+        .weight_capacity(SNAPSHOT_CACHE_BYTES)
+        .build();
+    match options {
+        Ok(options) => {
+            Cache::with_options(options, BytesWeighter, DefaultHashBuilder::default(), DefaultLifecycle::default())
+        }
+        // Only where a capacity is missing, and both are here.
+        Err(_) => Cache::with_weighter(SNAPSHOTS_EXPECTED, SNAPSHOT_CACHE_BYTES, BytesWeighter),
     }
 }
 

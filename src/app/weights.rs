@@ -45,10 +45,16 @@ impl App {
         version: Option<i64>,
         layers: Vec<i64>,
     ) -> Result<ModelWeights, AppError> {
+        let model = self.record(&model_id).await?;
+        let wanted = wanted_layers(&model.architecture, &layers)?;
+        let version = version_number(&model, version)?;
+        let layout = model.architecture.layout();
+        let numbers = wanted.iter().map(|&layer| layout[layer].weights.len()).sum();
+        self.bound_answer(numbers, "ask for fewer `layers` at a time, or raise the server's --message-bytes-max")?;
+        // The file's bytes, the numbers, and the layers cut out of them.
+        let room = self.room_for(&model.architecture, 3).await;
         self.blocking(move |app| {
-            let model = app.core.store.model(&model_id)?.ok_or_else(|| AppError::no_model(&model_id))?;
-            let wanted = wanted_layers(&model.architecture, &layers)?;
-            let version = version_number(&model, version)?;
+            let _room = room;
             let parameters = (app.core.store.parameters(model.uid, version, &model.architecture)?)
                 .ok_or_else(|| AppError::no_version(&model_id, version))?;
             let all = split_layers(&model.architecture, &parameters);
@@ -60,10 +66,17 @@ impl App {
 
     /// Commits a new version with some layers' weights replaced.
     pub async fn set_weights(&self, model_id: ModelId, layers: Vec<RawLayerParameters>) -> Result<Version, AppError> {
+        if layers.is_empty() {
+            return Err(Faults::one(At::ROOT.field("layers"), "needs the weights of at least one layer").into());
+        }
+        let architecture = self.record(&model_id).await?.architecture;
+        let mut faults = Faults::new();
+        check_layers(&architecture, &layers, At::ROOT.field("layers"), &mut faults);
+        faults.finish(Some(()))?;
+        // The version before, the new one, and its bytes.
+        let room = self.room_for(&architecture, 3).await;
         self.blocking(move |app| {
-            if layers.is_empty() {
-                return Err(Faults::one(At::ROOT.field("layers"), "needs the weights of at least one layer").into());
-            }
+            let _room = room;
             let store = &app.core.store;
             let missing = || AppError::no_model(&model_id);
             let model = store.model(&model_id)?.ok_or_else(missing)?;
@@ -139,6 +152,29 @@ pub(super) fn merge_layers(
     at: At<'_>,
     faults: &mut Faults,
 ) -> Option<Values> {
+    let write = |start: usize, matrix: &Matrix| base.write(start, matrix.values());
+    visit_layers(architecture, layers, at, faults, write);
+    faults.is_empty().then_some(base)
+}
+
+/// Whether layers given fit a network: all that [`merge_layers`] checks, without a buffer to write to.
+pub(super) fn check_layers(
+    architecture: &Architecture,
+    layers: &[RawLayerParameters],
+    at: At<'_>,
+    faults: &mut Faults,
+) {
+    visit_layers(architecture, layers, at, faults, |_, _| {});
+}
+
+/// Checks layers given, and hands each sound matrix on with its place in the flat buffer.
+fn visit_layers(
+    architecture: &Architecture,
+    layers: &[RawLayerParameters],
+    at: At<'_>,
+    faults: &mut Faults,
+    mut visit: impl FnMut(usize, &Matrix),
+) {
     let layout = architecture.layout();
     let element_type = architecture.element_type();
     let mut is_given = vec![false; layout.len()];
@@ -156,7 +192,7 @@ pub(super) fn merge_layers(
         let shape = &layout[layer];
         let given = Given { raw: raw.weights.clone(), rows: shape.inputs, columns: shape.units, name: "weights" };
         if let Some(weights) = given.check(element_type, at, faults) {
-            base.write(shape.weights.start, weights.values());
+            visit(shape.weights.start, &weights);
         }
         match &shape.bias {
             None if raw.bias.is_some() => faults.add(at.field("bias"), "must be left out: the layer has no bias"),
@@ -164,12 +200,11 @@ pub(super) fn merge_layers(
             Some(range) => {
                 let given = Given { raw: raw.bias.clone(), rows: 1, columns: shape.units, name: "bias" };
                 if let Some(bias) = given.check(element_type, at, faults) {
-                    base.write(range.start, bias.values());
+                    visit(range.start, &bias);
                 }
             }
         }
     }
-    faults.is_empty().then_some(base)
 }
 
 /// A matrix of a known shape, as a request brings it.

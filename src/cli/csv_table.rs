@@ -94,6 +94,11 @@ impl Table {
         bail!("{} has no column {name:?}; did you mean {nearest:?}?", self.name)
     }
 
+    /// The line of the file that a row came from.
+    pub fn line(&self, row: usize) -> u64 {
+        self.rows[row].line
+    }
+
     /// The text of a cell.
     pub fn text(&self, row: usize, column: usize) -> &str {
         &self.rows[row].cells[column]
@@ -158,6 +163,6 @@ mod tests {
         assert!(table("").unwrap_err().to_string().contains("is empty"));
         assert!(table("a,b\n").unwrap_err().to_string().contains("no rows"));
         assert!(table("a,a\n1,2\n").unwrap_err().to_string().contains("two columns"));
-        assert!(format!("{:#}", table("a,b\n1\n").unwrap_err()).contains("2 columns a line"));
+        assert!(format!("{:#}", table("a,b\n1\n").unwrap_err()).contains("line 2: 1 cells"));
     }
 }

@@ -114,6 +114,10 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::from(FAILURE),
         Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),
+        Err(error) if error.is::<train::Interrupted>() => {
+            eprintln!("{error}");
+            ExitCode::from(INTERRUPTED)
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             let is_usage = error.downcast_ref::<crate::config::ConfigFaults>().is_some();

@@ -83,6 +83,7 @@ impl Args {
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let config = args.config()?;
+    raise_file_limit();
     let threads = Threads::start(config.train_threads).context("the training threads cannot be started")?;
     let runtime = tokio::runtime::Runtime::new().context("the serving threads cannot be started")?;
     let served = runtime.block_on(serve(config, threads.handle()));
@@ -90,6 +91,20 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     threads.shut_down(THREADS_DEADLINE);
     runtime.shutdown_timeout(THREADS_DEADLINE);
     served.map(|()| Outcome::Done)
+}
+
+/// A process often may open only 1,024 files unless it asks for more, and each connection is one. Those that the store
+/// needs must be left, too.
+fn raise_file_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+        }
+    }
 }
 
 async fn serve(config: Config, threads: tokio::runtime::Handle) -> anyhow::Result<()> {

@@ -186,7 +186,8 @@ impl fmt::Display for RealRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let low = if self.low_included { "at least" } else { "more than" };
         let high = if self.high_included { "at most" } else { "less than" };
-        write!(f, "a finite number, {low} {} and {high} {}", self.low, self.high)
+        write!(f, "a finite number, {low} {}", self.low)?;
+        if self.high < f64::MAX { write!(f, " and {high} {}", self.high) } else { Ok(()) }
     }
 }
 

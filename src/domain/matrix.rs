@@ -180,6 +180,15 @@ pub struct Matrix {
 }
 
 impl Matrix {
+    /// The first row with a number in it that is not finite.
+    pub fn first_not_finite(&self) -> Option<usize> {
+        let place = match &self.values {
+            Values::F32(values) => values.iter().position(|value| !value.is_finite()),
+            Values::F64(values) => values.iter().position(|value| !value.is_finite()),
+        };
+        place.map(|place| place / self.columns.max(1))
+    }
+
     /// A matrix of our own making.
     ///
     /// # Panics

@@ -10,11 +10,16 @@ use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::limits::CONNECTIONS_MAX;
 
+/// Bytes of the preface that every HTTP/2 client sends first.
+const PREFACE_BYTES: usize = 24;
+/// How long a peer has to send it.
+const GREETING_DEADLINE: Duration = Duration::from_secs(10);
 /// How long to wait after accept failed, for want of file handles say, before trying again.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
@@ -23,19 +28,42 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 pub(super) struct Connection {
     stream: TcpStream,
     closed: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Until the peer has said as much as every HTTP/2 client says at once: keep-alive begins only then.
+    greeting: Option<Greeting>,
     _permit: OwnedSemaphorePermit,
+}
+
+struct Greeting {
+    bytes_left: usize,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Greeting {
+    fn expected() -> Self {
+        Self { bytes_left: PREFACE_BYTES, deadline: Box::pin(tokio::time::sleep(GREETING_DEADLINE)) }
+    }
+}
+
+/// How many connections there may be: a bound of ours, and half of the files that the process may open.
+fn connections_max() -> usize {
+    #[cfg(unix)]
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(unix))]
+    let files = None::<u64>;
+    files.map_or(CONNECTIONS_MAX, |files| CONNECTIONS_MAX.min((files / 2).max(1) as usize))
 }
 
 /// Connections of `listener` as they come, never more than a bounded number at once.
 pub(super) fn incoming(listener: TcpListener, closed: CancellationToken) -> impl Stream<Item = io::Result<Connection>> {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(connections_max()));
     futures_util::stream::unfold((listener, places, closed), |(listener, places, closed)| async move {
         // The semaphore is never closed; were it, no more connections would come.
         let permit = places.clone().acquire_owned().await.ok()?;
         let connection = match listener.accept().await {
             Ok((stream, _)) => {
                 let closed = Box::pin(closed.clone().cancelled_owned());
-                stream.set_nodelay(true).map(|()| Connection { stream, closed, _permit: permit })
+                let greeting = Some(Greeting::expected());
+                stream.set_nodelay(true).map(|()| Connection { stream, closed, greeting, _permit: permit })
             }
             Err(error) => {
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -54,6 +82,20 @@ impl Connection {
             Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server closes")),
         }
     }
+
+    /// Ends a connection whose peer has not greeted in time: it would hold its place for ever.
+    fn check_greeting(&mut self, context: &mut Context<'_>, bytes_read: usize) -> io::Result<()> {
+        let Some(greeting) = &mut self.greeting else { return Ok(()) };
+        greeting.bytes_left = greeting.bytes_left.saturating_sub(bytes_read);
+        if greeting.bytes_left == 0 {
+            self.greeting = None;
+            return Ok(());
+        }
+        match greeting.deadline.as_mut().poll(context) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::TimedOut, "the peer did not speak HTTP/2 in time")),
+        }
+    }
 }
 
 impl AsyncRead for Connection {
@@ -63,7 +105,10 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check_open(context)?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let filled = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.check_greeting(context, buffer.filled().len() - filled)?;
+        read
     }
 }
 

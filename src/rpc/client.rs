@@ -74,12 +74,20 @@ pub struct Client {
 }
 
 /// The events of a training.
-pub struct Events(Streaming<pb::TrainEvent>);
+pub struct Events {
+    job_id: String,
+    stream: Streaming<pb::TrainEvent>,
+}
 
 impl Events {
+    /// The job that they are of.
+    pub fn job_id(&self) -> &str {
+        &self.job_id
+    }
+
     /// The next event; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<pb::TrainEvent>, ClientError> {
-        Ok(self.0.message().await?)
+        Ok(self.stream.message().await?)
     }
 }
 
@@ -115,7 +123,9 @@ impl Client {
 
     /// See `ModelService.Train`.
     pub async fn train(&mut self, request: pb::TrainRequest) -> Result<Events, ClientError> {
-        Ok(Events(self.models.train(request).await?.into_inner()))
+        let answer = self.models.train(request).await?;
+        let job_id = answer.metadata().get("epochd-job-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+        Ok(Events { job_id: job_id.to_owned(), stream: answer.into_inner() })
     }
 
     /// See `ModelService.Predict`.
@@ -154,7 +164,7 @@ impl Client {
     /// See `JobService.WatchJob`.
     pub async fn watch_job(&mut self, job_id: &str, from_epoch: i32) -> Result<Events, ClientError> {
         let request = pb::WatchJobRequest { job_id: job_id.to_owned(), from_epoch: Some(from_epoch) };
-        Ok(Events(self.jobs.watch_job(request).await?.into_inner()))
+        Ok(Events { job_id: job_id.to_owned(), stream: self.jobs.watch_job(request).await?.into_inner() })
     }
 
     /// Whether a service, or with an empty name the whole server, is SERVING; else the state's name.

@@ -127,6 +127,7 @@ fn what_is_wrong_with_a_file_is_told_with_its_place_and_a_way_out() {
     write("text.csv", &format!("a,b\n1,2\nmany,3\n{}", "4,5\n".repeat(20)));
     write("ragged.csv", "a,b\n1,2\n3\n");
     write("one.csv", "a,b\n1,x\n2,x\n3,x\n");
+    write("typo.csv", &format!("a,b\n{}3,1o\n", "1,2\n".repeat(20)));
     write("twice.csv", "a,a,b\n1,1,2\n");
     for (arguments, parts) in [
         (&["missing.csv", "--target", "b"][..], &["missing.csv"][..]),
@@ -137,6 +138,7 @@ fn what_is_wrong_with_a_file_is_told_with_its_place_and_a_way_out() {
         (&["ragged.csv", "--target", "b"], &["line 3"]),
         (&["one.csv", "--target", "b"], &["nothing to tell apart"]),
         (&["twice.csv", "--target", "b"], &["\"a\""]),
+        (&["typo.csv", "--target", "b"], &["\"1o\"", "line 22", "--task"]),
         (&[IRIS, "--target", "species", "--server", "http://127.0.0.1:1"], &["127.0.0.1:1", "epochd serve"]),
         (&[IRIS, "--target", "species", "--server", "https://nowhere"], &["nowhere", "http://127.0.0.1"]),
         (&[IRIS, "--target", "species", "--epochs", "0"], &["epochs"]),
@@ -148,6 +150,17 @@ fn what_is_wrong_with_a_file_is_told_with_its_place_and_a_way_out() {
             assert!(text.contains(part), "{arguments:?}: no {part:?} in {text}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_training_that_is_refused_leaves_no_model_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::serve(&folder.path().join("data"), &[]);
+    let url = format!("http://{}", process.address);
+    for bad in [["--epochs", "0"], ["--learning-rate", "1e9"], ["--validation", "0"]] {
+        refusal(folder.path(), &[&[IRIS, "--target", "species", "--server", &url], &bad[..]].concat());
+    }
+    refused(process.api().await.models.get_model(get_model("iris")).await, Code::NotFound, "iris");
 }
 
 /// Ctrl-C: the job is cancelled, its last whole epoch kept, and both are said.

@@ -115,3 +115,30 @@ async fn a_folder_outlives_the_server_and_memory_does_not() {
     let ephemeral = Server::start();
     refused(ephemeral.api().await.models.get_model(get_model("xor")).await, Code::NotFound, "xor");
 }
+
+/// The folder of weights is gone for a while, as a disk may be: nothing is told before it is stored, and nothing is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_end_cannot_be_stored_goes_on_until_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::over(folder.path());
+    let api = server.api().await;
+    api.create(xor_model("xor", 4)).await;
+    let (job_id, mut events) = api.start(pb::TrainRequest { epochs: Some(200_000), ..truth_table("xor", XOR) }).await;
+    let (blobs, away) = (folder.path().join("blobs"), folder.path().join("away"));
+    let first = next_reports(&mut events).await.last().unwrap().epoch;
+    std::fs::rename(&blobs, &away).unwrap();
+    let mut epochs: Vec<i32> = Vec::new();
+    while epochs.last() != Some(&200_000) {
+        epochs.extend(next_reports(&mut events).await.iter().map(|report| report.epoch));
+    }
+    assert_eq!(epochs, (first + 1..=200_000).collect::<Vec<_>>());
+    // Everybody hears the same: it runs.
+    assert_eq!(api.job(&job_id).await.state(), JobState::Running);
+    assert_eq!(api.model("xor").await.active_job_id, job_id);
+    std::fs::rename(&away, &blobs).unwrap();
+    let told = read(events).await;
+    assert_eq!((told.finished.state(), told.finished.version), (JobState::Succeeded, 2));
+    assert_eq!(api.job(&job_id).await.state(), JobState::Succeeded);
+    let later = read(api.watch(&job_id, None).await.unwrap()).await;
+    assert_eq!(later.epochs(), (1..=200_000).collect::<Vec<_>>());
+}

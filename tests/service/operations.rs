@@ -113,6 +113,17 @@ fn sigterm_ends_the_process_with_code_0_within_its_deadline_whoever_stalls() {
     }
 }
 
+#[test]
+fn a_peer_that_says_nothing_is_let_go() {
+    let server = Server::start();
+    let mut silent = TcpStream::connect(server.address).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    // The server speaks first, and closes when no answer comes.
+    let mut said = Vec::new();
+    let ended = silent.read_to_end(&mut said);
+    assert!(ended.is_ok() || ended.unwrap_err().kind() == ErrorKind::ConnectionReset);
+}
+
 /// A client that does not read: its stream's window is full, so its goodbye cannot be sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_ends_the_process_while_a_watcher_reads_nothing() {

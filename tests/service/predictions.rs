@@ -89,6 +89,21 @@ async fn classifiers_name_the_winner_of_each_row() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_is_no_finite_number_is_told_and_names_no_class() {
+    let server = Server::start();
+    let api = server.api().await;
+    api.create(model("line", 2, &[(1, Activation::Identity)])).await;
+    let weights =
+        pb::LayerWeights { layer: Some(0), weights: Some(values(&[1e30, -1e30])), bias: Some(values(&[0.0])) };
+    let request = pb::SetWeightsRequest { model_id: "line".into(), layers: vec![weights] };
+    api.models.clone().set_weights(request).await.unwrap();
+    let inputs = values(&[1.0, 2.0, 3e38, 1.0]);
+    let status = api.models.clone().predict(predict("line", inputs)).await.unwrap_err();
+    assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec!["inputs".to_owned()]));
+    assert!(status.message().contains("row 1"), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_could_not_be_sent_is_refused_before_it_is_computed() {
     let server = Server::start();
     let api = server.api().await;

@@ -50,7 +50,7 @@ impl Plane {
         let range = |values: &mut dyn Iterator<Item = f64>| {
             let (low, high) =
                 values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-            if low < high { (low, high) } else { (low.min(0.0), low.max(1.0)) }
+            if low < high { (low, high) } else { (low.min(0.0), high.max(1.0)) }
         };
         let losses = range(&mut points.clone().map(|point| point.1));
         Self { epochs: range(&mut points.map(|point| point.0)), losses: (losses.0.min(0.0), losses.1) }

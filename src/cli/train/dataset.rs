@@ -55,11 +55,7 @@ impl Dataset {
         };
         let held_out = (table.len() as f64 * test).round() as usize;
         if table.len() < 3 || held_out + 2 > table.len() {
-            bail!(
-                "{} has {} rows, too few to hold out {held_out} and still learn and validate",
-                table.name,
-                table.len()
-            );
+            bail!("{} has too few rows ({}) to learn from, to validate and to hold out some", table.name, table.len());
         }
         let (training, test) = split::split(table.len(), held_out, strata.as_deref(), seed, split::Purpose::Test);
         let rows = |indices: &[u32]| -> anyhow::Result<Rows> {
@@ -87,6 +83,19 @@ fn read_targets(table: &Table, column: usize, choice: TaskChoice) -> anyhow::Res
     if !is_classification {
         let targets = rows.map(|row| table.required_number(row, column)).collect::<anyhow::Result<_>>()?;
         return Ok((Task::Regression, targets));
+    }
+    let is_number = |row: &usize| table.number(*row, column).is_some();
+    let numbers = rows.clone().filter(is_number).count();
+    if choice == TaskChoice::Auto
+        && numbers * 2 > rows.len()
+        && let Some(row) = rows.clone().find(|row| !is_number(row))
+    {
+        let (line, text, name) = (table.line(row), table.text(row, column), &table.columns[column]);
+        bail!(
+            "column {name:?} has numbers in {numbers} of {} rows, but {text:?} in line {line}; correct it, or say what is \
+             meant with --task classification",
+            rows.len()
+        );
     }
     let mut classes: Vec<&str> = rows.clone().map(|row| table.text(row, column)).collect();
     classes.sort_unstable();

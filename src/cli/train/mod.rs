@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use dataset::Dataset;
+pub(super) use session::Interrupted;
 use session::{Options, Trained, train};
 
 use super::Outcome;

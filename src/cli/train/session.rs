@@ -2,10 +2,12 @@
 
 use anyhow::{Context as _, bail};
 
+use tokio::task::JoinSet;
+
 use super::dataset::{Dataset, Rows, Task};
 use super::progress::Progress;
 use super::report::Score;
-use crate::rpc::client::{Client, ClientError, Events};
+use crate::rpc::client::{Client, Events};
 use crate::rpc::pb;
 use crate::rpc::pb::train_event::Event;
 
@@ -58,8 +60,11 @@ pub async fn train(
     progress: &mut Progress,
     mut interrupted: impl AsyncFnMut(),
 ) -> anyhow::Result<Trained> {
-    let model_id = create_model(client, dataset, options).await?;
-    let mut events = client.train(train_request(&model_id, dataset, options)).await?;
+    // Until the job has begun nothing is worth keeping, and leaving is at once.
+    let (model_id, mut events) = tokio::select! {
+        started = start(client.clone(), dataset, options) => started?,
+        () = interrupted() => return Err(Interrupted::Early.into()),
+    };
     let (finished, is_interrupted) = follow(client, &mut events, progress, &mut interrupted).await?;
     if let Some(failure) = &finished.failure {
         bail!("the training of model {model_id} failed: {}", failure.message);
@@ -67,6 +72,29 @@ pub async fn train(
     let has_score = finished.version > 0 && !dataset.test.targets.is_empty();
     let score = if has_score { Some(score(client, &model_id, dataset).await?) } else { None };
     Ok(Trained { model_id, finished, score, is_interrupted })
+}
+
+/// Stopped by the user before there was anything to keep, or a second time.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::cli) enum Interrupted {
+    #[error("stopped before the training began")]
+    Early,
+    #[error("left at once; job {0} may go on where the server does")]
+    Twice(String),
+}
+
+/// Creates the model and begins to train it. A model whose training is refused is not left behind.
+async fn start(mut client: Client, dataset: &Dataset, options: &Options) -> anyhow::Result<(String, Events)> {
+    let model_id = create_model(&mut client, dataset, options).await?;
+    match client.train(train_request(&model_id, dataset, options)).await {
+        Ok(events) => Ok((model_id, events)),
+        Err(error) => {
+            if let Err(left) = client.delete_model(&model_id).await {
+                return Err(error).context(format!("model {model_id} was created and is still there: {left}"));
+            }
+            Err(error.into())
+        }
+    }
 }
 
 async fn create_model(client: &mut Client, dataset: &Dataset, options: &Options) -> anyhow::Result<String> {
@@ -140,23 +168,27 @@ async fn follow(
     progress: &mut Progress,
     interrupted: &mut impl AsyncFnMut(),
 ) -> anyhow::Result<(pb::TrainingFinished, bool)> {
-    let mut job_id = String::new();
+    let job_id = events.job_id().to_owned();
+    let mut stopping = JoinSet::new();
     let mut is_interrupted = false;
     loop {
         let event = tokio::select! {
-            event = events.next() => event?,
+            event = events.next() => event.with_context(|| format!("job {job_id} may go on; follow it with: epochd watch {job_id}"))?,
             () = interrupted() => {
                 if is_interrupted {
-                    bail!("left at once; job {job_id} may still run");
+                    return Err(Interrupted::Twice(job_id).into());
                 }
                 is_interrupted = true;
                 progress.say("stopping at the next batch; press Ctrl-C again to leave at once");
-                stop_job(client, &job_id).await?;
+                // Not waited for: the stream tells the end.
+                let (mut client, job_id) = (client.clone(), job_id.clone());
+                stopping.spawn(async move {
+                    client.cancel_job(pb::CancelJobRequest { job_id, commit: true }).await.map(drop)
+                });
                 continue;
             }
         };
-        let Some(event) = event else { bail!("the server ended the stream before the training was finished") };
-        job_id = event.job_id;
+        let Some(event) = event else { bail!("the server ended the stream before job {job_id} was finished") };
         match event.event {
             Some(Event::Queued(queued)) => progress.queued(queued.jobs_ahead()),
             Some(Event::Started(started)) => progress.started(started.settings.unwrap_or_default().epochs),
@@ -168,14 +200,6 @@ async fn follow(
             Some(Event::Progress(_)) | None => {}
         }
     }
-}
-
-/// Keeps what was learned so far. Before the first event the job's id is not known, and nothing is lost by leaving it.
-async fn stop_job(client: &mut Client, job_id: &str) -> Result<(), ClientError> {
-    if !job_id.is_empty() {
-        client.cancel_job(pb::CancelJobRequest { job_id: job_id.to_owned(), commit: true }).await?;
-    }
-    Ok(())
 }
 
 async fn score(client: &mut Client, model_id: &str, dataset: &Dataset) -> anyhow::Result<Score> {
