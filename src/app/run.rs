@@ -86,15 +86,15 @@ impl TrainingRun {
     }
 
     /// Loads what the job needs, and marks it as running; or how it ends instead.
-    fn begin(&self) -> Result<Box<Running>, End> {
+    fn begin(&self) -> Result<Box<Running>, Box<End>> {
         match self.try_begin() {
             Ok(Some(running)) => Ok(Box::new(running)),
-            Ok(None) => Err(End::without_result(StopReason::Cancelled, None)),
+            Ok(None) => Err(Box::new(End::without_result(StopReason::Cancelled, None))),
             Err(error) => {
                 let kind =
                     if matches!(error, AppError::DataLoss(_)) { FailureKind::DataLoss } else { FailureKind::Internal };
                 let failure = Failure { kind, message: error.to_string() };
-                Err(End::without_result(StopReason::Internal, Some(failure)))
+                Err(Box::new(End::without_result(StopReason::Internal, Some(failure))))
             }
         }
     }
@@ -160,7 +160,7 @@ impl TrainingRun {
                     false
                 }
             },
-            Err(end) => self.end(end, None),
+            Err(end) => self.end(*end, None),
         }
     }
 
