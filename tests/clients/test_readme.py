@@ -11,8 +11,10 @@ import time
 import unittest
 from pathlib import Path
 
-from support import ROOT, json_stream, temporary_folder
+from support import HOME, ROOT, json_stream, temporary_folder
 
+# What the README says to save, by the language of the block.
+FILES = {"python": "client.py", "js": "client.js"}
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n\n?)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)
 
 
@@ -35,6 +37,7 @@ class Readme(unittest.TestCase):
         for name in ROOT.iterdir():
             if name.name not in {".git", ".venv", "epochd-data"}:
                 (self.folder / name.name).symlink_to(name)
+        (self.folder / "node_modules").symlink_to(HOME / "node" / "node_modules")
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith("EPOCHD")}
 
     def run_block(self, text):
@@ -49,8 +52,8 @@ class Readme(unittest.TestCase):
         said, servers = {}, []
         try:
             for kind, text, reason in blocks():
-                if kind == "python":
-                    (self.folder / "client.py").write_text(text)
+                if kind in FILES:
+                    (self.folder / FILES[kind]).write_text(text)
                 if kind != "sh" or reason:
                     continue
                 if text.strip().endswith("epochd serve"):
@@ -79,6 +82,7 @@ class Readme(unittest.TestCase):
         self.assertEqual(json_stream(answer)[0]["classes"][0]["index"], 1)
         self.assertEqual(len(json_stream(of("GetWeights"))[0]["layers"]), 2)
         self.assertTrue(of("client.py").rstrip().endswith("classes [0, 1, 1, 0]"))
+        self.assertTrue(of("client.js").rstrip().endswith("classes [ 0, 1, 1, 0 ]"))
 
     def test_what_the_first_command_prints_is_what_the_readme_shows(self):
         """And the two lines that it tells to paste work when pasted."""

@@ -125,3 +125,20 @@ async fn an_answer_that_could_not_be_sent_is_refused_before_it_is_computed() {
     refused(answer, Code::ResourceExhausted, "fewer rows");
     assert_eq!(api.outputs("wide", values(&[0.0])).await.len(), 65_536);
 }
+
+/// XOR by hand, as it was drawn before anybody could train it: two step units, OR and NAND, and their AND.
+#[tokio::test(flavor = "multi_thread")]
+async fn hidden_steps_predict_with_weights_set_by_hand() {
+    let server = Server::start();
+    let api = server.api().await;
+    let mut request = model("xor", 2, &[(2, Activation::Step), (1, Activation::Step)]);
+    let layer = |layer, weights: &[f64], bias: &[f64]| pb::LayerWeights {
+        layer: Some(layer),
+        weights: Some(values(weights)),
+        bias: Some(values(bias)),
+    };
+    request.initial_weights = vec![layer(0, &[1.0, -1.0, 1.0, -1.0], &[-0.5, 1.5]), layer(1, &[1.0, 1.0], &[-1.5])];
+    api.create(request).await;
+    assert_eq!(api.outputs("xor", corners()).await, XOR);
+    refused(api.models.clone().train(truth_table("xor", XOR)).await, Code::FailedPrecondition, "layers[0].activation");
+}

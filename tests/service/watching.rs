@@ -21,7 +21,7 @@ async fn every_watcher_gets_every_epoch_once_and_in_order() {
     let api = server.api().await;
     api.create(xor_model("xor", 8)).await;
     let (job_id, events) = api.start(long("xor")).await;
-    // Twenty connections of their own, half of which come while it trains, and one of which dawdles.
+    // Twenty connections of their own, half of which come while it trains, and one of which reads a message a second.
     let mut watchers = JoinSet::new();
     for number in 0..20_u64 {
         let (address, job_id) = (server.address, job_id.clone());
@@ -33,7 +33,7 @@ async fn every_watcher_gets_every_epoch_once_and_in_order() {
                     epochs.extend(batch.reports.into_iter().map(|report| report.epoch));
                 }
                 if number == 0 {
-                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
             epochs
