@@ -8,6 +8,7 @@ pub mod job;
 pub mod matrix;
 pub mod model;
 pub mod name;
+pub mod optimizer;
 pub mod preprocessing;
 pub mod report;
 pub mod targets;
@@ -21,11 +22,12 @@ pub use model::{
     Activation, Architecture, Layer, LayerLayout, Model, RawArchitecture, RawLayer, Version, VersionSource,
 };
 pub use name::ModelId;
+pub use optimizer::{Optimizer, RawOptimizer};
 pub use preprocessing::{FittedPreprocessing, Preprocessing, Scaler, Scaling};
 pub use report::{EpochReport, Metrics};
 pub use targets::Targets;
 pub use time::Timestamp;
 pub use training::{
-    EarlyStopping, Loss, Optimizer, RawEarlyStopping, RawOptimizer, RawTraining, RawValidation, Reduction, Settings,
-    Start, TrainingData, Validation,
+    EarlyStopping, Loss, RawEarlyStopping, RawTraining, RawValidation, Reduction, Settings, Start, TrainingData,
+    Validation,
 };

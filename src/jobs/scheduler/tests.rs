@@ -1,0 +1,195 @@
+//! Who takes a turn, and who waits.
+
+use std::sync::mpsc;
+
+use super::*;
+use crate::jobs::Threads;
+
+/// Work that reports each of its turns and takes as many as it is told to.
+struct Turns {
+    key: &'static str,
+    id: u32,
+    left: u32,
+    told: mpsc::Sender<(u32, &'static str)>,
+    gate: Option<mpsc::Receiver<()>>,
+    bytes: u64,
+}
+
+impl Work for Turns {
+    type Key = &'static str;
+    type Id = u32;
+
+    fn key(&self) -> Self::Key {
+        self.key
+    }
+
+    fn id(&self) -> Self::Id {
+        self.id
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn run(&mut self, _slice: &Slice) -> bool {
+        self.told.send((self.id, "turn")).unwrap();
+        if let Some(gate) = &self.gate {
+            let _ = gate.recv();
+        }
+        assert!(self.left > 0, "no turn is left");
+        self.left -= 1;
+        if self.left == 0 {
+            self.told.send((self.id, "done")).unwrap();
+        }
+        self.left == 0
+    }
+
+    fn panicked(&mut self, _message: &str) -> bool {
+        self.told.send((self.id, "panicked")).unwrap();
+        true
+    }
+}
+
+struct Bench {
+    threads: Threads,
+    scheduler: Scheduler<Turns>,
+    told: mpsc::Receiver<(u32, &'static str)>,
+    tell: mpsc::Sender<(u32, &'static str)>,
+}
+
+impl Bench {
+    fn new(count: usize) -> Self {
+        let threads = Threads::start(count).unwrap();
+        let slice = Duration::from_secs(1);
+        let limits = Limits { threads: count, slice, bytes_max: 10, queued_max: 4, queued_per_key_max: 3 };
+        let scheduler = Scheduler::new(threads.handle(), limits);
+        let (tell, told) = mpsc::channel();
+        Self { threads, scheduler, told, tell }
+    }
+
+    fn submit(&self, key: &'static str, id: u32, turns: u32) {
+        let work = Turns { key, id, left: turns, told: self.tell.clone(), gate: None, bytes: 1 };
+        self.scheduler.reserve(key).unwrap().submit(work);
+    }
+
+    fn submit_gated(&self, key: &'static str, id: u32, turns: u32) -> mpsc::Sender<()> {
+        let (open, gate) = mpsc::channel();
+        let work = Turns { key, id, left: turns, told: self.tell.clone(), gate: Some(gate), bytes: 1 };
+        self.scheduler.reserve(key).unwrap().submit(work);
+        open
+    }
+
+    fn next(&self) -> (u32, &'static str) {
+        self.told.recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+
+    fn finish(self) {
+        self.threads.shut_down(Duration::from_secs(10));
+    }
+}
+
+#[test]
+fn work_of_one_key_runs_one_after_another_in_order() {
+    let bench = Bench::new(2);
+    for id in 1..=3 {
+        bench.submit("a", id, 2);
+    }
+    let told: Vec<_> = (0..9).map(|_| bench.next()).collect();
+    let expected = [1, 2, 3].into_iter().flat_map(|id| [(id, "turn"), (id, "turn"), (id, "done")]);
+    assert_eq!(told, expected.collect::<Vec<_>>());
+    bench.finish();
+}
+
+#[test]
+fn a_short_job_ends_while_long_ones_still_run() {
+    let bench = Bench::new(1);
+    let open = bench.submit_gated("long", 1, 1_000);
+    bench.submit("short", 2, 1);
+    open.send(()).unwrap();
+    let told: Vec<_> = (0..4).map(|_| bench.next()).collect();
+    assert_eq!(told, [(1, "turn"), (2, "turn"), (2, "done"), (1, "turn")]);
+    drop(open);
+    bench.finish();
+}
+
+#[test]
+fn work_of_two_keys_runs_at_once() {
+    let bench = Bench::new(2);
+    let first = bench.submit_gated("a", 1, 1);
+    let second = bench.submit_gated("b", 2, 1);
+    let mut both = [bench.next(), bench.next()];
+    both.sort_unstable();
+    assert_eq!(both, [(1, "turn"), (2, "turn")]);
+    drop((first, second));
+    bench.finish();
+}
+
+#[test]
+fn a_full_queue_refuses_with_its_bound_and_a_dropped_permit_gives_its_place_back() {
+    let bench = Bench::new(1);
+    let scheduler = bench.scheduler.clone();
+    let permits: Vec<_> = (0..3).map(|_| scheduler.reserve("a").unwrap()).collect();
+    assert_eq!(scheduler.reserve("a").err(), Some(QueueFull::ForKey(3)));
+    let _other = scheduler.reserve("b").unwrap();
+    assert_eq!(scheduler.reserve("c").err(), Some(QueueFull::Overall(4)));
+    drop(permits);
+    assert!(scheduler.reserve("a").is_ok());
+    drop(_other);
+    bench.finish();
+}
+
+#[test]
+fn waiting_work_can_be_taken_back_and_begun_work_cannot() {
+    let bench = Bench::new(1);
+    let open = bench.submit_gated("a", 1, 1);
+    bench.submit("a", 2, 1);
+    assert_eq!(bench.next(), (1, "turn"));
+    assert_eq!(bench.scheduler.begun(&"a"), Some(1));
+    assert_eq!(bench.scheduler.ahead_of(&"a", 2), Some(1));
+    assert!(matches!(bench.scheduler.take_waiting(&"a", 1), Cancelled::Begun));
+    assert!(matches!(bench.scheduler.take_waiting(&"a", 2), Cancelled::Waiting(work) if work.id == 2));
+    assert!(matches!(bench.scheduler.take_waiting(&"a", 3), Cancelled::Unknown));
+    drop(open);
+    assert_eq!(bench.next(), (1, "done"));
+    bench.finish();
+}
+
+#[test]
+fn work_that_would_not_fit_into_memory_begins_when_there_is_room_and_is_not_overtaken() {
+    let bench = Bench::new(3);
+    let open = bench.submit_gated("a", 1, 1);
+    let submit = |key, id, bytes| {
+        let work = Turns { key, id, left: 1, told: bench.tell.clone(), gate: None, bytes };
+        bench.scheduler.reserve(key).unwrap().submit(work);
+    };
+    submit("big", 2, 10);
+    submit("small", 3, 1);
+    assert_eq!(bench.next(), (1, "turn"));
+    assert_eq!((bench.scheduler.begun(&"big"), bench.scheduler.begun(&"small")), (None, None));
+    drop(open);
+    let told: Vec<_> = (0..5).map(|_| bench.next()).collect();
+    assert_eq!(told, [(1, "done"), (2, "turn"), (2, "done"), (3, "turn"), (3, "done")]);
+    bench.finish();
+}
+
+#[test]
+fn a_panic_ends_its_work_and_not_its_thread() {
+    let bench = Bench::new(1);
+    bench.submit("a", 1, 0);
+    bench.submit("a", 2, 1);
+    let told: Vec<_> = (0..4).map(|_| bench.next()).collect();
+    assert_eq!(told, [(1, "turn"), (1, "panicked"), (2, "turn"), (2, "done")]);
+    bench.finish();
+}
+
+#[tokio::test]
+async fn a_stopped_scheduler_starts_nothing_more() {
+    let bench = Bench::new(1);
+    bench.submit("a", 1, 1_000_000_000);
+    bench.next();
+    bench.scheduler.stop().await;
+    assert_eq!(bench.scheduler.reserve("b").err(), Some(QueueFull::Stopping));
+    while bench.told.try_recv().is_ok() {}
+    assert!(bench.told.try_recv().is_err());
+    tokio::task::spawn_blocking(|| bench.finish()).await.unwrap();
+}
