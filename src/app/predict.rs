@@ -202,7 +202,12 @@ fn winner(outputs: &Matrix, row: usize, activation: Activation) -> (usize, Optio
         | Activation::Tanh
         | Activation::Relu
         | Activation::LeakyRelu { .. }
-        | Activation::Elu { .. } => {
+        | Activation::Elu { .. }
+        | Activation::Selu
+        | Activation::Softplus
+        | Activation::Softsign
+        | Activation::Exponential
+        | Activation::HardSigmoid => {
             let first = (0, first);
             let (index, value) = (1..outputs.columns())
                 .map(|column| (column, outputs.get(row, column)))

@@ -1,6 +1,5 @@
 //! `epochd completions` and `epochd man`: from the same definition as the command line itself.
 
-use std::io;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -21,7 +20,10 @@ pub struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
-    clap_complete::generate(args.shell, &mut Cli::command(), "epochd", &mut io::stdout());
+    // Into memory first: a reader that goes away is an error to tell, not a panic.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "epochd", &mut script);
+    print(String::from_utf8_lossy(&script).trim_end())?;
     Ok(Outcome::Done)
 }
 

@@ -52,29 +52,17 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server.
     Serve(serve::Args),
-    /// Train a model on a CSV file, and tell how well it does on rows that it has not seen.
     Train(train::Args),
-    /// Ask a model for a prediction of each row of a CSV file.
     Predict(predict::Args),
-    /// List the models of a server.
     Models(models::Args),
-    /// List the jobs of a server.
     Jobs(jobs::Args),
-    /// Follow a job.
     Watch(watch::Args),
-    /// Stop a job.
     Cancel(cancel::Args),
-    /// Delete a model.
     Delete(delete::Args),
-    /// Show the weights of a model in figures.
     Weights(weights::Args),
-    /// Ask a server whether it serves.
     Health(health::Args),
-    /// Print a completion script for a shell.
     Completions(completions::Args),
-    /// Write the man pages.
     Man(completions::ManArgs),
 }
 

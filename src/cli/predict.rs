@@ -12,8 +12,10 @@ use super::remote::ServerArgs;
 use crate::rpc::client::Client;
 use crate::rpc::pb;
 
-/// Rows of one call: enough to be quick, few enough that the first answers come soon.
-const ROWS: usize = 1_024;
+/// Rows of one call, at most: enough to be quick, few enough that the first answers come soon.
+const ROWS_MAX: usize = 1_024;
+/// Numbers of one call, at most: far below the size of a message.
+const NUMBERS_MAX: usize = 1 << 20;
 
 /// Asks a model for a prediction of each row of a CSV file. Rows are answered as they are read, so a file may be longer than
 /// memory, or standard input that goes on.
@@ -66,12 +68,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
 async fn predict(mut client: Client, mut source: Source<Box<dyn Read>>, args: &Args) -> anyhow::Result<Outcome> {
     let model = client.model(&args.model).await?;
     let width = model.architecture.as_ref().map_or(0, |it| it.input_width);
+    let rows = (NUMBERS_MAX / width.max(1) as usize).clamp(1, ROWS_MAX);
     // One version answers all rows, whatever is trained meanwhile.
     let version = args.version.unwrap_or(model.latest_version);
     let mut writer = Writer::new(args.json);
     let mut columns = None;
     loop {
-        let table = source.read(ROWS)?;
+        let table = source.read(rows)?;
         let columns = match &columns {
             Some(columns) => columns,
             None => columns.insert(chosen(&table, args, width)?),

@@ -18,7 +18,7 @@ use crate::server;
 /// How long threads have to end once the server has stopped: a batch, or a prediction.
 const THREADS_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Settings of the server.
+/// Run the server.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example: epochd serve --listen 0.0.0.0:50051 --data-dir /var/lib/epochd

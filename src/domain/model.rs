@@ -40,6 +40,16 @@ pub enum Activation {
         /// What −z saturates to.
         alpha: f64,
     },
+    /// λ·z where z > 0, else λ·α·(e^z − 1), with fixed λ and α
+    Selu,
+    /// ln(1 + e^z)
+    Softplus,
+    /// z / (1 + |z|)
+    Softsign,
+    /// e^z
+    Exponential,
+    /// min(max(z + 3, 0), 6) / 6
+    HardSigmoid,
     /// e^z over the sum of e^z of the row; in the last layer only
     Softmax,
 }
@@ -62,7 +72,16 @@ impl Activation {
         match self {
             Self::Softmax => true,
             Self::Sigmoid | Self::Sign | Self::Step => units == 1,
-            Self::Identity | Self::Tanh | Self::Relu | Self::LeakyRelu { .. } | Self::Elu { .. } => false,
+            Self::Identity
+            | Self::Tanh
+            | Self::Relu
+            | Self::LeakyRelu { .. }
+            | Self::Elu { .. }
+            | Self::Selu
+            | Self::Softplus
+            | Self::Softsign
+            | Self::Exponential
+            | Self::HardSigmoid => false,
         }
     }
 }
@@ -78,6 +97,11 @@ impl fmt::Display for Activation {
             Self::Relu => "ReLU",
             Self::LeakyRelu { .. } => "Leaky ReLU",
             Self::Elu { .. } => "ELU",
+            Self::Selu => "SELU",
+            Self::Softplus => "softplus",
+            Self::Softsign => "softsign",
+            Self::Exponential => "exponential",
+            Self::HardSigmoid => "hard sigmoid",
             Self::Softmax => "softmax",
         })
     }

@@ -33,7 +33,12 @@ impl Loss {
             | Activation::Tanh
             | Activation::Relu
             | Activation::LeakyRelu { .. }
-            | Activation::Elu { .. } => &[Self::SquaredError],
+            | Activation::Elu { .. }
+            | Activation::Selu
+            | Activation::Softplus
+            | Activation::Softsign
+            | Activation::Exponential
+            | Activation::HardSigmoid => &[Self::SquaredError],
         }
     }
 

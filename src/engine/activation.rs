@@ -86,6 +86,68 @@ pub fn elu_derivative<T: Element>(a: T, alpha: T) -> T {
     if a > T::ZERO { T::ONE } else { a + alpha }
 }
 
+/// α of SELU, from Klambauer et al., "Self-Normalizing Neural Networks" (2017).
+pub const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
+/// λ of SELU, from the same.
+pub const SELU_LAMBDA: f64 = 1.050_700_987_355_480_5;
+
+/// λ·z where z > 0, else λ·α·(e^z − 1)
+#[inline]
+pub fn selu<T: Element>(z: T) -> T {
+    T::from_f64(SELU_LAMBDA) * elu(z, T::from_f64(SELU_ALPHA))
+}
+
+/// The derivative of SELU, from its output: λ where a > 0, else λ·α·e^z = a + λ·α
+#[inline]
+pub fn selu_derivative<T: Element>(a: T) -> T {
+    if a > T::ZERO { T::from_f64(SELU_LAMBDA) } else { a + T::from_f64(SELU_LAMBDA * SELU_ALPHA) }
+}
+
+/// ln(1 + e^z), as max(0, z) + ln(1 + e^−|z|)
+#[inline]
+pub fn softplus<T: Element>(z: T) -> T {
+    relu(z) + (-z.abs()).exp().ln_1p()
+}
+
+/// The derivative of softplus, from its output: σ(z) = 1 − e^−a
+#[inline]
+pub fn softplus_derivative<T: Element>(a: T) -> T {
+    -(-a).exp_m1()
+}
+
+/// z / (1 + |z|)
+#[inline]
+pub fn softsign<T: Element>(z: T) -> T {
+    z / (T::ONE + z.abs())
+}
+
+/// The derivative of softsign, from its output: 1 / (1 + |z|)² = (1 − |a|)²
+#[inline]
+pub fn softsign_derivative<T: Element>(a: T) -> T {
+    let rest = T::ONE - a.abs();
+    rest * rest
+}
+
+/// The derivative of e^z, from its output: a
+#[inline]
+pub fn exponential_derivative<T: Element>(a: T) -> T {
+    a
+}
+
+/// min(max(z + 3, 0), 6) / 6
+#[inline]
+pub fn hard_sigmoid<T: Element>(z: T) -> T {
+    let shifted = relu(z + T::from_f64(3.0));
+    let six = T::from_f64(6.0);
+    if shifted >= six { T::ONE } else { shifted / six }
+}
+
+/// The derivative of the hard sigmoid, from its output: 1/6 where 0 < a < 1, else 0
+#[inline]
+pub fn hard_sigmoid_derivative<T: Element>(a: T) -> T {
+    if a > T::ZERO && a < T::ONE { T::from_f64(1.0 / 6.0) } else { T::ZERO }
+}
+
 /// e^zᵢ / Σ e^zⱼ over one row, in place; shifted by the largest z, so nothing overflows. Returns the largest z and
 /// ln Σ e^(zⱼ − largest), whose sum is ln Σ e^zⱼ: apart, since the sum would round away what the losses need.
 ///
@@ -118,6 +180,11 @@ pub fn activate<T: Element>(activation: Activation, units: usize, values: &mut [
             let alpha = T::from_f64(alpha);
             map(values, |z| elu(z, alpha));
         }
+        Activation::Selu => map(values, selu),
+        Activation::Softplus => map(values, softplus),
+        Activation::Softsign => map(values, softsign),
+        Activation::Exponential => map(values, T::exp),
+        Activation::HardSigmoid => map(values, hard_sigmoid),
         Activation::Softmax => values.chunks_exact_mut(units).for_each(|row| {
             softmax(row);
         }),
@@ -143,6 +210,11 @@ pub fn multiply_by_derivative<T: Element>(activation: Activation, units: usize, 
             let alpha = T::from_f64(alpha);
             scale(gradient, outputs, |a| elu_derivative(a, alpha));
         }
+        Activation::Selu => scale(gradient, outputs, selu_derivative),
+        Activation::Softplus => scale(gradient, outputs, softplus_derivative),
+        Activation::Softsign => scale(gradient, outputs, softsign_derivative),
+        Activation::Exponential => scale(gradient, outputs, exponential_derivative),
+        Activation::HardSigmoid => scale(gradient, outputs, hard_sigmoid_derivative),
         Activation::Softmax => {
             for (g, p) in gradient.chunks_exact_mut(units).zip(outputs.chunks_exact(units)) {
                 let mean = g.iter().zip(p).fold(T::ZERO, |sum, (&g, &p)| sum + g * p);
@@ -183,9 +255,10 @@ mod tests {
     fn each_derivative_is_the_slope_of_its_value() {
         let h = 1e-6;
         for activation in ACTIVATIONS {
-            for z in [-30.0, -3.0, -0.4, 0.3, 2.0, 30.0] {
+            for z in [-30.0, -2.5, -0.4, 0.3, 2.0, 30.0] {
                 let slope = (value(activation, z + h) - value(activation, z - h)) / (2.0 * h);
-                assert!((slope - derivative(activation, z)).abs() < 1e-8, "{activation} at {z}");
+                let derivative = derivative(activation, z);
+                assert!((slope - derivative).abs() < 1e-8 * derivative.abs().max(1.0), "{activation} at {z}");
             }
         }
     }
@@ -211,6 +284,21 @@ mod tests {
         }
     }
 
+    /// From PyTorch: `f(torch.tensor([-1.0, 1.0], dtype=torch.float64))` with f of `torch.nn.functional`.
+    #[test]
+    fn values_are_those_of_pytorch() {
+        for (activation, below, above) in [
+            (Activation::Selu, -1.111_330_737_812_562_5, 1.050_700_987_355_480_5),
+            (Activation::Softplus, 0.313_261_687_518_222_8, 1.313_261_687_518_222_8),
+            (Activation::Softsign, -0.5, 0.5),
+            (Activation::HardSigmoid, 0.333_333_333_333_333_3, 0.666_666_666_666_666_6),
+            (Activation::Exponential, 0.367_879_441_171_442_3, std::f64::consts::E),
+        ] {
+            assert!((value(activation, -1.0) - below).abs() < 1e-15, "{activation}");
+            assert!((value(activation, 1.0) - above).abs() < 1e-15, "{activation}");
+        }
+    }
+
     #[test]
     fn kinks_are_as_documented() {
         assert_eq!(value(Activation::Sign, 0.0), 0.0);
@@ -219,12 +307,17 @@ mod tests {
         assert_eq!(derivative(Activation::Relu, 0.0), 0.0);
         assert_eq!(derivative(Activation::LeakyRelu { alpha: 0.2 }, 0.0), 0.2);
         assert_eq!(derivative(Activation::Elu { alpha: 0.7 }, 0.0), 0.7);
+        assert_eq!(derivative(Activation::Selu, 0.0), SELU_LAMBDA * SELU_ALPHA);
+        assert_eq!(derivative(Activation::HardSigmoid, -3.0), 0.0);
+        assert_eq!(derivative(Activation::HardSigmoid, 3.0), 0.0);
     }
 
     #[test]
     fn no_finite_input_is_too_large_and_no_nan_is_hidden() {
         for activation in ACTIVATIONS {
-            for z in [-1e4, -700.0, 700.0, 1e4] {
+            // e^z alone has no bound: it says so in the contract.
+            let largest = if activation == Activation::Exponential { 700.0 } else { 1e4 };
+            for z in [-1e4, -700.0, 700.0, largest] {
                 assert!(value(activation, z).is_finite() && derivative(activation, z).is_finite(), "{activation} {z}");
             }
             assert!(value(activation, f64::NAN).is_nan(), "{activation}");

@@ -101,7 +101,8 @@ mod tests {
             compute(&self.architecture, parameters, inputs, &self.targets, self.loss, self.reduction).unwrap().loss
         }
 
-        /// The smallest distance of a pre-activation from 0, where some activations and the perceptron have their kink.
+        /// The smallest distance of a pre-activation from a kink: some activations and the perceptron have theirs at 0, the
+        /// hard sigmoid at −3 and 3.
         fn kink_distance(&self) -> f64 {
             let plan = Plan::new(&self.architecture);
             let rows = self.targets.rows();
@@ -113,7 +114,9 @@ mod tests {
                 buffers.inputs[..self.inputs.len()].copy_from_slice(&self.inputs);
                 forward(&plan, &self.parameters, &mut buffers, rows);
                 let units = plan.output_layer().layout.units;
-                smallest = buffers.outputs_mut()[..rows * units].iter().fold(smallest, |least, z| least.min(z.abs()));
+                smallest = buffers.outputs_mut()[..rows * units]
+                    .iter()
+                    .fold(smallest, |least, z| least.min(z.abs()).min((z.abs() - 3.0).abs()));
             }
             smallest
         }
@@ -191,7 +194,9 @@ mod tests {
                     for reduction in REDUCTIONS {
                         for hidden in ACTIVATIONS.into_iter().filter(|&it| can_be_hidden(it)) {
                             let case = case(&vec![(width, hidden); depth], last, loss, reduction, seed);
-                            if case.kink_distance() > 1e-3 {
+                            // e^e^z bends so much that a difference of 1e-5 tells its slope no longer.
+                            let is_steep = hidden == Activation::Exponential && case.gradients().loss > 1e4;
+                            if case.kink_distance() > 1e-3 && !is_steep {
                                 let result = check(&case);
                                 prop_assert!(result.is_ok(), "{hidden} {last} {loss:?} {reduction:?}: {result:?}");
                             }
@@ -214,7 +219,12 @@ mod tests {
             Activation::Relu => 5,
             Activation::LeakyRelu { .. } => 6,
             Activation::Elu { .. } => 7,
-            Activation::Softmax => 8,
+            Activation::Softmax => 13,
+            Activation::Selu => 8,
+            Activation::Softplus => 9,
+            Activation::Softsign => 10,
+            Activation::Exponential => 11,
+            Activation::HardSigmoid => 12,
         };
         let loss_index = |loss| match loss {
             Loss::SquaredError => 0,
@@ -222,7 +232,7 @@ mod tests {
             Loss::SoftmaxCrossEntropy => 2,
             Loss::Perceptron => 3,
         };
-        assert_eq!(ACTIVATIONS.map(activation_index), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(ACTIVATIONS.map(activation_index), std::array::from_fn(|index| index));
         assert_eq!(LOSSES.map(loss_index), [0, 1, 2, 3]);
     }
 

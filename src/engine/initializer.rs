@@ -18,27 +18,46 @@ fn draw<T: Element>(architecture: &Architecture, seed: u64) -> Vec<T> {
     let mut parameters = vec![T::ZERO; architecture.parameter_count()];
     for (index, (layer, layout)) in architecture.layers().iter().zip(architecture.layout()).enumerate() {
         let mut stream = Stream::new(seed, Purpose::Initializer, index as u64, 0);
-        let bound = uniform_bound(layer.activation, layout.inputs, layout.units);
+        let distribution = distribution(layer.activation, layout.inputs, layout.units);
         for weight in &mut parameters[layout.weights] {
-            *weight = T::from_f64((2.0 * stream.uniform() - 1.0) * bound);
+            *weight = T::from_f64(match distribution {
+                Distribution::Uniform { bound } => (2.0 * stream.uniform() - 1.0) * bound,
+                Distribution::Normal { deviation } => stream.normal() * deviation,
+            });
         }
     }
     parameters
 }
 
-/// Weights are uniform in −bound to bound:
+/// What the weights of a layer are drawn from; the mean is 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Distribution {
+    /// From −bound to bound.
+    Uniform { bound: f64 },
+    /// With this standard deviation.
+    Normal { deviation: f64 },
+}
+
+/// By the activation:
 ///
-/// - He, for the ReLU family, which passes about half of the variance: √(6 ÷ inputs);
-/// - Glorot, for all else: √(6 ÷ (inputs + units)).
-fn uniform_bound(activation: Activation, inputs: usize, units: usize) -> f64 {
+/// - He, uniform, for the ReLU family, which passes about half of the variance: bound √(6 ÷ inputs);
+/// - LeCun, normal, for SELU, which needs the variance kept: deviation √(1 ÷ inputs);
+/// - Glorot, uniform, for all else: bound √(6 ÷ (inputs + units)).
+fn distribution(activation: Activation, inputs: usize, units: usize) -> Distribution {
     match activation {
-        Activation::Relu | Activation::LeakyRelu { .. } | Activation::Elu { .. } => (6.0 / inputs as f64).sqrt(),
+        Activation::Relu | Activation::LeakyRelu { .. } | Activation::Elu { .. } | Activation::Softplus => {
+            Distribution::Uniform { bound: (6.0 / inputs as f64).sqrt() }
+        }
+        Activation::Selu => Distribution::Normal { deviation: (1.0 / inputs as f64).sqrt() },
         Activation::Identity
         | Activation::Sign
         | Activation::Step
         | Activation::Sigmoid
         | Activation::Tanh
-        | Activation::Softmax => (6.0 / (inputs + units) as f64).sqrt(),
+        | Activation::Softsign
+        | Activation::Exponential
+        | Activation::HardSigmoid
+        | Activation::Softmax => Distribution::Uniform { bound: (6.0 / (inputs + units) as f64).sqrt() },
     }
 }
 
@@ -58,6 +77,18 @@ mod tests {
             assert!(weights.iter().all(|w| w.abs() <= bound));
             let variance = weights.iter().map(|w| w * w).sum::<f64>() / 5_000.0;
             assert!((variance / (bound * bound / 3.0) - 1.0).abs() < 0.05, "{variance}");
+        }
+    }
+
+    #[test]
+    fn weights_behind_selu_are_normal_with_the_deviation_that_keeps_the_variance() {
+        let architecture = network(ElementType::Float64, 50, &[(400, Activation::Selu)]);
+        let parameters = draw_parameters(&architecture, 1);
+        let weights = &f64::slice_of(&parameters).unwrap()[..20_000];
+        let moment = |power| weights.iter().map(|w| (w * 50.0_f64.sqrt()).powi(power)).sum::<f64>() / 20_000.0;
+        // Of a standard normal: 0, 1, 0, 3; each within four standard errors.
+        for (power, expected, error) in [(1, 0.0, 0.007), (2, 1.0, 0.01), (3, 0.0, 0.027), (4, 3.0, 0.07)] {
+            assert!((moment(power) - expected).abs() < 4.0 * error, "{power}: {}", moment(power));
         }
     }
 

@@ -245,7 +245,8 @@ mod tests {
 
     #[test]
     fn huge_logits_give_finite_losses_and_gradients() {
-        for activation in ACTIVATIONS {
+        // But for e^z, which is infinite there.
+        for activation in ACTIVATIONS.into_iter().filter(|&it| it != Activation::Exponential) {
             for &loss in Loss::fitting(activation) {
                 let objective = objective(activation, 2, loss, Reduction::Mean);
                 let y = if loss == Loss::Perceptron { [-1.0, 1.0] } else { [0.0, 1.0] };

@@ -39,6 +39,13 @@ impl Stream {
         (self.0.next_u64() >> 11) as f64 * UNIT
     }
 
+    /// Normal with mean 0 and deviation 1 (Box and Muller, 1958; the cosine of the pair).
+    pub fn normal(&mut self) -> f64 {
+        // 1 − u is never 0, whose logarithm is infinite.
+        let radius = (-2.0 * libm::log(1.0 - self.uniform())).sqrt();
+        radius * libm::cos(std::f64::consts::TAU * self.uniform())
+    }
+
     /// Uniform among 0 .. `bound`, without bias (Lemire's multiplication, with rejection). `bound` is at least 1.
     pub fn below(&mut self, bound: u32) -> u32 {
         let threshold = bound.wrapping_neg() % bound;

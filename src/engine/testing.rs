@@ -8,7 +8,7 @@ use crate::domain::{
 };
 
 /// Every activation. A test in `gradients` fails to compile where one is missing.
-pub const ACTIVATIONS: [Activation; 9] = [
+pub const ACTIVATIONS: [Activation; 14] = [
     Activation::Identity,
     Activation::Sign,
     Activation::Step,
@@ -17,6 +17,11 @@ pub const ACTIVATIONS: [Activation; 9] = [
     Activation::Relu,
     Activation::LeakyRelu { alpha: 0.1 },
     Activation::Elu { alpha: 0.8 },
+    Activation::Selu,
+    Activation::Softplus,
+    Activation::Softsign,
+    Activation::Exponential,
+    Activation::HardSigmoid,
     Activation::Softmax,
 ];
 

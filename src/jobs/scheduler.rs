@@ -204,7 +204,10 @@ impl<W: Work> Scheduler<W> {
         }
         let Some(place) = lane.waiting.iter().position(|work| work.id() == id) else { return Cancelled::Unknown };
         let work = lane.waiting.remove(place);
+        // The next of this key may be smaller, and those behind it need not wait for what is gone.
+        state.try_those_that_wait();
         state.forget(key);
+        self.dispatch(state);
         work.map_or(Cancelled::Unknown, Cancelled::Waiting)
     }
 
@@ -287,7 +290,9 @@ impl<W: Work> State<W> {
             let bytes = lane.waiting.front()?.bytes();
             let fits = self.begun_bytes.saturating_add(bytes) <= bytes_max && self.waiting_for_memory.is_empty();
             if self.begun_bytes > 0 && !fits {
-                self.waiting_for_memory.push_back(key.clone());
+                if !self.waiting_for_memory.contains(key) {
+                    self.waiting_for_memory.push_back(key.clone());
+                }
                 return None;
             }
             let work = lane.waiting.pop_front()?;
@@ -309,15 +314,20 @@ impl<W: Work> State<W> {
                 if let Some(begun) = lane.begun.take() {
                     self.begun_bytes -= begun.bytes;
                 }
-                // In front, and in their order: they have waited longest.
-                while let Some(key) = self.waiting_for_memory.pop_back() {
-                    self.turns.push_front(key);
-                }
-                if !lane.waiting.is_empty() {
+                let has_more = !lane.waiting.is_empty();
+                self.try_those_that_wait();
+                if has_more {
                     self.turns.push_back(key.clone());
                 }
                 self.forget(key);
             }
+        }
+    }
+
+    /// Gives those that wait for memory a turn to try: in front, and in their order, since they have waited longest.
+    fn try_those_that_wait(&mut self) {
+        while let Some(key) = self.waiting_for_memory.pop_back() {
+            self.turns.push_front(key);
         }
     }
 

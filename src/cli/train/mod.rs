@@ -26,7 +26,7 @@ use progress::Progress;
 
 const THREADS_DEADLINE: Duration = Duration::from_secs(2);
 
-/// What to train on, and how.
+/// Train a model on a CSV file, and tell how well it does on rows that it has not seen.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = "\
 Columns are numbers; the target is a number (regression) or text (classification). Inputs are scaled inside the model, so

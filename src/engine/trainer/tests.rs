@@ -313,7 +313,8 @@ fn a_loss_that_is_not_finite_ends_the_training_and_keeps_the_last_good_weights()
 
 #[test]
 fn huge_inputs_give_no_nan() {
-    for activation in ACTIVATIONS.into_iter().filter(|it| !matches!(it, Activation::Softmax)) {
+    for activation in ACTIVATIONS.into_iter().filter(|it| !matches!(it, Activation::Softmax | Activation::Exponential))
+    {
         let architecture = network(ElementType::Float64, 2, &[(3, activation), (2, Activation::Softmax)]);
         let inputs = matrix(ElementType::Float64, 2, &[1e4, -1e4, -1e4, 1e4]);
         let data = TrainingData { inputs, targets: Targets::Classes(vec![0, 1]), validation: None };

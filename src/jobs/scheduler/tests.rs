@@ -173,6 +173,23 @@ fn work_that_would_not_fit_into_memory_begins_when_there_is_room_and_is_not_over
 }
 
 #[test]
+fn work_that_waited_for_memory_and_is_gone_holds_up_nobody() {
+    let bench = Bench::new(3);
+    let _open = bench.submit_gated("a", 1, 1);
+    assert_eq!(bench.next(), (1, "turn"));
+    let submit = |key, id, bytes| {
+        let work = Turns { key, id, left: 1, told: bench.tell.clone(), gate: None, bytes };
+        bench.scheduler.reserve(key).unwrap().submit(work);
+    };
+    submit("big", 2, 10);
+    submit("small", 3, 1);
+    assert!(matches!(bench.scheduler.take_waiting(&"big", 2), Cancelled::Waiting(work) if work.id == 2));
+    assert_eq!((bench.next(), bench.next()), ((3, "turn"), (3, "done")));
+    drop(_open);
+    bench.finish();
+}
+
+#[test]
 fn a_panic_ends_its_work_and_not_its_thread() {
     let bench = Bench::new(1);
     bench.submit("a", 1, 0);

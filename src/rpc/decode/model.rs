@@ -58,6 +58,11 @@ fn layer(message: &pb::Layer, at: At<'_>, faults: &mut Faults) -> Option<RawLaye
         pb::Activation::Relu => Activation::Relu,
         pb::Activation::LeakyRelu => Activation::LeakyRelu { alpha: Activation::LEAKY_RELU_ALPHA_DEFAULT },
         pb::Activation::Elu => Activation::Elu { alpha: Activation::ELU_ALPHA_DEFAULT },
+        pb::Activation::Selu => Activation::Selu,
+        pb::Activation::Softplus => Activation::Softplus,
+        pb::Activation::Softsign => Activation::Softsign,
+        pb::Activation::Exponential => Activation::Exponential,
+        pb::Activation::HardSigmoid => Activation::HardSigmoid,
         pb::Activation::Softmax => Activation::Softmax,
     };
     Some(RawLayer {

@@ -49,6 +49,11 @@ fn layer(layer: &Layer) -> pb::Layer {
         Activation::Relu => (pb::Activation::Relu, None),
         Activation::LeakyRelu { alpha } => (pb::Activation::LeakyRelu, Some(alpha)),
         Activation::Elu { alpha } => (pb::Activation::Elu, Some(alpha)),
+        Activation::Selu => (pb::Activation::Selu, None),
+        Activation::Softplus => (pb::Activation::Softplus, None),
+        Activation::Softsign => (pb::Activation::Softsign, None),
+        Activation::Exponential => (pb::Activation::Exponential, None),
+        Activation::HardSigmoid => (pb::Activation::HardSigmoid, None),
         Activation::Softmax => (pb::Activation::Softmax, None),
     };
     pb::Layer { units: layer.units as i32, activation: activation.into(), activation_alpha, bias: Some(layer.bias) }
