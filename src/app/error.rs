@@ -39,7 +39,10 @@ pub enum AppError {
 
 impl AppError {
     pub(super) fn no_model(model_id: &ModelId) -> Self {
-        Self::NotFound(format!("there is no model {:?}; ListModels tells those that there are", model_id.as_str()))
+        Self::NotFound(format!(
+            "there is no model {:?}; ListModels (`epochd models`) tells those that there are",
+            model_id.as_str()
+        ))
     }
 
     pub(super) fn no_version(model_id: &ModelId, version: u32) -> Self {
@@ -50,7 +53,7 @@ impl AppError {
     }
 
     pub(super) fn no_job(job_id: Uuid) -> Self {
-        Self::NotFound(format!("there is no job {job_id}; ListJobs tells those that there are"))
+        Self::NotFound(format!("there is no job {job_id}; ListJobs (`epochd jobs`) tells those that there are"))
     }
 }
 

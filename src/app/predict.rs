@@ -160,8 +160,9 @@ fn finite(outputs: Matrix) -> Result<Matrix, AppError> {
     match outputs.first_not_finite() {
         None => Ok(outputs),
         Some(row) => {
-            let message =
-                format!("row {row} leads to an output that is no finite number; use smaller inputs, or float64");
+            let message = format!(
+                "row {row} (from 0) leads to an output that is no finite number; use smaller inputs, or float64"
+            );
             Err(Faults::one(At::ROOT.field("inputs"), message).into())
         }
     }

@@ -6,7 +6,9 @@ use super::output::{print, print_json};
 use super::remote::ServerArgs;
 use crate::rpc::pb;
 
-/// Stops a job at its next batch. A job that has ended is left as it is.
+/// Stop a job at its next batch.
+///
+/// A job that has ended is left as it is.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example: epochd cancel 01a20f80-a321-7279-a1ee-1710f302d098 --commit
@@ -16,7 +18,7 @@ pub struct Args {
     /// The job; `epochd jobs` lists them.
     job: String,
 
-    /// Keep its last whole epoch as a version.
+    /// Keep what it has learned as a version: its last whole epoch, or its best where it stops early.
     #[arg(long)]
     commit: bool,
 
@@ -35,7 +37,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         print_json(&job)?;
     } else {
         let kept = if job.version > 0 { format!("; version {} keeps it", job.version) } else { String::new() };
-        print(&format!("job {} is {}{kept}", job.job_id, state_word(job.state())))?;
+        let had_ended = if job.state() == pb::JobState::Cancelled { "is" } else { "had ended before:" };
+        print(&format!("job {} {had_ended} {}{kept}", job.job_id, state_word(job.state())))?;
     }
     Ok(Outcome::Done)
 }

@@ -8,7 +8,7 @@ use clap::CommandFactory as _;
 use super::output::print;
 use super::{Cli, Outcome};
 
-/// Prints a completion script for a shell.
+/// Print a completion script for a shell.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example: epochd completions bash > /etc/bash_completion.d/epochd
@@ -27,7 +27,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Writes the man pages, one a command.
+/// Write the man pages, one a command.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example: epochd man /usr/local/share/man/man1

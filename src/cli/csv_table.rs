@@ -38,6 +38,11 @@ impl<R: std::io::Read> Source<R> {
         if columns.iter().all(String::is_empty) {
             bail!("{name} is empty: it needs a first line that names the columns, and rows below it");
         }
+        if columns.iter().all(|column| column.parse::<f64>().is_ok()) {
+            bail!(
+                "the first line of {name} holds numbers, not the names of its columns; add a line with names above it"
+            );
+        }
         let mut seen = HashSet::new();
         if let Some(column) = columns.iter().find(|column| !seen.insert(*column)) {
             bail!("{name} has two columns named {column:?}; rename one");

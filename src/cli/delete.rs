@@ -4,7 +4,7 @@ use super::Outcome;
 use super::output::print;
 use super::remote::ServerArgs;
 
-/// Deletes a model with all its versions, and cancels its jobs. There is no way back.
+/// Delete a model with all its versions, and cancel its jobs. There is no way back.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example: epochd delete iris-2

@@ -1,10 +1,13 @@
 //! `epochd health`: whether a server serves; what a container asks.
 
+use anyhow::Context as _;
+
 use super::Outcome;
 use super::output::print;
 use super::remote::ServerArgs;
+use crate::rpc::SERVICE_NAMES;
 
-/// Asks a server whether it serves.
+/// Ask a server whether it serves.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example: epochd health epochd.v1.ModelService
@@ -24,7 +27,10 @@ pub struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
-    let health = args.server.talk(async |mut client| Ok(client.health(&args.service).await?))?;
+    let health = args.server.talk(async |mut client| {
+        let services = || format!("the services are {}; without a name, the whole server", SERVICE_NAMES.join(" and "));
+        client.health(&args.service).await.with_context(services)
+    })?;
     let word = health.err().unwrap_or("SERVING");
     print(&if args.json { format!("{{\"status\":\"{word}\"}}") } else { word.to_owned() })?;
     Ok(if health.is_ok() { Outcome::Done } else { Outcome::Failed })

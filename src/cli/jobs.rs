@@ -6,7 +6,7 @@ use super::remote::{ServerArgs, every_page};
 use crate::rpc::pb;
 use crate::rpc::pb::JobState;
 
-/// Lists the jobs of a server, newest first.
+/// List the jobs of a server, newest first.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example: epochd jobs --model iris --state running

@@ -102,6 +102,8 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::from(FAILURE),
         Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),
+        // As a program does that the signal ends: quietly.
+        Err(error) if error.is::<output::NobodyReads>() => ExitCode::SUCCESS,
         Err(error) if error.is::<train::Interrupted>() => {
             eprintln!("{error}");
             ExitCode::from(INTERRUPTED)

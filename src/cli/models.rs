@@ -5,7 +5,7 @@ use super::output::{print, print_json, table};
 use super::remote::{ServerArgs, every_page};
 use crate::rpc::pb;
 
-/// Lists the models of a server, by name.
+/// List the models of a server, by name.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example: epochd models --server http://127.0.0.1:50051

@@ -1,13 +1,14 @@
 //! `epochd predict`: the rows of a CSV file through a model, as they are read.
 
 use std::fs::File;
-use std::io::{Read, Write, stdin, stdout};
+use std::io::{Read, Write as _, stdin};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
 use super::Outcome;
 use super::csv_table::{Source, Table};
+use super::output::print_bytes;
 use super::remote::ServerArgs;
 use crate::rpc::client::Client;
 use crate::rpc::pb;
@@ -17,9 +18,11 @@ const ROWS_MAX: usize = 1_024;
 /// Numbers of one call, at most: far below the size of a message.
 const NUMBERS_MAX: usize = 1 << 20;
 
-/// Asks a model for a prediction of each row of a CSV file. Rows are answered as they are read, so a file may be longer than
-/// memory, or standard input that goes on.
+/// Ask a model for a prediction of each row of a CSV file.
+///
+/// Rows are answered as they are read, so a file may be longer than memory, or standard input that goes on.
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 #[command(after_long_help = "\
 A classifier answers with `class` and `probability`, any other model with `prediction` (`prediction_0`, … where it has
 several outputs). Columns are taken in the order of the file, which must be the order of the training.
@@ -85,13 +88,16 @@ async fn predict(mut client: Client, mut source: Source<Box<dyn Read>>, args: &A
         let inputs = Some(inputs(&table, columns)?);
         let model_id = args.model.clone();
         let request = pb::PredictRequest { model_id, inputs, version: Some(version), live: false };
-        writer.write(&client.predict(request).await?)?;
+        let answer = client.predict(request).await;
+        let place = || format!("{}, rows of lines {} to {}", table.name, table.line(0), table.line(table.len() - 1));
+        writer.write(&answer.with_context(place)?)?;
     }
 }
 
 /// The indices of the columns that the model is shown.
 fn chosen(table: &Table, args: &Args, width: i32) -> anyhow::Result<Vec<usize>> {
-    let indices = |names: &[String]| names.iter().map(|name| table.column(name)).collect::<anyhow::Result<Vec<_>>>();
+    let indices =
+        |names: &[String]| names.iter().map(|name| table.column(name.trim())).collect::<anyhow::Result<Vec<_>>>();
     let ignored = indices(&args.ignore)?;
     let chosen = if args.columns.is_empty() {
         (0..table.columns.len()).filter(|index| !ignored.contains(index)).collect()
@@ -154,8 +160,7 @@ impl Writer {
             }
             writer.flush()?;
         }
-        let mut stdout = stdout().lock();
-        stdout.write_all(&text).and_then(|()| stdout.flush()).context("standard output is closed")
+        print_bytes(&text)
     }
 }
 

@@ -2,10 +2,7 @@
 
 use anyhow::Context as _;
 
-use crate::rpc::client::Client;
-
-/// The server to ask when none is named.
-pub(super) const SERVER_DEFAULT: &str = "http://127.0.0.1:50051";
+use crate::rpc::client::{Client, SERVER_DEFAULT};
 
 /// Where the server is.
 #[derive(Clone, Debug, clap::Args)]

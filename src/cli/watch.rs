@@ -19,9 +19,12 @@ use crate::rpc::pb::train_event::Event;
 /// Characters of the curve.
 const SPARKLINE_WIDTH: usize = 60;
 
-/// Follows a job: a line an epoch, and at the end how it went. On a terminal a live curve of the loss instead of the lines.
-/// Ctrl-C ends the watching, not the job.
+/// Follow a job.
+///
+/// A line an epoch, and at the end how it went. On a terminal a live curve of the loss instead of the lines. Ctrl-C ends the
+/// watching, not the job.
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 #[command(after_long_help = "\
 Example: epochd watch 01a20f80-a321-7279-a1ee-1710f302d098 --from-epoch 100
 
@@ -60,17 +63,16 @@ async fn watch(mut client: Client, args: &Args) -> anyhow::Result<Outcome> {
         () = signals.next() => None,
     };
     view.bar.finish_and_clear();
+    match &followed {
+        Some(finished) if !args.json => view.print_end(finished)?,
+        Some(_) => {}
+        None => eprintln!("no longer watched; the job goes on"),
+    }
     if let Some(file) = &args.svg {
         let title = format!("job {}", args.job);
         std::fs::write(file, svg(&title, &view.reports)).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    let Some(finished) = followed else {
-        eprintln!("no longer watched; the job goes on");
-        return Ok(Outcome::Interrupted);
-    };
-    if !args.json {
-        view.print_end(&finished)?;
-    }
+    let Some(finished) = followed else { return Ok(Outcome::Interrupted) };
     Ok(if finished.state() == JobState::Failed { Outcome::Failed } else { Outcome::Done })
 }
 
@@ -83,6 +85,9 @@ async fn follow(events: &mut Events, view: &mut View) -> anyhow::Result<pb::Trai
             Some(Event::Epochs(batch)) => view.show(batch.reports)?,
             Some(Event::Started(started)) => view.begin(&started),
             Some(Event::Finished(finished)) => return Ok(finished),
+            Some(Event::Queued(queued)) if !view.is_json => {
+                eprintln!("waiting: {} job(s) of its model go before it", queued.jobs_ahead());
+            }
             Some(Event::Queued(_) | Event::Progress(_)) | None => {}
         }
     }
@@ -140,9 +145,11 @@ impl View {
         }
         let reason = finished.stop_reason().as_str_name().trim_start_matches("STOP_REASON_").to_lowercase();
         let reason = reason.replace('_', " ");
+        let state = state_word(finished.state());
+        let state = if reason == state { state } else { format!("{state} ({reason})") };
         let epoch = finished.last_report.as_ref().map_or(0, |report| report.epoch);
         let kept = if finished.version > 0 { format!("version {}", finished.version) } else { "no version".to_owned() };
-        print(&format!("{} ({reason}) after epoch {epoch}: {kept}", state_word(finished.state())))?;
+        print(&format!("{state} after epoch {epoch}: {kept}"))?;
         finished.failure.as_ref().map_or(Ok(()), |failure| print(&failure.message))
     }
 }

@@ -5,8 +5,9 @@ use super::output::{print, print_json, table};
 use super::remote::ServerArgs;
 use crate::rpc::pb;
 
-/// Shows each layer of a model: shape, norm, mean, and the smallest and largest weight.
+/// Show each layer of a model: shape, norm, mean, and the smallest and largest weight.
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 #[command(after_long_help = "\
 Example: epochd weights iris --version 1
 

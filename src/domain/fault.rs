@@ -125,6 +125,8 @@ impl Faults {
         if range.contains(value) {
             return Some(value);
         }
+        // A number like 1e300 has three hundred digits otherwise.
+        let value = if value.abs() < 1e9 { value.to_string() } else { format!("{value:e}") };
         self.add(at, format!("must be {range}, but is {value}"));
         None
     }

@@ -147,7 +147,8 @@ impl RawMatrix {
             let (row, column) = (index / columns, index % columns);
             let value = self.values.show(index);
             let narrowed = if self.values.get(index).is_finite() { " as a float32" } else { "" };
-            faults.add(at, format!("row {row}, column {column} is {value}, which is not finite{narrowed}"));
+            faults
+                .add(at, format!("row {row}, column {column} (both from 0) is {value}, which is not finite{narrowed}"));
             return None;
         }
         Some(Matrix { rows, columns, values: self.values.into_element_type(element_type) })
@@ -259,6 +260,8 @@ mod tests {
     fn a_value_that_the_network_cannot_hold_is_refused() {
         assert_eq!(path(check(Values::F64(vec![1.0, f64::NAN]), None, None)), "inputs");
         let too_large = check(Values::F64(vec![1.0, 1e300]), None, None).unwrap_err();
-        assert!(too_large.to_string().contains("row 0, column 1 is 1e300, which is not finite as a float32"));
+        assert!(
+            too_large.to_string().contains("row 0, column 1 (both from 0) is 1e300, which is not finite as a float32")
+        );
     }
 }

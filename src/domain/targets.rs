@@ -78,7 +78,7 @@ fn class_indices(matrix: &Matrix, classes: usize) -> Result<Vec<u32>, String> {
             return Ok(value as u32);
         }
         Err(format!(
-            "row {row} is {}, but a class index is a whole number from 0 to {}",
+            "row {row} (from 0) is {}, but a class index is a whole number from 0 to {}",
             matrix.show(row, 0),
             classes - 1
         ))
@@ -94,7 +94,9 @@ fn one_hot_rows(matrix: &Matrix) -> Result<Vec<u32>, String> {
         if ones == 1 && ones + zeros == matrix.columns() {
             return Ok(values().position(|value| value == 1.0).unwrap_or(0) as u32);
         }
-        Err(format!("row {row} is not one-hot: it needs a single 1 and zeros (or send one column of class indices)"))
+        Err(format!(
+            "row {row} (from 0) is not one-hot: it needs a single 1 and zeros (or send one column of class indices)"
+        ))
     };
     (0..matrix.rows()).map(class).collect()
 }
@@ -103,7 +105,7 @@ fn zero_or_one(matrix: &Matrix) -> Result<(), String> {
     match matrix.values().iter().position(|value| value != 0.0 && value != 1.0) {
         None => Ok(()),
         Some(index) => Err(format!(
-            "row {} has {}, but binary cross-entropy needs 0 or 1",
+            "row {} (from 0) has {}, but binary cross-entropy needs 0 or 1",
             index / matrix.columns(),
             matrix.values().show(index)
         )),
@@ -159,7 +161,7 @@ mod tests {
     fn bits_are_bits_and_rows_match_the_inputs() {
         let bits = |rows, values: &[f64]| check(1, Activation::Sigmoid, Loss::BinaryCrossEntropy, rows, values);
         assert!(bits(2, &[0.0, 1.0]).is_ok());
-        assert!(bits(2, &[0.0, 0.9]).unwrap_err().to_string().contains("row 1 has 0.9"));
+        assert!(bits(2, &[0.0, 0.9]).unwrap_err().to_string().contains("row 1 (from 0) has 0.9"));
         assert!(bits(3, &[0.0, 1.0]).unwrap_err().to_string().contains("has 2 rows, but the inputs have 3"));
     }
 }

@@ -50,7 +50,7 @@ impl Loss {
             return Some(loss);
         }
         let names: Vec<&str> = fitting.iter().map(|loss| loss.name()).collect();
-        let message = format!("{} does not fit a {activation} output; use {}", loss.name(), names.join(" or "));
+        let message = format!("{} does not fit the output {activation}; use {}", loss.name(), names.join(" or "));
         faults.add(at, message);
         None
     }
@@ -435,7 +435,7 @@ mod tests {
         let faults = raw.check(&network(2, Activation::Softmax), 7).unwrap_err();
         assert_eq!(
             faults.to_string(),
-            "loss: binary_cross_entropy does not fit a softmax output; use softmax_cross_entropy or squared_error"
+            "loss: binary_cross_entropy does not fit the output softmax; use softmax_cross_entropy or squared_error"
         );
     }
 

@@ -195,7 +195,8 @@ mod tests {
                         for hidden in ACTIVATIONS.into_iter().filter(|&it| can_be_hidden(it)) {
                             let case = case(&vec![(width, hidden); depth], last, loss, reduction, seed);
                             // e^e^z bends so much that a difference of 1e-5 tells its slope no longer.
-                            let is_steep = hidden == Activation::Exponential && case.gradients().loss > 1e4;
+                            let is_steep =
+                                hidden == Activation::Exponential && (depth > 1 || last == Activation::Exponential);
                             if case.kink_distance() > 1e-3 && !is_steep {
                                 let result = check(&case);
                                 prop_assert!(result.is_ok(), "{hidden} {last} {loss:?} {reduction:?}: {result:?}");

@@ -93,10 +93,16 @@ fn with_call_id(mut response: Response<Body>, call_id: u64) -> Response<Body> {
     response
 }
 
-/// The library answers an oversized request with OUT_OF_RANGE, which by our contract is RESOURCE_EXHAUSTED. Our own code uses
-/// OUT_OF_RANGE never.
+/// The library answers an oversized request with OUT_OF_RANGE, which by our contract is RESOURCE_EXHAUSTED, with what to
+/// change. Our own code uses OUT_OF_RANGE never.
 fn translate(headers: &mut HeaderMap) {
-    if code(headers) == Code::OutOfRange {
+    let Some(status) = Status::from_header_map(headers).filter(|status| status.code() == Code::OutOfRange) else {
+        return;
+    };
+    let advice = "send fewer rows or weights at a time, or raise the server's --message-bytes-max";
+    let translated = Status::resource_exhausted(format!("{}; {advice}", status.message()));
+    headers.remove(Status::GRPC_MESSAGE);
+    if translated.add_header(headers).is_err() {
         headers.insert(Status::GRPC_STATUS, HeaderValue::from(Code::ResourceExhausted as i32));
     }
 }

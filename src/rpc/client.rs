@@ -1,6 +1,7 @@
 //! The service from its other side: what the command line calls. Speaks the contract's messages, and knows nothing of the
 //! server's insides.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint};
@@ -16,6 +17,9 @@ use super::pb::model_service_client::ModelServiceClient;
 
 /// Items of a list page: whole lists are wanted.
 const PAGE_SIZE: i32 = 1_000;
+/// The server that is asked where none is named.
+pub const SERVER_DEFAULT: &str = "http://127.0.0.1:50051";
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Answers of a server whose own bound was raised are accepted too.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
@@ -24,7 +28,7 @@ const MESSAGE_BYTES_MAX: usize = 1 << 30;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The address cannot be one.
-    #[error("{url:?} is not the address of a server; it looks like http://127.0.0.1:50051")]
+    #[error("{url:?} is not the address of a server; it looks like http://127.0.0.1:50051 (TLS is not spoken)")]
     Address {
         /// What was given.
         url: String,
@@ -57,6 +61,10 @@ impl ClientError {
 impl From<Status> for ClientError {
     fn from(status: Status) -> Self {
         let mut message = status.message().to_owned();
+        let is_ours = status.metadata().contains_key("epochd-call-id");
+        if !is_ours && status.source().is_some() {
+            message = format!("the connection was lost, or what answers there is no epochd: {}", innermost(&status));
+        }
         if let Some(bad_request) = status.get_details_bad_request() {
             let lines = bad_request.field_violations.iter().map(|it| format!("\n  {}: {}", it.field, it.description));
             message = format!("the request was refused:{}", lines.collect::<String>());
@@ -94,6 +102,11 @@ impl Events {
 impl Client {
     /// Connects to `http://host:port`; `http://` may be left out.
     pub async fn connect(url: &str) -> Result<Self, ClientError> {
+        let url = match url {
+            // As a setting is that a script left empty.
+            "" => SERVER_DEFAULT,
+            url => url,
+        };
         let url = &if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         if !url.starts_with("http://") {
             return Err(ClientError::Address { url: url.clone() });
@@ -169,7 +182,8 @@ impl Client {
 
     /// Whether a service, or with an empty name the whole server, is SERVING; else the state's name.
     pub async fn health(&mut self, service: &str) -> Result<Result<(), &'static str>, ClientError> {
-        let request = HealthCheckRequest { service: service.to_owned() };
+        let mut request = tonic::Request::new(HealthCheckRequest { service: service.to_owned() });
+        request.set_timeout(HEALTH_TIMEOUT);
         let status = HealthClient::new(self.channel.clone()).check(request).await?.into_inner().status();
         Ok(if status == ServingStatus::Serving { Ok(()) } else { Err(status.as_str_name()) })
     }

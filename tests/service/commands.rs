@@ -154,8 +154,10 @@ async fn rows_are_predicted_as_csv_and_as_json_lines() {
 fn every_command_has_long_help_with_an_example_and_its_exit_codes() {
     let help = String::from_utf8(run(Path::new("."), &["--help"]).stdout).unwrap();
     let commands = help.lines().skip_while(|line| !line.starts_with("Commands:")).skip(1);
-    let commands: Vec<&str> =
-        commands.take_while(|line| !line.is_empty()).filter_map(|line| line.split_whitespace().next()).collect();
+    let commands: Vec<&str> = commands
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?.split(' ').next())
+        .collect();
     assert!(commands.len() >= 12, "{commands:?}");
     for command in commands.into_iter().filter(|command| *command != "help") {
         let help = String::from_utf8(run(Path::new("."), &[command, "--help"]).stdout).unwrap();
@@ -177,5 +179,69 @@ fn completions_and_man_pages_come_from_the_same_definition() {
     assert!(run(folder.path(), &["man", "pages"]).status.success());
     for page in ["epochd.1", "epochd-train.1", "epochd-watch.1"] {
         assert!(fs::read_to_string(folder.path().join("pages").join(page)).unwrap().contains(".TH"), "{page}");
+    }
+}
+
+#[test]
+fn every_command_says_where_it_looked_for_a_server_that_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("rows.csv"), "a,b\n1,2\n").unwrap();
+    let job = "01a20f80-a321-7279-a1ee-1710f302d098";
+    for arguments in [
+        &["models"][..],
+        &["jobs"],
+        &["watch", job],
+        &["cancel", job],
+        &["delete", "iris"],
+        &["weights", "iris"],
+        &["health"],
+        &["predict", "iris", "rows.csv"],
+    ] {
+        let output = run(folder.path(), &[arguments, &["--server", "127.0.0.1:1"]].concat());
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(errors.contains("http://127.0.0.1:1") && errors.contains("epochd serve"), "{arguments:?}: {errors}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn predict_tells_what_is_wrong_with_a_file_or_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start();
+    server.api().await.create(xor_model("xor", 2)).await;
+    let write = |name: &str, text: &str| {
+        fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name).to_str().unwrap().to_owned()
+    };
+    let rows = write("rows.csv", "a,b\n0,1\n");
+    for (model, file, part) in [
+        ("xor", "missing.csv".to_owned(), "missing.csv"),
+        ("xor", write("empty.csv", ""), "is empty"),
+        ("xor", write("numbers.csv", "0,1\n1,1\n"), "names of its columns"),
+        ("xor", write("huge.csv", "a,b\n1,2\n1,1e300\n"), "lines 2 to 3"),
+        ("nobody", rows.clone(), "nobody"),
+    ] {
+        let (text, errors) = ran(&server, 1, &["predict", model, &file]).await;
+        assert!(errors.contains(part) && text.is_empty(), "{model} {file}: {errors}{text}");
+    }
+    assert_eq!(ran(&server, 0, &["predict", "xor", &write("header.csv", "a,b\n")]).await.0, "");
+}
+
+/// A reader that goes away, as `head` does, ends a command without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_pipe_ends_a_command_quietly() {
+    let server = Server::start();
+    let api = server.api().await;
+    api.create(xor_model("xor", 8)).await;
+    let told = api.train(truth_table("xor", XOR)).await;
+    let url = format!("http://{}", server.address);
+    for arguments in [vec!["watch", &told.job_id, "--server", &url], vec!["completions", "bash"]] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_epochd"));
+        command.args(&arguments).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap()).await.unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && errors.is_empty(), "{arguments:?}: {errors}");
     }
 }

@@ -75,6 +75,18 @@ async fn bad_models_are_refused_by_field() {
         let what = "units out of range";
         cases.create(what, InvalidArgument, "architecture.layers[0].units", one(units, Activation::Relu)).await;
     }
+    let wide = model("m", 65_537, &[(1, Activation::Tanh)]);
+    cases.create("an input over the limit", InvalidArgument, "architecture.input_width", wide).await;
+    let overflowing = vec![(65_536, Activation::Relu); 256];
+    let overflowing = model("m", 65_536, &overflowing);
+    cases.create("widths whose product is far past the bound", InvalidArgument, layers, overflowing).await;
+    let mut element = one(1, Activation::Tanh);
+    element.architecture.as_mut().unwrap().element_type = 9;
+    cases.create("an unknown element type", InvalidArgument, "architecture.element_type", element).await;
+    let mut initial = one(1, Activation::Tanh);
+    let weights = Some(values(&[f64::NAN, 1.0]));
+    initial.initial_weights = vec![pb::LayerWeights { layer: Some(0), weights, bias: Some(values(&[0.0])) }];
+    cases.create("NaN in a weight", InvalidArgument, "initial_weights[0].weights", initial).await;
     let huge = model("m", 65_536, &[(65_536, Activation::Relu), (65_536, Activation::Relu)]);
     cases.create("widths whose product is past the bound", InvalidArgument, layers, huge).await;
     let hidden = model("m", 2, &[(2, Activation::Softmax), (2, Activation::Softmax)]);
@@ -178,28 +190,74 @@ async fn bad_trainings_are_refused_by_field() {
     let entropy = loss(Kind::SoftmaxCrossEntropy(pb::SoftmaxCrossEntropyLoss {}));
     let binary = loss(Kind::BinaryCrossEntropy(pb::BinaryCrossEntropyLoss {}));
     let squared = loss(Kind::SquaredError(pb::SquaredErrorLoss {}));
-    for (model_id, loss) in [
-        ("sigmoid", &perceptron),
-        ("sigmoid", &entropy),
-        ("softmax", &binary),
-        ("softmax", &perceptron),
-        ("sign", &squared),
-        ("identity", &binary),
-        ("identity", &perceptron),
+    let losses = [&squared, &binary, &entropy, &perceptron];
+    for (model_id, activation, fitting) in [
+        ("to-identity", Activation::Identity, [true, false, false, false]),
+        ("to-tanh", Activation::Tanh, [true, false, false, false]),
+        ("to-relu", Activation::Relu, [true, false, false, false]),
+        ("to-elu", Activation::Elu, [true, false, false, false]),
+        ("to-softplus", Activation::Softplus, [true, false, false, false]),
+        ("to-sigmoid", Activation::Sigmoid, [true, true, false, false]),
+        ("to-softmax", Activation::Softmax, [true, false, true, false]),
+        ("to-sign", Activation::Sign, [false, false, false, true]),
+        ("to-step", Activation::Step, [false, false, false, true]),
     ] {
-        let request = pb::TrainRequest { loss: *loss, ..truth_table(model_id, XOR) };
-        cases.train("a loss that does not fit", InvalidArgument, "loss", request).await;
+        let units = if activation == Activation::Softmax { 2 } else { 1 };
+        api.create(model(model_id, 2, &[(units, activation)])).await;
+        for (loss, fits) in losses.iter().zip(fitting) {
+            let request = pb::TrainRequest { loss: **loss, epochs: Some(1), ..truth_table(model_id, XOR) };
+            if fits {
+                api.train(request).await;
+            } else {
+                cases.train("a loss that does not fit", InvalidArgument, "loss", request).await;
+            }
+        }
     }
     cases.train("2 for a sigmoid", InvalidArgument, "targets", truth_table("sigmoid", [0.0, 2.0, 1.0, 0.0])).await;
     cases.train("½ for a sign", InvalidArgument, "targets", truth_table("sign", [0.0, 0.5, 1.0, 0.0])).await;
     cases.train("class 3 of 3", InvalidArgument, "targets", truth_table("softmax", [0.0, 1.0, 2.0, 3.0])).await;
+    cases.train("class −1", InvalidArgument, "targets", truth_table("softmax", [0.0, -1.0, 2.0, 0.0])).await;
+    cases.train("NaN", InvalidArgument, "targets", truth_table("identity", [0.0, f64::NAN, 1.0, 0.0])).await;
+    cases.train("−∞", InvalidArgument, "targets", truth_table("identity", [0.0, f64::NEG_INFINITY, 1.0, 0.0])).await;
+    cases.train("−1 beside 0", InvalidArgument, "targets", truth_table("sign", [0.0, -1.0, 1.0, 0.0])).await;
+    let mut shares = truth_table("softmax", XOR);
+    shares.targets = Some(values(&[0.5, 0.6, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]));
+    cases.train("a row that does not sum to 1", InvalidArgument, "targets", shares).await;
+    let given =
+        |inputs, targets| Some(pb::train_request::Validation::ValidationData(pb::ValidationData { inputs, targets }));
+    let validation = given(Some(values(&[f64::NAN, 1.0])), Some(values(&[1.0])));
+    let request = pb::TrainRequest { validation, ..good() };
+    cases.train("NaN in validation", InvalidArgument, "validation_data.inputs", request).await;
+    let request = pb::TrainRequest { validation: given(None, None), ..good() };
+    cases.train("empty validation", InvalidArgument, "validation_data.inputs", request).await;
+    let negative = with(|it| it.inputs.as_mut().unwrap().rows = Some(-4));
+    cases.train("negative rows", InvalidArgument, "inputs.rows", negative).await;
+    let request = pb::TrainRequest { start: 9, ..good() };
+    cases.train("an unknown start", InvalidArgument, "start", request).await;
+    for (beta2, epsilon, field) in [(1.0, 1e-8, "beta2"), (f64::NAN, 1e-8, "beta2"), (0.9, 0.0, "epsilon")] {
+        let adam = pb::Adam { beta2: Some(beta2), epsilon: Some(epsilon), ..Default::default() };
+        let optimizer = Some(pb::Optimizer { method: Some(pb::optimizer::Method::Adam(adam)) });
+        let request = pb::TrainRequest { optimizer, ..good() };
+        let field = if field == "beta2" { "optimizer.adam.beta2" } else { "optimizer.adam.epsilon" };
+        cases.train("a bad Adam", InvalidArgument, field, request).await;
+    }
+    for rate in [0.0, f64::INFINITY] {
+        let request = pb::TrainRequest { optimizer: sgd(rate, 0.0), ..good() };
+        cases.train("a bad rate", InvalidArgument, "optimizer.sgd.learning_rate", request).await;
+    }
+    for min_delta in [-1.0, f64::NAN] {
+        let early_stopping = Some(pb::EarlyStopping { patience: None, min_delta: Some(min_delta) });
+        let request = pb::TrainRequest { early_stopping, ..good() };
+        cases.train("a bad delta", InvalidArgument, "early_stopping.min_delta", request).await;
+    }
     cases.train("class 1½", InvalidArgument, "targets", truth_table("softmax", [0.0, 1.5, 2.0, 0.0])).await;
     let mut one_hot = truth_table("softmax", XOR);
     one_hot.targets = Some(values(&[1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]));
     cases.train("a row with two classes", InvalidArgument, "targets", one_hot).await;
     cases.check();
     // No job came of any, and the server trains on.
-    let jobs = api.jobs.clone().list_jobs(pb::ListJobsRequest::default()).await.unwrap().into_inner().jobs;
+    let of = pb::ListJobsRequest { model_id: "sigmoid".into(), ..Default::default() };
+    let jobs = api.jobs.clone().list_jobs(of).await.unwrap().into_inner().jobs;
     assert!(jobs.is_empty(), "{jobs:?}");
     api.train(good()).await;
 }
@@ -226,6 +284,28 @@ async fn bad_questions_are_refused_by_field() {
     let later = pb::PredictRequest { version: Some(2), ..predict("xor", corners()) };
     cases.predict("a version to come", NotFound, "", later).await;
     cases.check();
+    let nobody = || "nobody".to_owned();
+    let mut models = api.models.clone();
+    refused(models.get_weights(get_weights("nobody")).await, NotFound, "nobody");
+    refused(models.delete_model(pb::DeleteModelRequest { model_id: nobody() }).await, NotFound, "nobody");
+    let layers = vec![pb::LayerWeights::default()];
+    refused(models.set_weights(pb::SetWeightsRequest { model_id: nobody(), layers }).await, NotFound, "nobody");
+    let versions = pb::ListVersionsRequest { model_id: nobody(), ..Default::default() };
+    refused(models.list_versions(versions).await, NotFound, "nobody");
+    let (inputs, targets) = (Some(corners()), Some(values(&XOR)));
+    let gradients = pb::ComputeGradientsRequest { model_id: nobody(), inputs, targets, ..Default::default() };
+    refused(models.compute_gradients(gradients).await, NotFound, "nobody");
+    let state = pb::ListJobsRequest { state: 99, ..Default::default() };
+    assert_eq!(fields(&api.jobs.clone().list_jobs(state).await.unwrap_err()), ["state"]);
+    // A token of one list is none of another's.
+    api.create(xor_model("zor", 2)).await;
+    let first = pb::ListModelsRequest { page_size: 1, ..Default::default() };
+    let page_token = models.list_models(first).await.unwrap().into_inner().next_page_token;
+    let jobs = pb::ListJobsRequest { page_token: page_token.clone(), ..Default::default() };
+    assert_eq!(fields(&api.jobs.clone().list_jobs(jobs).await.unwrap_err()), ["page_token"]);
+    let versions = pb::ListVersionsRequest { model_id: "xor".into(), page_token, ..Default::default() };
+    assert_eq!(fields(&models.list_versions(versions).await.unwrap_err()), ["page_token"]);
+    assert_eq!(api.outputs("xor", corners()).await.len(), 4);
     let token = pb::ListModelsRequest { page_token: "nonsense".into(), ..Default::default() };
     let status = api.models.clone().list_models(token).await.unwrap_err();
     assert_eq!(fields(&status), ["page_token"]);
@@ -255,6 +335,8 @@ async fn an_oversized_message_is_refused_with_the_bound() {
     api.create(xor_model("xor", 2)).await;
     let request = predict("xor", values(&[0.0; 2_000]));
     refused(api.models.clone().predict(request).await, Code::ResourceExhausted, "10000");
+    let request = pb::TrainRequest { inputs: Some(values(&[0.0; 2_000])), ..truth_table("xor", XOR) };
+    refused(api.models.clone().train(request).await, Code::ResourceExhausted, "--message-bytes-max");
     assert_eq!(api.outputs("xor", corners()).await.len(), 4);
 }
 

@@ -3,7 +3,7 @@
 mod curve;
 mod sparkline;
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 
 use anyhow::Context as _;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
@@ -13,10 +13,23 @@ pub(super) use sparkline::sparkline;
 
 use crate::rpc::{json, pb};
 
-/// Prints a line to standard output. A reader that went away (`| head`) ends the command.
+/// Nobody reads standard output any more, as after `| head`.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads standard output")]
+pub(super) struct NobodyReads;
+
+/// Prints a line to standard output.
 pub(super) fn print(line: &str) -> anyhow::Result<()> {
+    print_bytes(format!("{line}\n").as_bytes())
+}
+
+/// Prints text as it is.
+pub(super) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("standard output is closed")
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(NobodyReads.into()),
+        written => written.context("standard output cannot be written"),
+    }
 }
 
 /// Prints a message of the contract as one line of JSON, as grpcurl would.

@@ -55,7 +55,11 @@ impl Dataset {
         };
         let held_out = (table.len() as f64 * test).round() as usize;
         if table.len() < 3 || held_out + 2 > table.len() {
-            bail!("{} has too few rows ({}) to learn from, to validate and to hold out some", table.name, table.len());
+            bail!(
+                "{} has too few rows ({}) to learn from, to validate, and to hold out what --test says",
+                table.name,
+                table.len()
+            );
         }
         let (training, test) = split::split(table.len(), held_out, strata.as_deref(), seed, split::Purpose::Test);
         let rows = |indices: &[u32]| -> anyhow::Result<Rows> {

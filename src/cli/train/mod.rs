@@ -28,6 +28,7 @@ const THREADS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Train a model on a CSV file, and tell how well it does on rows that it has not seen.
 #[derive(Clone, Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 #[command(after_long_help = "\
 Columns are numbers; the target is a number (regression) or text (classification). Inputs are scaled inside the model, so
 that a prediction takes raw numbers. A part of the rows is held out and never trained on; another part of the rest

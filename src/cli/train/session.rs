@@ -69,6 +69,11 @@ pub async fn train(
     if let Some(failure) = &finished.failure {
         bail!("the training of model {model_id} failed: {}", failure.message);
     }
+    if finished.state() == pb::JobState::Cancelled && !is_interrupted {
+        let kept =
+            if finished.version > 0 { format!("version {} keeps", finished.version) } else { "nothing keeps".into() };
+        bail!("the training of model {model_id} was cancelled by somebody else; {kept} what it had learned");
+    }
     let has_score = finished.version > 0 && !dataset.test.targets.is_empty();
     let score = if has_score { Some(score(client, &model_id, dataset).await?) } else { None };
     Ok(Trained { model_id, finished, score, is_interrupted })
