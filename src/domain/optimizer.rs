@@ -73,9 +73,12 @@ impl RawOptimizer {
     pub(super) fn default_for(loss: Loss) -> Self {
         match loss {
             Loss::Perceptron => Self::Sgd { learning_rate: None, momentum: None },
-            Loss::SquaredError | Loss::BinaryCrossEntropy | Loss::SoftmaxCrossEntropy => {
-                Self::Adam { learning_rate: None, beta1: None, beta2: None, epsilon: None }
-            }
+            Loss::SquaredError
+            | Loss::BinaryCrossEntropy
+            | Loss::SoftmaxCrossEntropy
+            | Loss::AbsoluteError
+            | Loss::Huber { .. }
+            | Loss::LogCosh => Self::Adam { learning_rate: None, beta1: None, beta2: None, epsilon: None },
         }
     }
 

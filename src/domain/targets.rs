@@ -42,7 +42,14 @@ impl Targets {
             (Activation::Softmax, _) => one_hot_rows(&matrix).map(Self::Classes),
             (_, Loss::BinaryCrossEntropy) => zero_or_one(&matrix).map(|()| Self::Values(matrix)),
             (_, Loss::Perceptron) => plus_or_minus_one(&matrix).map(Self::Values),
-            (_, Loss::SquaredError | Loss::SoftmaxCrossEntropy) => Ok(Self::Values(matrix)),
+            (
+                _,
+                Loss::SquaredError
+                | Loss::SoftmaxCrossEntropy
+                | Loss::AbsoluteError
+                | Loss::Huber { .. }
+                | Loss::LogCosh,
+            ) => Ok(Self::Values(matrix)),
         };
         checked.map_err(|message| faults.add(at, message)).ok()
     }

@@ -10,7 +10,7 @@ use super::targets::Targets;
 use crate::limits;
 
 /// What is minimized.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Loss {
     /// (ŷ − y)², without ½.
     SquaredError,
@@ -20,25 +20,40 @@ pub enum Loss {
     SoftmaxCrossEntropy,
     /// −y·z over the misclassified rows, those with y·z ≤ 0.
     Perceptron,
+    /// |ŷ − y|
+    AbsoluteError,
+    /// ½·(ŷ − y)² where |ŷ − y| ≤ δ, else δ·(|ŷ − y| − ½·δ)
+    Huber {
+        /// Where the parabola ends.
+        delta: f64,
+    },
+    /// ln cosh(ŷ − y)
+    LogCosh,
 }
 
 impl Loss {
-    /// The losses that fit an output, the default first.
+    /// Default δ of Huber's loss.
+    pub const HUBER_DELTA_DEFAULT: f64 = 1.0;
+    const HUBER: Self = Self::Huber { delta: Self::HUBER_DELTA_DEFAULT };
+    const HUBER_DELTA_RANGE: RealRange = RealRange::above(0.0, f64::MAX);
+
+    /// The losses that fit an output, the default first, with the defaults of their options.
     pub fn fitting(activation: Activation) -> &'static [Loss] {
         match activation {
-            Activation::Sigmoid => &[Self::BinaryCrossEntropy, Self::SquaredError],
+            Activation::Sigmoid => &[Self::BinaryCrossEntropy, Self::SquaredError, Self::AbsoluteError, Self::HUBER],
             Activation::Softmax => &[Self::SoftmaxCrossEntropy, Self::SquaredError],
             Activation::Sign | Activation::Step => &[Self::Perceptron],
-            Activation::Identity
-            | Activation::Tanh
-            | Activation::Relu
+            Activation::Identity | Activation::Tanh => {
+                &[Self::SquaredError, Self::AbsoluteError, Self::HUBER, Self::LogCosh]
+            }
+            Activation::Relu
             | Activation::LeakyRelu { .. }
             | Activation::Elu { .. }
             | Activation::Selu
             | Activation::Softplus
             | Activation::Softsign
             | Activation::Exponential
-            | Activation::HardSigmoid => &[Self::SquaredError],
+            | Activation::HardSigmoid => &[Self::SquaredError, Self::AbsoluteError, Self::HUBER],
         }
     }
 
@@ -46,7 +61,11 @@ impl Loss {
     pub fn choose(asked: Option<Self>, activation: Activation, at: At<'_>, faults: &mut Faults) -> Option<Self> {
         let fitting = Self::fitting(activation);
         let loss = asked.unwrap_or(fitting[0]);
-        if fitting.contains(&loss) {
+        if let Self::Huber { delta } = loss {
+            faults.real(at.field("huber").field("delta"), delta, Self::HUBER_DELTA_RANGE)?;
+        }
+        let is_same = |fitting: &Self| std::mem::discriminant(fitting) == std::mem::discriminant(&loss);
+        if fitting.iter().any(is_same) {
             return Some(loss);
         }
         let names: Vec<&str> = fitting.iter().map(|loss| loss.name()).collect();
@@ -62,6 +81,9 @@ impl Loss {
             Self::BinaryCrossEntropy => "binary_cross_entropy",
             Self::SoftmaxCrossEntropy => "softmax_cross_entropy",
             Self::Perceptron => "perceptron",
+            Self::AbsoluteError => "absolute_error",
+            Self::Huber { .. } => "huber",
+            Self::LogCosh => "log_cosh",
         }
     }
 }
@@ -342,7 +364,12 @@ fn check_validation(
 fn default_batch_size(loss: Loss) -> u32 {
     match loss {
         Loss::Perceptron => 1,
-        Loss::SquaredError | Loss::BinaryCrossEntropy | Loss::SoftmaxCrossEntropy => limits::BATCH_ROWS_DEFAULT,
+        Loss::SquaredError
+        | Loss::BinaryCrossEntropy
+        | Loss::SoftmaxCrossEntropy
+        | Loss::AbsoluteError
+        | Loss::Huber { .. }
+        | Loss::LogCosh => limits::BATCH_ROWS_DEFAULT,
     }
 }
 

@@ -284,9 +284,9 @@ mod tests {
         }
     }
 
-    /// From PyTorch: `f(torch.tensor([-1.0, 1.0], dtype=torch.float64))` with f of `torch.nn.functional`.
+    /// From the formulas in mpmath with 30 digits, such as `log(1 + exp(-1))` and `lambda * alpha * (exp(-1) - 1)`.
     #[test]
-    fn values_are_those_of_pytorch() {
+    fn values_have_the_digits_of_the_formulas() {
         for (activation, below, above) in [
             (Activation::Selu, -1.111_330_737_812_562_5, 1.050_700_987_355_480_5),
             (Activation::Softplus, 0.313_261_687_518_222_8, 1.313_261_687_518_222_8),

@@ -80,6 +80,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{ElementType, Matrix, Values};
+    use crate::engine::Network;
     use crate::engine::testing::{ACTIVATIONS, LOSSES, network, uniform};
 
     struct Case {
@@ -118,7 +119,21 @@ mod tests {
                     .iter()
                     .fold(smallest, |least, z| least.min(z.abs()).min((z.abs() - 3.0).abs()));
             }
-            smallest
+            smallest.min(self.residual_kink_distance())
+        }
+
+        /// The smallest distance of a residual from a kink of the loss: of |r| at 0, of Huber's slope at δ.
+        fn residual_kink_distance(&self) -> f64 {
+            let kink = match self.loss {
+                Loss::AbsoluteError => 0.0,
+                Loss::Huber { delta } => delta,
+                _ => return f64::INFINITY,
+            };
+            let Targets::Values(targets) = &self.targets else { return f64::INFINITY };
+            let network = Network::new(&self.architecture, self.parameters.clone());
+            let outputs = network.predict(&self.inputs, self.targets.rows());
+            let distance = |(output, target): (&f64, f64)| ((output - target).abs() - kink).abs();
+            outputs.iter().zip(targets.values().iter()).map(distance).fold(f64::INFINITY, f64::min)
         }
     }
 
@@ -155,7 +170,7 @@ mod tests {
             return Targets::Classes((0..rows).map(class).collect());
         }
         let value = |x: f64| match loss {
-            Loss::SquaredError => x,
+            Loss::SquaredError | Loss::AbsoluteError | Loss::Huber { .. } | Loss::LogCosh => x,
             Loss::BinaryCrossEntropy => f64::from(x > 0.0),
             Loss::Perceptron => x.signum(),
             Loss::SoftmaxCrossEntropy => unreachable!("only on softmax"),
@@ -232,9 +247,12 @@ mod tests {
             Loss::BinaryCrossEntropy => 1,
             Loss::SoftmaxCrossEntropy => 2,
             Loss::Perceptron => 3,
+            Loss::AbsoluteError => 4,
+            Loss::Huber { .. } => 5,
+            Loss::LogCosh => 6,
         };
         assert_eq!(ACTIVATIONS.map(activation_index), std::array::from_fn(|index| index));
-        assert_eq!(LOSSES.map(loss_index), [0, 1, 2, 3]);
+        assert_eq!(LOSSES.map(loss_index), std::array::from_fn(|index| index));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A loss is fused with the last activation: it starts from the last layer's pre-activations z and gives the gradient with
 //! respect to them, since −ln σ(z) has all its digits where ln of a rounded probability has none.
 
-use super::activation::{activate, multiply_by_derivative, sigmoid, softmax};
+use super::activation::{activate, multiply_by_derivative, sigmoid, sign, softmax};
 use super::element::Element;
 use crate::domain::{Activation, Architecture, Layer, Loss, Reduction};
 
@@ -90,6 +90,17 @@ impl Objective {
                 multiply_by_derivative(self.activation, self.units, outputs, gradient);
                 sum
             }
+            (Loss::AbsoluteError | Loss::Huber { .. } | Loss::LogCosh, targets) => {
+                activate(self.activation, self.units, outputs);
+                subtract_targets(outputs, targets, self.units, gradient);
+                let sum = match self.loss {
+                    Loss::Huber { delta } => huber(T::from_f64(delta), scale, gradient),
+                    Loss::LogCosh => log_cosh(scale, gradient),
+                    _ => absolute_error(scale, gradient),
+                };
+                multiply_by_derivative(self.activation, self.units, outputs, gradient);
+                sum
+            }
             (Loss::BinaryCrossEntropy, TargetRows::Values(targets)) => {
                 binary_cross_entropy(targets, scale, outputs, gradient)
             }
@@ -128,6 +139,44 @@ fn squared_error<T: Element>(scale: T, residuals: &mut [T]) -> f64 {
     for residual in residuals {
         sum += (*residual * *residual).to_f64();
         *residual = (T::TWO * *residual * scale).flush();
+    }
+    sum
+}
+
+/// Σ |ŷ − y| over the residuals ŷ − y.
+/// Gradient with respect to ŷ, in their place: the sign of ŷ − y, 0 at 0
+fn absolute_error<T: Element>(scale: T, residuals: &mut [T]) -> f64 {
+    let mut sum = 0.0;
+    for residual in residuals {
+        sum += residual.abs().to_f64();
+        *residual = sign(*residual) * scale;
+    }
+    sum
+}
+
+/// Σ ½·r² where |r| ≤ δ, else δ·(|r| − ½·δ), over the residuals r = ŷ − y.
+/// Gradient with respect to ŷ, in their place: r where |r| ≤ δ, else δ·sign(r)
+fn huber<T: Element>(delta: T, scale: T, residuals: &mut [T]) -> f64 {
+    let half = T::ONE / T::TWO;
+    let mut sum = 0.0;
+    for residual in residuals {
+        let r = *residual;
+        let (loss, slope) =
+            if r.abs() <= delta { (half * r * r, r) } else { (delta * (r.abs() - half * delta), delta * sign(r)) };
+        sum += loss.to_f64();
+        *residual = (slope * scale).flush();
+    }
+    sum
+}
+
+/// Σ ln cosh r over the residuals r = ŷ − y, as |r| + ln(1 + e^−2|r|) − ln 2, which does not overflow.
+/// Gradient with respect to ŷ, in their place: tanh r
+fn log_cosh<T: Element>(scale: T, residuals: &mut [T]) -> f64 {
+    let mut sum = 0.0;
+    for residual in residuals {
+        let r = residual.abs();
+        sum += (r + (-T::TWO * r).exp().ln_1p()).to_f64() - std::f64::consts::LN_2;
+        *residual = (residual.tanh() * scale).flush();
     }
     sum
 }
@@ -221,6 +270,24 @@ mod tests {
         let sign = objective(Activation::Sign, 2, Loss::Perceptron, Reduction::Sum);
         let result = evaluate(sign, TargetRows::Values(&[1.0, 1.0, -1.0, -1.0]), &z);
         assert_eq!(result, (1.2 + 2.0, z.to_vec(), vec![0.0, -1.0, 1.0, 0.0]));
+    }
+
+    /// By hand, from the residuals −0.7, −1.2, 2 and −1.5: Σ|r| = 5.4, 0.6·(5.4 − 4·0.3) = 2.52, ½·Σr² = 4.09.
+    #[test]
+    fn losses_of_residuals_are_those_worked_out_by_hand() {
+        let (z, y) = ([0.3, -1.2, 2.0, -0.5], [1.0, 0.0, 0.0, 1.0]);
+        let log_cosh = [0.7, 1.2, 2.0, 1.5].iter().map(|r: &f64| r.cosh().ln()).sum::<f64>();
+        for (loss, expected, slopes) in [
+            (Loss::AbsoluteError, 5.4, [-1.0, -1.0, 1.0, -1.0]),
+            (Loss::Huber { delta: 0.6 }, 2.52, [-0.6, -0.6, 0.6, -0.6]),
+            (Loss::Huber { delta: 3.0 }, 4.09, [-0.7, -1.2, 2.0, -1.5]),
+            (Loss::LogCosh, log_cosh, [-0.7, -1.2, 2.0, -1.5].map(f64::tanh)),
+        ] {
+            let objective = objective(Activation::Identity, 2, loss, Reduction::Sum);
+            let (sum, _, gradient) = evaluate(objective, TargetRows::Values(&y), &z);
+            assert!((sum - expected).abs() < 1e-14, "{loss:?}: {sum}");
+            assert!(gradient.iter().zip(slopes).all(|(g, slope)| (g - slope).abs() < 1e-15), "{loss:?}: {gradient:?}");
+        }
     }
 
     #[test]

@@ -21,14 +21,17 @@ pub enum Task {
 }
 
 impl Task {
-    /// What a loss on an output is meant for. A sigmoid output with squared error classifies where every target is 0 or 1.
+    /// What a loss on an output is meant for. A sigmoid output with a loss of
+    /// residuals classifies where every target is 0 or 1.
     pub fn new(objective: &Objective, has_binary_targets: bool) -> Self {
         match (objective.loss(), objective.activation()) {
             (Loss::SoftmaxCrossEntropy, _) | (Loss::SquaredError, Activation::Softmax) => Self::Classes,
             (Loss::BinaryCrossEntropy, _) => Self::Bits,
-            (Loss::SquaredError, Activation::Sigmoid) if has_binary_targets => Self::Bits,
             (Loss::Perceptron, _) => Self::Sides,
-            (Loss::SquaredError, _) => Self::Numbers,
+            (Loss::SquaredError | Loss::AbsoluteError | Loss::Huber { .. } | Loss::LogCosh, activation) => {
+                let is_binary = activation == Activation::Sigmoid && has_binary_targets;
+                if is_binary { Self::Bits } else { Self::Numbers }
+            }
         }
     }
 }

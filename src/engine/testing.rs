@@ -26,8 +26,15 @@ pub const ACTIVATIONS: [Activation; 14] = [
 ];
 
 /// Every loss.
-pub const LOSSES: [Loss; 4] =
-    [Loss::SquaredError, Loss::BinaryCrossEntropy, Loss::SoftmaxCrossEntropy, Loss::Perceptron];
+pub const LOSSES: [Loss; 7] = [
+    Loss::SquaredError,
+    Loss::BinaryCrossEntropy,
+    Loss::SoftmaxCrossEntropy,
+    Loss::Perceptron,
+    Loss::AbsoluteError,
+    Loss::Huber { delta: 1.0 },
+    Loss::LogCosh,
+];
 
 /// A checked architecture.
 pub fn network(element_type: ElementType, input_width: usize, layers: &[(usize, Activation)]) -> Architecture {

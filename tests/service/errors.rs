@@ -190,17 +190,24 @@ async fn bad_trainings_are_refused_by_field() {
     let entropy = loss(Kind::SoftmaxCrossEntropy(pb::SoftmaxCrossEntropyLoss {}));
     let binary = loss(Kind::BinaryCrossEntropy(pb::BinaryCrossEntropyLoss {}));
     let squared = loss(Kind::SquaredError(pb::SquaredErrorLoss {}));
-    let losses = [&squared, &binary, &entropy, &perceptron];
+    let absolute = loss(Kind::AbsoluteError(pb::AbsoluteErrorLoss {}));
+    let huber = loss(Kind::Huber(pb::HuberLoss { delta: None }));
+    let log_cosh = loss(Kind::LogCosh(pb::LogCoshLoss {}));
+    let losses = [&squared, &binary, &entropy, &perceptron, &absolute, &huber, &log_cosh];
+    for delta in [0.0, -1.0, f64::NAN] {
+        let request = pb::TrainRequest { loss: loss(Kind::Huber(pb::HuberLoss { delta: Some(delta) })), ..good() };
+        cases.train("a bad δ", InvalidArgument, "loss.huber.delta", request).await;
+    }
     for (model_id, activation, fitting) in [
-        ("to-identity", Activation::Identity, [true, false, false, false]),
-        ("to-tanh", Activation::Tanh, [true, false, false, false]),
-        ("to-relu", Activation::Relu, [true, false, false, false]),
-        ("to-elu", Activation::Elu, [true, false, false, false]),
-        ("to-softplus", Activation::Softplus, [true, false, false, false]),
-        ("to-sigmoid", Activation::Sigmoid, [true, true, false, false]),
-        ("to-softmax", Activation::Softmax, [true, false, true, false]),
-        ("to-sign", Activation::Sign, [false, false, false, true]),
-        ("to-step", Activation::Step, [false, false, false, true]),
+        ("to-identity", Activation::Identity, [true, false, false, false, true, true, true]),
+        ("to-tanh", Activation::Tanh, [true, false, false, false, true, true, true]),
+        ("to-relu", Activation::Relu, [true, false, false, false, true, true, false]),
+        ("to-elu", Activation::Elu, [true, false, false, false, true, true, false]),
+        ("to-softplus", Activation::Softplus, [true, false, false, false, true, true, false]),
+        ("to-sigmoid", Activation::Sigmoid, [true, true, false, false, true, true, false]),
+        ("to-softmax", Activation::Softmax, [true, false, true, false, false, false, false]),
+        ("to-sign", Activation::Sign, [false, false, false, true, false, false, false]),
+        ("to-step", Activation::Step, [false, false, false, true, false, false, false]),
     ] {
         let units = if activation == Activation::Softmax { 2 } else { 1 };
         api.create(model(model_id, 2, &[(units, activation)])).await;

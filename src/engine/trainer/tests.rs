@@ -446,7 +446,7 @@ fn allocations<T: Element>(activation: Activation, loss: Loss, optimizer: Optimi
     let bits: Vec<f64> = uniform(rows * units, 5).iter().map(|x: &f64| f64::from(*x > 0.0)).collect();
     let values = match loss {
         Loss::Perceptron => bits.iter().map(|bit| 2.0 * bit - 1.0).collect(),
-        Loss::SquaredError | Loss::BinaryCrossEntropy | Loss::SoftmaxCrossEntropy => bits,
+        _ => bits,
     };
     let targets = match activation {
         Activation::Softmax => Targets::Classes((0..rows as u32).map(|row| row % 3).collect()),

@@ -89,6 +89,9 @@ fn loss(message: Option<pb::Loss>) -> Option<Loss> {
         pb::loss::Kind::BinaryCrossEntropy(_) => Loss::BinaryCrossEntropy,
         pb::loss::Kind::SoftmaxCrossEntropy(_) => Loss::SoftmaxCrossEntropy,
         pb::loss::Kind::Perceptron(_) => Loss::Perceptron,
+        pb::loss::Kind::AbsoluteError(_) => Loss::AbsoluteError,
+        pb::loss::Kind::Huber(huber) => Loss::Huber { delta: huber.delta.unwrap_or(Loss::HUBER_DELTA_DEFAULT) },
+        pb::loss::Kind::LogCosh(_) => Loss::LogCosh,
     })
 }
 

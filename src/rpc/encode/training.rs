@@ -126,6 +126,9 @@ fn loss(loss: Loss) -> pb::Loss {
             Loss::BinaryCrossEntropy => pb::loss::Kind::BinaryCrossEntropy(pb::BinaryCrossEntropyLoss {}),
             Loss::SoftmaxCrossEntropy => pb::loss::Kind::SoftmaxCrossEntropy(pb::SoftmaxCrossEntropyLoss {}),
             Loss::Perceptron => pb::loss::Kind::Perceptron(pb::PerceptronLoss {}),
+            Loss::AbsoluteError => pb::loss::Kind::AbsoluteError(pb::AbsoluteErrorLoss {}),
+            Loss::Huber { delta } => pb::loss::Kind::Huber(pb::HuberLoss { delta: Some(delta) }),
+            Loss::LogCosh => pb::loss::Kind::LogCosh(pb::LogCoshLoss {}),
         }),
     }
 }
