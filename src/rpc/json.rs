@@ -1,20 +1,15 @@
 //! Messages of the contract as JSON, by protobuf's own mapping, so that a script reads the same from the command line as from
 //! grpcurl.
 
-use std::sync::LazyLock;
-
 use prost::Name;
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use prost_reflect::{DynamicMessage, SerializeOptions};
 
-use super::pb;
+use super::descriptors;
 
 /// Why a message cannot be shown: a bug of ours.
 #[derive(Debug, thiserror::Error)]
 #[error("the message cannot be written as JSON: {0}")]
 pub struct JsonError(String);
-
-static POOL: LazyLock<Result<DescriptorPool, String>> =
-    LazyLock::new(|| DescriptorPool::decode(pb::FILE_DESCRIPTOR_SET).map_err(|error| error.to_string()));
 
 /// A message of the contract, which knows its name.
 pub trait Named: Name {}
@@ -23,7 +18,7 @@ impl<M: Name> Named for M {}
 
 /// One line of JSON, with every field that is set.
 pub fn line<M: Named>(message: &M) -> Result<String, JsonError> {
-    let pool = POOL.as_ref().map_err(|error| JsonError(error.clone()))?;
+    let pool = descriptors::pool().map_err(JsonError)?;
     let name = M::full_name();
     let descriptor = pool.get_message_by_name(&name).ok_or_else(|| JsonError(format!("{name} is not known")))?;
     let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice());
@@ -38,6 +33,7 @@ pub fn line<M: Named>(message: &M) -> Result<String, JsonError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rpc::pb;
 
     #[test]
     fn names_are_those_of_the_json_mapping_and_enums_are_words() {

@@ -3,6 +3,7 @@
 pub mod client;
 mod codec;
 mod decode;
+mod descriptors;
 mod encode;
 mod job_service;
 pub mod json;

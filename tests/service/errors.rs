@@ -94,6 +94,8 @@ async fn bad_models_are_refused_by_field() {
     cases.create("softmax of one", InvalidArgument, "architecture.layers[0].units", one(1, Activation::Softmax)).await;
     let mut unknown = one(1, Activation::Tanh);
     unknown.architecture.as_mut().unwrap().layers[0].activation = 99;
+    let status = api.models.clone().create_model(unknown.clone()).await.unwrap_err();
+    assert!(status.message().contains("ACTIVATION_TANH"), "{status:?}");
     cases.create("an unknown activation", InvalidArgument, "architecture.layers[0].activation", unknown).await;
     let mut alpha = one(1, Activation::Elu);
     alpha.architecture.as_mut().unwrap().layers[0].activation_alpha = Some(f64::NAN);

@@ -9,13 +9,15 @@ pub(super) use matrix::{Encoding, required_matrix};
 pub(super) use model::{create_model, layer_parameters, model_id};
 pub(super) use training::{gradients_request, job_id, job_state, train_command};
 
+use super::descriptors;
 use crate::domain::{At, Faults};
 
 /// An enum's value by its number; a fault where the contract has none of that number.
 fn known<E: TryFrom<i32>>(value: i32, at: At<'_>, faults: &mut Faults) -> Option<E> {
     let known = E::try_from(value).ok();
     if known.is_none() {
-        faults.add(at, format!("{value} is no value of this enum; see the contract for those that there are"));
+        let names = descriptors::value_names::<E>().join(", ");
+        faults.add(at, format!("{value} is no value of it; there are {names}"));
     }
     known
 }
