@@ -21,8 +21,8 @@ pub enum Score {
     },
     /// Of a regressor.
     Regression {
-        /// 1 − Σ(y − ŷ)² / Σ(y − ȳ)²; 0 where the targets are constant.
-        r2: f64,
+        /// 1 − Σ(y − ŷ)² / Σ(y − ȳ)²; `None` where the targets do not vary.
+        r2: Option<f64>,
         /// Mean of |y − ŷ|.
         mean_absolute_error: f64,
     },
@@ -57,7 +57,7 @@ fn regression(truth: &[f64], said: &[f64]) -> Score {
     let total: f64 = truth.iter().map(|y| (y - mean).powi(2)).sum();
     let residual: f64 = truth.iter().zip(said).map(|(y, said)| (y - said).powi(2)).sum();
     let mean_absolute_error = truth.iter().zip(said).map(|(y, said)| (y - said).abs()).sum::<f64>() / rows;
-    let r2 = if total > 0.0 { 1.0 - residual / total } else { 0.0 };
+    let r2 = (total > 0.0).then(|| 1.0 - residual / total);
     Score::Regression { r2, mean_absolute_error }
 }
 
@@ -87,7 +87,8 @@ pub(super) fn text(trained: &Trained, dataset: &Dataset, server: Option<&str>, d
             text.push_str(&class_table(classes));
         }
         Some(Score::Regression { r2, mean_absolute_error }) => {
-            let _ = writeln!(text, "\nHeld-out R²: {r2:.3} ({held_out} rows it has not seen)");
+            let r2 = r2.map_or("none, since the targets do not vary".to_owned(), |r2| format!("{r2:.3}"));
+            let _ = writeln!(text, "\nHeld-out R²: {r2} ({held_out} rows it has not seen)");
             let _ = writeln!(text, "Held-out mean absolute error: {mean_absolute_error:.4}");
         }
     }
@@ -201,7 +202,7 @@ mod tests {
     #[test]
     fn a_regressor_that_says_the_mean_scores_zero() {
         let score = Score::new(&Task::Regression, &[1.0, 3.0], &[2.0, 2.0]);
-        assert_eq!(score, Score::Regression { r2: 0.0, mean_absolute_error: 1.0 });
+        assert_eq!(score, Score::Regression { r2: Some(0.0), mean_absolute_error: 1.0 });
     }
 
     #[test]
