@@ -53,6 +53,12 @@ pub const BATCH_ROWS_DEFAULT: u32 = 32;
 /// Epochs without an improvement that early stopping waits by default.
 pub const PATIENCE_DEFAULT: u32 = 10;
 
+/// k of the top-k accuracy by default, where there are as many classes.
+pub const TOP_K_DEFAULT: u32 = 5;
+
+/// Bytes of a loss that a caller writes.
+pub const EXPRESSION_BYTES_MAX: usize = 4_096;
+
 /// Labels of a model (keys and values), so that a list page stays small.
 pub const LABELS_MAX: usize = 64;
 

@@ -59,12 +59,12 @@ impl App {
         let architecture = &model.architecture;
         let mut faults = Faults::new();
         let at = At::ROOT;
-        let activation = architecture.output_layer().activation;
-        let loss = Loss::choose(request.loss, activation, at.field("loss"), &mut faults);
+        let output = architecture.output_layer();
+        let loss = Loss::choose(request.loss, output.activation, output.units, at.field("loss"), &mut faults);
         let (width, element_type) = (architecture.input_width(), architecture.element_type());
         let inputs = request.inputs.check(width, element_type, at.field("inputs"), &mut faults);
         let rows = inputs.as_ref().map(Matrix::rows);
-        let targets = loss.zip(rows).and_then(|(loss, rows)| {
+        let targets = loss.as_ref().zip(rows).and_then(|(loss, rows)| {
             Targets::check(request.targets, rows, loss, architecture, at.field("targets"), &mut faults)
         });
         let checked = loss.zip(inputs).zip(targets);
@@ -75,7 +75,7 @@ impl App {
         let version = version_number(model, request.version)?;
         let snapshot = self.core.snapshots.load(&self.core.store, model, version)?;
         let preprocessing = snapshot.preprocessing.as_ref();
-        let gradients = (snapshot.network.gradients(&inputs, &targets, loss, request.reduction, preprocessing))
+        let gradients = (snapshot.network.gradients(&inputs, &targets, &loss, request.reduction, preprocessing))
             .map_err(|error| AppError::Precondition(error.to_string()))?;
         Ok(BatchGradients {
             loss: gradients.loss,

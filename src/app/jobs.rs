@@ -104,11 +104,12 @@ fn view(job: Arc<Job>) -> JobView {
 
 /// The epochs that are left, each as long as those so far.
 fn time_left(job: &Job) -> Option<Duration> {
-    let (JobState::Running, Some(start), Some(report)) = (job.state, job.start_time, job.last_report) else {
+    let (JobState::Running, Some(start), Some(report)) = (job.state, job.start_time, &job.last_report) else {
         return None;
     };
-    let left = u64::from(job.settings.epochs.saturating_sub(report.epoch));
-    let total = report.elapsed_micros.saturating_mul(left) / u64::from(report.epoch.max(1));
+    let done = report.epoch.saturating_sub(job.epochs_before);
+    let left = u64::from(job.settings.epochs.saturating_sub(done));
+    let total = report.elapsed_micros.saturating_mul(left) / u64::from(done.max(1));
     let since_start = (now().unix_micros - start.unix_micros).max(0) as u64;
     Some(Duration::from_micros(total.saturating_sub(since_start.saturating_sub(report.elapsed_micros))))
 }

@@ -1,5 +1,6 @@
 //! The use cases, in domain types only: what each call does. One file a family.
 
+mod continuation;
 mod error;
 mod gradients;
 mod jobs;
@@ -29,7 +30,9 @@ pub use page::{Page, PageRequest};
 pub use predict::{ClassPrediction, PredictRequest, Prediction};
 pub use train::{TrainCommand, new_uuid};
 pub use watch::{Event, Watch};
-pub use weights::{LayerParameters, ModelWeights, RawLayerParameters};
+pub use weights::{
+    LayerParameters, ModelWeights, NormalizationParameters, RawLayerParameters, RawNormalizationParameters,
+};
 
 use crate::domain::{Architecture, Model, ModelId, Timestamp};
 use crate::jobs::{Limits, Scheduler};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::snapshots::Serving;
-use super::weights::version_number;
+use super::weights::{version_number, wanted_layers};
 use super::{App, AppError};
 use crate::domain::{Activation, Architecture, At, Faults, FittedPreprocessing, Matrix, Model, ModelId, RawMatrix};
 use crate::engine::AnyNetwork;
@@ -25,6 +25,10 @@ pub struct PredictRequest {
     pub version: Option<i64>,
     /// Ask the running job.
     pub live: bool,
+    /// Layers, by index, whose outputs are told, too.
+    pub layers: Vec<i64>,
+    /// Whether what goes into their activations is told instead.
+    pub before_activation: bool,
 }
 
 /// What a classifier says of one row.
@@ -49,6 +53,8 @@ pub struct Prediction {
     pub version: u32,
     /// The job that answered, and its epoch.
     pub live: Option<(Uuid, u32)>,
+    /// What the layers asked for made of the rows, by their index.
+    pub layers: Vec<(usize, Matrix)>,
 }
 
 /// What answers: a network with what was learned of the data before it.
@@ -76,11 +82,10 @@ impl App {
             return Err(Faults::one(At::ROOT.field("version"), message).into());
         }
         let (model, latest) = self.serving(&request.model_id).await?;
-        let inputs = check_inputs(request.inputs, &model.architecture)?;
-        let numbers = inputs.rows().saturating_mul(model.architecture.output_layer().units);
-        self.bound_answer(numbers, "ask for fewer rows at a time")?;
+        let question = Question::new(request.inputs, &request.layers, request.before_activation, &model.architecture)?;
+        self.bound_answer(question.numbers(&model.architecture), "ask for fewer rows or `layers` at a time")?;
         if request.live {
-            return self.predict_live(&model, inputs).await;
+            return self.predict_live(&model, question).await;
         }
         let version = version_number(&model, request.version)?;
         let snapshot = if version == latest.version {
@@ -94,12 +99,12 @@ impl App {
             };
             self.blocking(load).await?
         };
-        let outputs = self.compute(snapshot, inputs, &model.architecture).await?;
+        let (outputs, layers) = self.compute(snapshot, question, &model.architecture).await?;
         let classes = classes(&outputs, &model.architecture, &model.class_labels);
-        Ok(Prediction { outputs, classes, version, live: None })
+        Ok(Prediction { outputs, classes, version, live: None, layers })
     }
 
-    async fn predict_live(&self, model: &Model, inputs: Matrix) -> Result<Prediction, AppError> {
+    async fn predict_live(&self, model: &Model, question: Question) -> Result<Prediction, AppError> {
         let running = self.scheduler.begun(&model.uid);
         let live = running.and_then(|job_id| Some((job_id, self.core.live.get(job_id)?)));
         let answer = live.and_then(|(job_id, live)| Some((job_id, live.record().base_version?, live.snapshot()?)));
@@ -110,9 +115,9 @@ impl App {
             )));
         };
         let epoch = snapshot.epoch;
-        let outputs = self.compute(snapshot, inputs, &model.architecture).await?;
+        let (outputs, layers) = self.compute(snapshot, question, &model.architecture).await?;
         let classes = classes(&outputs, &model.architecture, &model.class_labels);
-        Ok(Prediction { outputs, classes, version, live: Some((job_id, epoch)) })
+        Ok(Prediction { outputs, classes, version, live: Some((job_id, epoch)), layers })
     }
 
     /// The model and its latest version, from memory where they are there.
@@ -134,24 +139,52 @@ impl App {
     async fn compute(
         &self,
         answers: Arc<impl Answers>,
-        inputs: Matrix,
+        question: Question,
         architecture: &Architecture,
-    ) -> Result<Matrix, AppError> {
-        let operations = operations(&inputs, architecture);
+    ) -> Result<(Matrix, Vec<(usize, Matrix)>), AppError> {
+        let operations = operations(&question.inputs, architecture);
         let predict = move || {
             let (network, preprocessing) = answers.network();
-            network.predict(&inputs, preprocessing)
+            let Question { inputs, layers, before_activation } = question;
+            let (outputs, values) = network.predict_with_layers(&inputs, preprocessing, &layers, before_activation);
+            Ok((finite(outputs)?, layers.into_iter().zip(values).collect()))
         };
         if operations <= PREDICT_INLINE_OPERATIONS_MAX {
-            return finite(predict());
+            return predict();
         }
         let permit = self.big_predictions.clone().acquire_owned().await;
         // The permit goes along: a caller who goes away leaves the work behind.
         let outputs = self.blocking(move |_| {
             let _permit = permit;
-            finite(predict())
+            predict()
         });
         outputs.await
+    }
+}
+
+/// What a network is asked, checked.
+struct Question {
+    inputs: Matrix,
+    layers: Vec<usize>,
+    before_activation: bool,
+}
+
+impl Question {
+    fn new(
+        inputs: RawMatrix,
+        layers: &[i64],
+        before_activation: bool,
+        architecture: &Architecture,
+    ) -> Result<Self, Faults> {
+        let inputs = check_inputs(inputs, architecture)?;
+        let layers = if layers.is_empty() { Vec::new() } else { wanted_layers(architecture, layers)? };
+        Ok(Self { inputs, layers, before_activation })
+    }
+
+    /// Numbers of the answer.
+    fn numbers(&self, architecture: &Architecture) -> usize {
+        let units: usize = self.layers.iter().map(|&layer| architecture.layers()[layer].units).sum();
+        self.inputs.rows().saturating_mul(architecture.output_layer().units + units)
     }
 }
 
@@ -198,6 +231,10 @@ fn winner(outputs: &Matrix, row: usize, activation: Activation) -> (usize, Optio
         Activation::Sigmoid if first >= 0.5 => (1, Some(first)),
         Activation::Sigmoid => (0, Some(1.0 - first)),
         Activation::Sign | Activation::Step => (usize::from(first > 0.0), None),
+        Activation::LogSoftmax => {
+            let (index, logarithm) = largest(outputs, row);
+            (index, Some(libm::exp(logarithm)))
+        }
         Activation::Softmax
         | Activation::Identity
         | Activation::Tanh
@@ -208,12 +245,20 @@ fn winner(outputs: &Matrix, row: usize, activation: Activation) -> (usize, Optio
         | Activation::Softplus
         | Activation::Softsign
         | Activation::Exponential
-        | Activation::HardSigmoid => {
-            let first = (0, first);
-            let (index, value) = (1..outputs.columns())
-                .map(|column| (column, outputs.get(row, column)))
-                .fold(first, |best, next| if next.1 > best.1 { next } else { best });
+        | Activation::HardSigmoid
+        | Activation::Gelu
+        | Activation::GeluTanh
+        | Activation::Silu
+        | Activation::Mish => {
+            let (index, value) = largest(outputs, row);
             (index, Some(value))
         }
     }
+}
+
+/// The first of the largest outputs of a row.
+fn largest(outputs: &Matrix, row: usize) -> (usize, f64) {
+    (1..outputs.columns())
+        .map(|column| (column, outputs.get(row, column)))
+        .fold((0, outputs.get(row, 0)), |best, next| if next.1 > best.1 { next } else { best })
 }

@@ -1,17 +1,19 @@
 //! A job in training: the work that the scheduler runs in slices. Everything that depends on time is here, around the
 //! engine's steps, which know no clock.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::continuation::{self, Ended};
 use super::live::{LiveJob, LiveSnapshot};
 use super::{AppError, Core, now};
 use crate::domain::{EpochReport, Failure, FailureKind, Job, JobState, Start, StopReason, Values, VersionSource};
 use crate::engine::{AnyTrainer, EpochEnd, Step, TrainerInput};
 use crate::jobs::{Slice, StopRequest, Work};
-use crate::store::{Finished, StoreError, VersionDraft};
+use crate::store::{Finished, JobStart, Outcome, StoreError, VersionDraft};
 
 /// Full chunks of reports that may wait in memory for a disk that takes them; then the training waits, too.
 const UNSTORED_CHUNKS_MAX: u64 = 64;
@@ -44,7 +46,7 @@ enum Phase {
 /// An end that is not stored yet: it is not told before it is.
 struct Ending {
     job: Job,
-    result: Option<(VersionDraft, Values)>,
+    result: Option<Outcome>,
     next_attempt: Instant,
     pause: Duration,
 }
@@ -53,6 +55,7 @@ struct Ending {
 struct Running {
     trainer: AnyTrainer,
     started: Instant,
+    time_max: Option<Duration>,
     snapshot_taken: Instant,
     epoch_time: Stopwatch,
     /// Reports when the open chunk was last stored.
@@ -91,8 +94,11 @@ impl TrainingRun {
             Ok(Some(running)) => Ok(Box::new(running)),
             Ok(None) => Err(Box::new(End::without_result(StopReason::Cancelled, None))),
             Err(error) => {
-                let kind =
-                    if matches!(error, AppError::DataLoss(_)) { FailureKind::DataLoss } else { FailureKind::Internal };
+                let kind = match error {
+                    AppError::DataLoss(_) => FailureKind::DataLoss,
+                    AppError::Precondition(_) => FailureKind::NotContinuable,
+                    _ => FailureKind::Internal,
+                };
                 let failure = Failure { kind, message: error.to_string() };
                 Err(Box::new(End::without_result(StopReason::Internal, Some(failure))))
             }
@@ -113,7 +119,7 @@ impl TrainingRun {
         let record = self.live.record();
         let Some(model) = store.model_by_uid(self.model_uid)? else { return Ok(None) };
         let base_version = match record.settings.start {
-            Start::Latest => model.latest_version,
+            Start::Latest | Start::Continue => model.latest_version,
             Start::Initial => 1,
         };
         let missing = |what: &str| AppError::DataLoss(format!("the {what} of job {} cannot be found", self.job_id));
@@ -126,19 +132,36 @@ impl TrainingRun {
             Some(fitted) => Some(fitted),
             None => store.version(model.uid, model.latest_version)?.and_then(|latest| latest.preprocessing),
         };
-        let trainer = AnyTrainer::new(TrainerInput {
+        let mut settings = record.settings.clone();
+        let ended = match settings.start {
+            Start::Continue => store.continuation(model.uid, base_version)?.map(Ended::new).transpose()?,
+            Start::Latest | Start::Initial => None,
+        };
+        if let Some(ended) = &ended {
+            ended.check(&settings).map_err(AppError::Precondition)?;
+            if mem::take(&mut settings.is_seed_drawn) {
+                settings.seed = ended.seed();
+            }
+        }
+        let mut trainer = AnyTrainer::new(TrainerInput {
             architecture: model.architecture.clone(),
-            settings: record.settings.clone(),
+            settings: settings.clone(),
             data,
             preprocessing: model.preprocessing,
             fitted,
             parameters,
         });
-        let Some(job) = store.start_job(self.job_id, base_version, now())? else { return Ok(None) };
+        if let Some(ended) = ended {
+            ended.put_into(&mut trainer, &settings).map_err(AppError::Precondition)?;
+        }
+        let start = JobStart { base_version, seed: settings.seed, epochs_before: trainer.epoch(), time: now() };
+        let Some(job) = store.start_job(self.job_id, start)? else { return Ok(None) };
         let instant = Instant::now();
         let epoch_time = Stopwatch { before: Duration::ZERO, since: instant };
-        let running = Running { trainer, started: instant, snapshot_taken: instant, epoch_time, reports_written: 0 };
-        self.live.set_snapshot(running.snapshot(0));
+        let time_max = job.settings.max_duration_micros.map(Duration::from_micros);
+        let running =
+            Running { trainer, started: instant, time_max, snapshot_taken: instant, epoch_time, reports_written: 0 };
+        self.live.set_snapshot(running.snapshot(running.trainer.epoch()));
         tracing::info!(base_version, epochs = job.settings.epochs, "job started");
         self.live.set_record(job);
         Ok(Some(running))
@@ -146,7 +169,7 @@ impl TrainingRun {
 
     /// Trains until the job ends or its turn is over; whether it is done.
     fn train(&mut self, slice: &Slice) -> bool {
-        let running = match std::mem::replace(&mut self.phase, Phase::Ended) {
+        let running = match mem::replace(&mut self.phase, Phase::Ended) {
             Phase::Waiting => self.begin(),
             Phase::Training(running) => Ok(running),
             Phase::Ending(ending) => return self.try_to_end(ending),
@@ -172,6 +195,9 @@ impl TrainingRun {
                 return Some(running.cancelled(request));
             }
             let instant = Instant::now();
+            if running.is_time_over(instant) {
+                return Some(running.out_of_time());
+            }
             let must_wait = self.live.history.unstored_count() > UNSTORED_CHUNKS_MAX;
             if slice.is_over(instant) || must_wait {
                 running.epoch_time.pause(instant);
@@ -216,10 +242,11 @@ impl TrainingRun {
         let seconds = running.epoch_time.restart(instant).as_secs_f64();
         report.samples_per_second = running.trainer.training_rows() as f64 / seconds.max(1e-9);
         running.trainer.stamp(report.elapsed_micros, report.samples_per_second);
-        self.live.set_progress(report.epoch + 1, 0);
+        let epoch = report.epoch;
+        self.live.set_progress(epoch + 1, 0);
         if end.is_reported {
             let best = running.trainer.best_report();
-            self.live.update_record(|job| (job.last_report, job.best_report) = (Some(report), best));
+            self.live.update_record(|job| (job.last_report, job.best_report) = (Some(report.clone()), best));
             if self.live.history.append(report)
                 && let Err(error) = self.write_full_chunks()
             {
@@ -231,7 +258,7 @@ impl TrainingRun {
         }
         if instant - running.snapshot_taken >= SNAPSHOT_AGE_MAX {
             running.snapshot_taken = instant;
-            self.live.set_snapshot(running.snapshot(report.epoch));
+            self.live.set_snapshot(running.snapshot(epoch));
         }
         None
     }
@@ -257,7 +284,10 @@ impl TrainingRun {
                 preprocessing: running.trainer.preprocessing(),
                 create_time: now(),
             };
-            (draft, parameters)
+            // Without it the version is as good; only `continue` is not possible.
+            let continuation = continuation::of_trainer(&running.trainer, &job.settings);
+            let continuation = continuation.inspect_err(|error| tracing::error!(%error, "kept without its end")).ok();
+            Outcome { draft, parameters, continuation }
         });
         self.try_to_end(Box::new(Ending { job, result, next_attempt: Instant::now(), pause: FIRST_PAUSE }))
     }
@@ -380,6 +410,22 @@ impl Running {
         End { state: JobState::Cancelled, reason: StopReason::Cancelled, failure: None, result }
     }
 
+    fn is_time_over(&self, instant: Instant) -> bool {
+        self.time_max.is_some_and(|time_max| instant - self.started >= time_max)
+    }
+
+    /// The last whole epoch is the result; without one there is nothing to commit.
+    fn out_of_time(&self) -> End {
+        let reason = StopReason::MaxDuration;
+        if self.trainer.last_whole_epoch().is_some() {
+            return End { state: JobState::Succeeded, reason, failure: None, result: Some(self.trainer.result()) };
+        }
+        let message =
+            "`max_duration` was over before the first epoch was: allow more time, or train on fewer rows".to_owned();
+        let failure = Some(Failure { kind: FailureKind::TimeOver, message });
+        End { state: JobState::Failed, reason, failure, result: None }
+    }
+
     fn stopped(&self, reason: StopReason, message: String) -> End {
         if reason == StopReason::Diverged {
             let failure = Some(Failure { kind: FailureKind::Diverged, message });
@@ -426,7 +472,7 @@ fn stored_report_count(core: &Core, job: &mut Job) -> Result<u64, AppError> {
         match core.store.reports(job.job_id, chunk)? {
             Some(reports) => {
                 count += reports.len() as u64;
-                job.last_report = reports.last().copied().or(job.last_report);
+                job.last_report = reports.last().cloned().or(job.last_report.take());
             }
             None => break,
         }

@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::continuation::Ended;
 use super::live::LiveJob;
 use super::run::TrainingRun;
 use super::watch::Watch;
 use super::{App, AppError, now};
-use crate::domain::{Architecture, At, Faults, Job, JobState, Model, ModelId, RawTraining, Settings};
+use crate::domain::{
+    Architecture, At, Faults, Job, JobState, Layer, Loss, Model, ModelId, RawTraining, Settings, Start, TrainingData,
+};
+use crate::engine::{MetricPlan, TrainerInput, expression_fault, slot_count};
 use crate::limits::LABEL_BYTES_MAX;
 use crate::store::Accepted;
 
@@ -49,6 +53,43 @@ impl App {
         )))
     }
 
+    /// Tries a caller's own loss on the rows, as the network answers them now: a formula that leaves the range of numbers is told
+    /// before it has cost a training.
+    fn check_expression(&self, model: &Model, settings: &Settings, data: &TrainingData) -> Result<(), AppError> {
+        if !matches!(settings.loss, Loss::Custom { .. }) {
+            return Ok(());
+        }
+        let version = if settings.start == Start::Initial { 1 } else { model.latest_version };
+        let snapshot = self.core.snapshots.load(&self.core.store, model, version)?;
+        let fault = expression_fault(TrainerInput {
+            architecture: model.architecture.clone(),
+            settings: settings.clone(),
+            data: data.clone(),
+            preprocessing: model.preprocessing,
+            fitted: snapshot.preprocessing.clone(),
+            parameters: snapshot.network.parameters(),
+        });
+        let Some((row, what)) = fault else { return Ok(()) };
+        let at = At::ROOT.field("loss");
+        let at = at.field("custom");
+        let message = format!(
+            "{what} is not finite at row {row} (from 0), as the network answers it now: keep arguments in range, such as \
+             log(clip(y_pred, 1e-7, 1)) or sqrt(x + 1e-9)"
+        );
+        Err(Faults::one(at.field("expression"), message).into())
+    }
+
+    /// Refuses to continue by another method. The version may be another when the job starts: then it is looked at again.
+    fn check_continuation(&self, model: &Model, settings: &Settings) -> Result<(), AppError> {
+        if settings.start != Start::Continue {
+            return Ok(());
+        }
+        match self.core.store.continuation(model.uid, model.latest_version)? {
+            None => Ok(()),
+            Some(ended) => Ended::new(ended)?.check(settings).map_err(AppError::Precondition),
+        }
+    }
+
     fn accept(&self, command: TrainCommand) -> Result<Followed, AppError> {
         let store = &self.core.store;
         if command.request_id.len() > LABEL_BYTES_MAX {
@@ -64,6 +105,8 @@ impl App {
         let (settings, data) = command.training.check(&model.architecture, draw_seed())?;
         let bytes = training_bytes(&model.architecture, &settings);
         self.bound_training(bytes)?;
+        self.check_expression(&model, &settings, &data)?;
+        self.check_continuation(&model, &settings)?;
         let permit = self.scheduler.reserve(model.uid)?;
         let cancel_on_drop = settings.cancel_on_disconnect;
         let job = Job {
@@ -74,6 +117,7 @@ impl App {
             settings,
             request_id: command.request_id,
             base_version: None,
+            epochs_before: 0,
             version: None,
             create_time: now(),
             start_time: None,
@@ -113,19 +157,33 @@ fn follow_known(known: Accepted) -> Result<Followed, AppError> {
 }
 
 /// What a training takes in memory, by estimate: its rows as they came and as the network wants them, the parameters with
-/// gradients, moments and the epochs that are kept, and the values of one batch on their way through the network.
+/// gradients, what the optimizer remembers and the epochs that are kept, and the values of one batch on their way through the
+/// network.
 fn training_bytes(architecture: &Architecture, settings: &Settings) -> u64 {
-    /// Parameters, gradients, two moments, the last and the best epoch, and what is committed.
-    const COPIES: u64 = 7;
+    /// Parameters, gradients, the last and the best epoch, what is committed, and what diagnostics compare with.
+    const COPIES: u64 = 6;
     let element = architecture.element_type().size_bytes() as u64;
     let units: u64 = architecture.layers().iter().map(|layer| layer.units as u64).sum();
     let (width, rows) = (architecture.input_width() as u64, settings.rows);
     let targets = architecture.output_layer().units as u64;
     let batch_rows = u64::from(settings.batch_size).min(rows);
-    let data = rows.saturating_mul(2 * (width + targets));
-    let batch = batch_rows.saturating_mul(width + 2 * units);
-    let parameters = COPIES * architecture.parameter_count() as u64;
-    element.saturating_mul(data.saturating_add(batch).saturating_add(parameters))
+    let extras = u64::from(settings.has_sample_weights) + u64::from(settings.has_target_mask) * targets;
+    let data = rows.saturating_mul(2 * (width + targets + extras));
+    // Outputs and δ; what is dropped, normalized, or kept for its derivative.
+    let special = architecture.has_dropout() || architecture.has_batch_normalization();
+    let batch = batch_rows.saturating_mul((width + 2 * units) * if special { 3 } else { 2 });
+    let slots = slot_count(&settings.optimizer) as u64;
+    // While it is committed, the end of the training is in memory twice.
+    let parameters = (COPIES + 2 * slots) * architecture.parameter_count() as u64;
+    let metrics = metric_bytes(architecture, settings);
+    element.saturating_mul(data.saturating_add(batch).saturating_add(parameters)).saturating_add(metrics)
+}
+
+/// What metrics keep of every row.
+fn metric_bytes(architecture: &Architecture, settings: &Settings) -> u64 {
+    let Layer { units, activation, .. } = architecture.output_layer();
+    let plan = MetricPlan::new(settings.task, activation, units, &settings.metrics, settings.top_k as usize);
+    plan.bytes(settings.rows as usize)
 }
 
 enum Followed {

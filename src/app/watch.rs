@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::live::LiveJob;
 use super::{App, AppError};
-use crate::domain::{EpochReport, Job, JobState};
+use crate::domain::{EpochReport, Job, JobState, Start};
 use crate::jobs::{Cursor, Read, StopRequest};
 use crate::limits::CHUNK_REPORTS;
 
@@ -101,12 +101,14 @@ impl App {
 
 impl Watch {
     fn new(app: App, job_id: Uuid, source: Source, from_epoch: u32) -> Self {
-        let report_every = match &source {
-            Source::Live(live, _) => live.record().settings.report_every,
-            Source::Stored(job) => job.settings.report_every,
+        let (start, report_every) = match &source {
+            Source::Live(live, _) => (live.record().settings.start, live.record().settings.report_every),
+            Source::Stored(job) => (job.settings.start, job.settings.report_every),
         };
-        // Report i (from 0) is of epoch (i + 1) × report_every, but for the last, which may come earlier.
-        let cursor = Cursor(u64::from((from_epoch - 1) / report_every));
+        // Report i (from 0) is of epoch (i + 1) × report_every, but for the last, which may come earlier. A training that goes on
+        // with another begins at an epoch that is known only when it starts: its reports are looked through from the first.
+        let skipped = if start == Start::Continue { 0 } else { (from_epoch - 1) / report_every };
+        let cursor = Cursor(u64::from(skipped));
         Self {
             app,
             job_id,

@@ -1,7 +1,10 @@
 //! Reading and writing weights, a layer at a time.
 
 use super::{App, AppError, now};
-use crate::domain::{Architecture, At, Faults, Matrix, Model, ModelId, RawMatrix, Values, Version, VersionSource};
+use crate::domain::{
+    Architecture, At, ElementType, Faults, LayerLayout, Matrix, Model, ModelId, RawMatrix, Values, Version,
+    VersionSource,
+};
 use crate::store::VersionDraft;
 
 /// The weights of one layer as a request brings them.
@@ -13,6 +16,21 @@ pub struct RawLayerParameters {
     pub weights: Option<RawMatrix>,
     /// b.
     pub bias: Option<RawMatrix>,
+    /// Of a batch normalization.
+    pub normalization: Option<RawNormalizationParameters>,
+}
+
+/// The four vectors of a batch normalization as a request brings them.
+#[derive(Clone, Debug, Default)]
+pub struct RawNormalizationParameters {
+    /// γ.
+    pub scale: Option<RawMatrix>,
+    /// β.
+    pub shift: Option<RawMatrix>,
+    /// The running mean.
+    pub mean: Option<RawMatrix>,
+    /// The running variance.
+    pub variance: Option<RawMatrix>,
 }
 
 /// The weights of one layer.
@@ -24,6 +42,21 @@ pub struct LayerParameters {
     pub weights: Matrix,
     /// b, one row; `None` for a layer without bias.
     pub bias: Option<Matrix>,
+    /// `None` for a layer without batch normalization.
+    pub normalization: Option<NormalizationParameters>,
+}
+
+/// The four vectors of a batch normalization, one row each.
+#[derive(Clone, Debug)]
+pub struct NormalizationParameters {
+    /// γ.
+    pub scale: Matrix,
+    /// β.
+    pub shift: Matrix,
+    /// The running mean.
+    pub mean: Matrix,
+    /// The running variance.
+    pub variance: Matrix,
 }
 
 /// The weights of a version.
@@ -118,7 +151,8 @@ pub(super) fn version_number(model: &Model, asked: Option<i64>) -> Result<u32, A
     }
 }
 
-fn wanted_layers(architecture: &Architecture, asked: &[i64]) -> Result<Vec<usize>, Faults> {
+/// Layers by index, all of them where none is named.
+pub(super) fn wanted_layers(architecture: &Architecture, asked: &[i64]) -> Result<Vec<usize>, Faults> {
     let last = architecture.layers().len() - 1;
     if asked.is_empty() {
         return Ok((0..=last).collect());
@@ -136,10 +170,19 @@ fn wanted_layers(architecture: &Architecture, asked: &[i64]) -> Result<Vec<usize
 /// The flat buffer as a matrix and a bias a layer.
 pub(super) fn split_layers(architecture: &Architecture, parameters: &Values) -> Vec<LayerParameters> {
     let layout = architecture.layout();
-    let layers = layout.into_iter().enumerate().map(|(layer, at)| LayerParameters {
-        layer,
-        weights: Matrix::from_values(at.inputs, at.units, parameters.slice(at.weights)),
-        bias: at.bias.map(|bias| Matrix::from_values(1, at.units, parameters.slice(bias))),
+    let layers = layout.into_iter().enumerate().map(|(layer, at)| {
+        let row = |range| Matrix::from_values(1, at.units, parameters.slice(range));
+        LayerParameters {
+            layer,
+            weights: Matrix::from_values(at.inputs, at.units, parameters.slice(at.weights)),
+            bias: at.bias.map(row),
+            normalization: at.normalization.map(|it| NormalizationParameters {
+                scale: row(it.scale),
+                shift: row(it.shift),
+                mean: row(it.mean),
+                variance: row(it.variance),
+            }),
+        }
     });
     layers.collect()
 }
@@ -204,6 +247,45 @@ fn visit_layers(
                 }
             }
         }
+        visit_normalization(shape, raw.normalization.as_ref(), element_type, at, faults, &mut visit);
+    }
+}
+
+fn visit_normalization(
+    shape: &LayerLayout,
+    raw: Option<&RawNormalizationParameters>,
+    element_type: ElementType,
+    at: At<'_>,
+    faults: &mut Faults,
+    visit: &mut impl FnMut(usize, &Matrix),
+) {
+    let at = at.field("batch_normalization");
+    let Some(places) = &shape.normalization else {
+        if raw.is_some() {
+            faults.add(at, "must be left out: the layer has no batch normalization");
+        }
+        return;
+    };
+    let Some(raw) = raw else {
+        faults.add(at, format!("is required: scale, shift, mean and variance, each of 1 × {}", shape.units));
+        return;
+    };
+    for (given, name, place) in [
+        (&raw.scale, "scale", &places.scale),
+        (&raw.shift, "shift", &places.shift),
+        (&raw.mean, "mean", &places.mean),
+        (&raw.variance, "variance", &places.variance),
+    ] {
+        let given = Given { raw: given.clone(), rows: 1, columns: shape.units, name };
+        let Some(vector) = given.check(element_type, at, faults) else { continue };
+        if name == "variance"
+            && let Some(unit) = vector.values().iter().position(|value| value < 0.0)
+        {
+            let value = vector.show(0, unit);
+            faults.add(at.field(name), format!("of unit {unit} (from 0) is {value}, but a variance is at least 0"));
+            continue;
+        }
+        visit(place.start, &vector);
     }
 }
 
@@ -216,7 +298,7 @@ struct Given {
 }
 
 impl Given {
-    fn check(self, element_type: crate::domain::ElementType, at: At<'_>, faults: &mut Faults) -> Option<Matrix> {
+    fn check(self, element_type: ElementType, at: At<'_>, faults: &mut Faults) -> Option<Matrix> {
         let at = at.field(self.name);
         let Some(raw) = self.raw else {
             faults.add(at, format!("is required: a matrix of {} × {}", self.rows, self.columns));
@@ -234,13 +316,13 @@ impl Given {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Activation, ElementType, RawArchitecture, RawLayer};
+    use crate::domain::{RawArchitecture, RawBatchNormalization, RawLayer};
 
     fn architecture() -> Architecture {
-        let layer =
-            |units, bias| Some(RawLayer { units, activation: Activation::Identity, activation_alpha: None, bias });
-        let layers = vec![layer(2, true), layer(1, false)];
-        let raw = RawArchitecture { input_width: 3, element_type: ElementType::Float64, layers };
+        let layer = |units, bias| RawLayer { units, bias: Some(bias), ..RawLayer::default() };
+        let layers = vec![Some(layer(2, true)), Some(layer(1, false))];
+        let element_type = ElementType::Float64;
+        let raw = RawArchitecture { input_width: 3, element_type, layers, ..RawArchitecture::default() };
         raw.check(At::ROOT, &mut Faults::new()).unwrap()
     }
 
@@ -258,6 +340,7 @@ mod tests {
                 layer: Some(layer.layer as i64),
                 weights: raw(&layer.weights),
                 bias: layer.bias.as_ref().and_then(raw),
+                normalization: None,
             })
             .collect();
         let zeros = Values::F64(vec![0.0; 10]);
@@ -266,14 +349,51 @@ mod tests {
     }
 
     #[test]
+    fn the_vectors_of_a_batch_normalization_are_written_to_their_places() {
+        let normalized =
+            RawLayer { units: 2, batch_normalization: Some(RawBatchNormalization::default()), ..RawLayer::default() };
+        let raw = RawArchitecture { input_width: 1, layers: vec![Some(normalized)], ..RawArchitecture::default() };
+        let architecture = raw.check(At::ROOT, &mut Faults::new()).unwrap();
+        let row =
+            |values: [f64; 2]| Some(RawMatrix { values: Values::F64(values.to_vec()), rows: None, columns: None });
+        let given = |variance| RawLayerParameters {
+            layer: None,
+            weights: row([1.0, 2.0]),
+            bias: None,
+            normalization: Some(RawNormalizationParameters {
+                scale: row([3.0, 4.0]),
+                shift: row([5.0, 6.0]),
+                mean: row([7.0, 8.0]),
+                variance: row(variance),
+            }),
+        };
+        let merge = |layer: RawLayerParameters, faults: &mut Faults| {
+            merge_layers(&architecture, Values::F32(vec![0.0; 10]), &[layer], At::ROOT.field("layers"), faults)
+        };
+        let merged = merge(given([9.0, 10.0]), &mut Faults::new());
+        assert_eq!(merged, Some(Values::F32((1..=10_u8).map(f32::from).collect())));
+        let path = |layer| {
+            let mut faults = Faults::new();
+            assert_eq!(merge(layer, &mut faults), None);
+            faults.as_slice()[0].path.clone()
+        };
+        let field = "layers[0].batch_normalization";
+        assert_eq!(path(given([1.0, -1.0])), format!("{field}.variance"));
+        assert_eq!(path(RawLayerParameters { normalization: None, ..given([1.0; 2]) }), field);
+        let partial = RawNormalizationParameters { mean: row([0.0; 2]), ..Default::default() };
+        let partial = RawLayerParameters { normalization: Some(partial), ..given([1.0; 2]) };
+        assert_eq!(path(partial), format!("{field}.scale"));
+    }
+
+    #[test]
     fn a_layer_that_does_not_fit_is_named() {
         let architecture = architecture();
         let one = || Some(RawMatrix { values: Values::F64(vec![1.0]), rows: None, columns: None });
         let layers = [
-            RawLayerParameters { layer: Some(1), weights: one(), bias: one() },
-            RawLayerParameters { layer: Some(1), weights: one(), bias: None },
-            RawLayerParameters { layer: Some(2), weights: one(), bias: None },
-            RawLayerParameters { layer: Some(0), weights: None, bias: one() },
+            RawLayerParameters { layer: Some(1), weights: one(), bias: one(), normalization: None },
+            RawLayerParameters { layer: Some(1), weights: one(), bias: None, normalization: None },
+            RawLayerParameters { layer: Some(2), weights: one(), bias: None, normalization: None },
+            RawLayerParameters { layer: Some(0), weights: None, bias: one(), normalization: None },
         ];
         let mut faults = Faults::new();
         let base = Values::F64(vec![0.0; 10]);

@@ -87,7 +87,7 @@ async fn predict(mut client: Client, mut source: Source<Box<dyn Read>>, args: &A
         }
         let inputs = Some(inputs(&table, columns)?);
         let model_id = args.model.clone();
-        let request = pb::PredictRequest { model_id, inputs, version: Some(version), live: false };
+        let request = pb::PredictRequest { model_id, inputs, version: Some(version), ..pb::PredictRequest::default() };
         let answer = client.predict(request).await;
         let place = || format!("{}, rows of lines {} to {}", table.name, table.line(0), table.line(table.len() - 1));
         writer.write(&answer.with_context(place)?)?;

@@ -119,7 +119,7 @@ impl View {
     }
 
     fn show(&mut self, reports: Vec<pb::EpochReport>) -> anyhow::Result<()> {
-        self.reports.extend(reports.iter().copied());
+        self.reports.extend(reports.iter().cloned());
         if self.is_live {
             if let Some(last) = reports.last() {
                 self.bar.set_position(u64::try_from(last.epoch).unwrap_or(0));

@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::name::ModelId;
 use super::report::EpochReport;
+use super::settings::Settings;
 use super::time::Timestamp;
-use super::training::Settings;
 
 /// Where a job is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,6 +50,10 @@ pub enum StopReason {
     Interrupted,
     /// A bug of ours, or a fault of the machine.
     Internal,
+    /// A metric was where it was to be.
+    TargetReached,
+    /// The time it was given was over.
+    MaxDuration,
 }
 
 /// What kind of fault ended a job.
@@ -63,6 +67,10 @@ pub enum FailureKind {
     DataLoss,
     /// A bug of ours, or a fault of the machine.
     Internal,
+    /// The time it was given was over before there was anything to commit.
+    TimeOver,
+    /// What it was to go on from does not fit it.
+    NotContinuable,
 }
 
 /// Why a job failed, for its caller.
@@ -93,6 +101,9 @@ pub struct Job {
     pub base_version: Option<u32>,
     /// The version it committed, once it did.
     pub version: Option<u32>,
+    /// Epochs of the training that it goes on with; 0 where it begins anew.
+    #[serde(default)]
+    pub epochs_before: u32,
     /// When it was accepted.
     pub create_time: Timestamp,
     /// When it started.
@@ -107,7 +118,7 @@ pub struct Job {
     pub failure: Option<Failure>,
     /// Its last report, when the record was written.
     pub last_report: Option<EpochReport>,
-    /// The report of the epoch with the lowest monitored loss, when the record was written.
+    /// The report of the epoch with the best monitored metric, when the record was written.
     pub best_report: Option<EpochReport>,
     /// Epoch reports in its history, when the record was written.
     pub report_count: u64,

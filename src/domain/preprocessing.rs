@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::activation::Activation;
+use super::architecture::Architecture;
 use super::fault::{At, Faults};
-use super::model::{Activation, Architecture};
 
 /// How the columns of a matrix are scaled, each by its own numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

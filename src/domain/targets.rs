@@ -2,34 +2,38 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::activation::Activation;
+use super::architecture::{Architecture, Layer};
 use super::fault::{At, Faults};
+use super::loss::{Loss, TargetKind};
 use super::matrix::{Matrix, RawMatrix, Values};
-use super::model::{Activation, Architecture, Layer};
-use super::training::Loss;
+
+/// How far the sum of a row of probabilities may lie from 1: what float32 loses over thousands of classes.
+const PROBABILITY_SUM_TOLERANCE: f64 = 1e-4;
 
 /// Targets in the form that their loss wants, one a row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Targets {
-    /// The index of the right class (softmax).
+    /// The index of the right class (softmax and its logarithm).
     Classes(Vec<u32>),
-    /// A value an output: any number (squared error), 0 or 1 (binary cross-entropy), −1 or 1 (perceptron criterion).
+    /// A value an output, as the loss wants it: see [`TargetKind`].
     Values(Matrix),
 }
 
 impl Targets {
-    /// Checks targets for `rows` input rows. Classes come as one column of indices or as one-hot rows; those of a
-    /// perceptron as −1 and 1 or as 0 and 1.
+    /// Checks targets for `rows` input rows. Classes come as one column of indices or as one-hot rows; what has two sides as
+    /// −1 and 1 or as 0 and 1.
     pub fn check(
         raw: RawMatrix,
         rows: usize,
-        loss: Loss,
+        loss: &Loss,
         architecture: &Architecture,
         at: At<'_>,
         faults: &mut Faults,
     ) -> Option<Self> {
         let Layer { units, activation, .. } = architecture.output_layer();
         let element_type = architecture.element_type();
-        let is_index = activation == Activation::Softmax
+        let is_index = activation.is_over_rows()
             && (raw.columns == Some(1) || (raw.columns.is_none() && raw.values.len() == rows));
         let columns = if is_index { 1 } else { units };
         let matrix = raw.check(columns, element_type, at, faults)?;
@@ -37,21 +41,54 @@ impl Targets {
             faults.add(at, format!("has {} rows, but the inputs have {rows}", matrix.rows()));
             return None;
         }
-        let checked = match (activation, loss) {
-            (Activation::Softmax, _) if is_index => class_indices(&matrix, units).map(Self::Classes),
-            (Activation::Softmax, _) => one_hot_rows(&matrix).map(Self::Classes),
-            (_, Loss::BinaryCrossEntropy) => zero_or_one(&matrix).map(|()| Self::Values(matrix)),
-            (_, Loss::Perceptron) => plus_or_minus_one(&matrix).map(Self::Values),
-            (
-                _,
-                Loss::SquaredError
-                | Loss::SoftmaxCrossEntropy
-                | Loss::AbsoluteError
-                | Loss::Huber { .. }
-                | Loss::LogCosh,
-            ) => Ok(Self::Values(matrix)),
+        let checked = if is_index {
+            class_indices(&matrix, units).map(Self::Classes)
+        } else {
+            Self::of_kind(loss, activation, matrix)
         };
         checked.map_err(|message| faults.add(at, message)).ok()
+    }
+
+    fn of_kind(loss: &Loss, activation: Activation, matrix: Matrix) -> Result<Self, String> {
+        let name = loss.name();
+        let values = |check: Result<(), String>, matrix| check.map(|()| Self::Values(matrix));
+        match loss.target_kind(activation) {
+            TargetKind::Classes => one_hot_rows(&matrix).map(Self::Classes),
+            TargetKind::Distributions => match one_hot_rows(&matrix) {
+                Ok(classes) => Ok(Self::Classes(classes)),
+                Err(_) => values(distributions(&matrix), matrix),
+            },
+            TargetKind::ClassesOrNumbers => Ok(match one_hot_rows(&matrix) {
+                Ok(classes) => Self::Classes(classes),
+                Err(_) => Self::Values(matrix),
+            }),
+            TargetKind::Bits => values(each(&matrix, |y| y == 0.0 || y == 1.0, name, "0 or 1"), matrix),
+            TargetKind::Signs => plus_or_minus_one(&matrix, name).map(Self::Values),
+            TargetKind::Numbers => Ok(Self::Values(matrix)),
+            TargetKind::NonNegative => values(each(&matrix, |y| y >= 0.0, name, "0 or more"), matrix),
+            TargetKind::Positive => values(each(&matrix, |y| y > 0.0, name, "more than 0"), matrix),
+        }
+    }
+
+    /// Whether every target is 0 or 1.
+    pub fn are_bits(&self) -> bool {
+        matches!(self, Self::Values(matrix) if matrix.values().iter().all(|y| y == 0.0 || y == 1.0))
+    }
+
+    /// Whether every row is a class, or probabilities of classes.
+    pub fn are_distributions(&self) -> bool {
+        match self {
+            Self::Classes(_) => true,
+            Self::Values(matrix) => distributions(matrix).is_ok(),
+        }
+    }
+
+    /// How many classes the rows are of, where each has one: `units` of a softmax, or the two sides of one sigmoid unit.
+    pub(super) fn class_count(&self, units: usize) -> Option<usize> {
+        match self {
+            Self::Classes(_) => Some(units),
+            Self::Values(matrix) => (matrix.columns() == 1 && self.are_bits()).then_some(2),
+        }
     }
 
     /// One a row.
@@ -108,20 +145,36 @@ fn one_hot_rows(matrix: &Matrix) -> Result<Vec<u32>, String> {
     (0..matrix.rows()).map(class).collect()
 }
 
-fn zero_or_one(matrix: &Matrix) -> Result<(), String> {
-    match matrix.values().iter().position(|value| value != 0.0 && value != 1.0) {
+/// Rows of probabilities.
+fn distributions(matrix: &Matrix) -> Result<(), String> {
+    for row in 0..matrix.rows() {
+        let values = || (0..matrix.columns()).map(|column| matrix.get(row, column));
+        let sum: f64 = values().sum();
+        if values().any(|q| q < 0.0) || (sum - 1.0).abs() > PROBABILITY_SUM_TOLERANCE {
+            return Err(format!(
+                "row {row} (from 0) is neither one-hot nor probabilities: each must be at least 0, and their sum is {sum}, not 1 \
+                 (or send one column of class indices)"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether each value is what a loss needs.
+fn each(matrix: &Matrix, is_right: fn(f64) -> bool, loss: &str, needed: &str) -> Result<(), String> {
+    match matrix.values().iter().position(|value| !is_right(value)) {
         None => Ok(()),
         Some(index) => Err(format!(
-            "row {} (from 0) has {}, but binary cross-entropy needs 0 or 1",
+            "row {} (from 0) has {}, but {loss} needs {needed}",
             index / matrix.columns(),
             matrix.values().show(index)
         )),
     }
 }
 
-fn plus_or_minus_one(matrix: &Matrix) -> Result<Matrix, String> {
+fn plus_or_minus_one(matrix: &Matrix, loss: &str) -> Result<Matrix, String> {
     if !is_binary(matrix.values()) {
-        return Err("must be all −1 and 1, or all 0 and 1, for the perceptron criterion".to_owned());
+        return Err(format!("must be all −1 and 1, or all 0 and 1, for {loss}"));
     }
     let signs = matrix.values().iter().map(|value| if value > 0.0 { 1.0 } else { -1.0 }).collect();
     let signs = Values::F64(signs).into_element_type(matrix.values().element_type());
@@ -131,27 +184,46 @@ fn plus_or_minus_one(matrix: &Matrix) -> Result<Matrix, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::matrix::ElementType;
-    use crate::domain::model::{RawArchitecture, RawLayer};
+    use crate::domain::architecture::{RawArchitecture, RawLayer};
 
     fn check(units: i64, activation: Activation, loss: Loss, rows: usize, values: &[f64]) -> Result<Targets, Faults> {
-        let layer = RawLayer { units, activation, activation_alpha: None, bias: true };
-        let raw = RawArchitecture { input_width: 1, element_type: ElementType::Float32, layers: vec![Some(layer)] };
+        let layer = RawLayer { units, activation, ..RawLayer::default() };
+        let raw = RawArchitecture { input_width: 1, layers: vec![Some(layer)], ..RawArchitecture::default() };
         let mut faults = Faults::new();
         let architecture = raw.check(At::ROOT, &mut faults).unwrap();
         let raw = RawMatrix { values: Values::F64(values.to_vec()), rows: None, columns: None };
-        let targets = Targets::check(raw, rows, loss, &architecture, At::ROOT.field("targets"), &mut faults);
+        let targets = Targets::check(raw, rows, &loss, &architecture, At::ROOT.field("targets"), &mut faults);
         faults.finish(targets)
     }
 
     #[test]
     fn classes_come_as_indices_or_as_one_hot_rows() {
-        let softmax = |values: &[f64]| check(3, Activation::Softmax, Loss::SoftmaxCrossEntropy, 2, values);
+        let softmax = |values: &[f64]| check(3, Activation::LogSoftmax, Loss::NegativeLogLikelihood, 2, values);
         assert_eq!(softmax(&[2.0, 0.0]), Ok(Targets::Classes(vec![2, 0])));
         assert_eq!(softmax(&[0.0, 0.0, 1.0, 1.0, 0.0, 0.0]), Ok(Targets::Classes(vec![2, 0])));
         for wrong in [&[3.0, 0.0][..], &[0.5, 1.0], &[-1.0, 0.0], &[0.0, 1.0, 1.0, 1.0, 0.0, 0.0], &[1.0; 5]] {
             assert_eq!(softmax(wrong).unwrap_err().as_slice()[0].path, "targets", "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn rows_of_probabilities_are_kept_and_checked() {
+        let cross_entropy = Loss::SoftmaxCrossEntropy { label_smoothing: 0.0 };
+        let softmax = |values: &[f64]| check(3, Activation::Softmax, cross_entropy.clone(), 2, values);
+        assert_eq!(softmax(&[0.0, 0.0, 1.0, 1.0, 0.0, 0.0]), Ok(Targets::Classes(vec![2, 0])));
+        assert!(matches!(softmax(&[0.25, 0.5, 0.25, 1.0, 0.0, 0.0]), Ok(Targets::Values(_))));
+        for wrong in [[0.5, 0.6, 0.0, 1.0, 0.0, 0.0], [1.5, -0.5, 0.0, 1.0, 0.0, 0.0]] {
+            assert!(softmax(&wrong).unwrap_err().to_string().contains("row 0 (from 0) is neither one-hot nor"));
+        }
+    }
+
+    #[test]
+    fn amounts_must_be_in_the_range_of_their_loss() {
+        let amounts = |loss, value: f64| check(1, Activation::Identity, loss, 1, &[value]).is_ok();
+        assert!(amounts(Loss::Poisson, 0.0) && !amounts(Loss::Poisson, -1.0));
+        assert!(amounts(Loss::GammaDeviance, 0.1) && !amounts(Loss::GammaDeviance, 0.0));
+        let tweedie = Loss::TweedieDeviance { power: 1.5 };
+        assert!(amounts(tweedie.clone(), 0.0) && !amounts(tweedie, -0.1));
     }
 
     #[test]
@@ -166,7 +238,8 @@ mod tests {
 
     #[test]
     fn bits_are_bits_and_rows_match_the_inputs() {
-        let bits = |rows, values: &[f64]| check(1, Activation::Sigmoid, Loss::BinaryCrossEntropy, rows, values);
+        let loss = || Loss::BinaryCrossEntropy { positive_weights: Vec::new() };
+        let bits = |rows, values: &[f64]| check(1, Activation::Sigmoid, loss(), rows, values);
         assert!(bits(2, &[0.0, 1.0]).is_ok());
         assert!(bits(2, &[0.0, 0.9]).unwrap_err().to_string().contains("row 1 (from 0) has 0.9"));
         assert!(bits(3, &[0.0, 1.0]).unwrap_err().to_string().contains("has 2 rows, but the inputs have 3"));

@@ -1,146 +1,20 @@
-//! A training as it is asked for, and as it is run: every range and default in one place.
+//! A training as it is asked for: every range and default in one place, and what cannot go together.
 
-use serde::{Deserialize, Serialize};
-
+use super::architecture::Architecture;
 use super::fault::{At, Faults, RealRange};
-use super::matrix::{Matrix, RawMatrix};
-use super::model::{Activation, Architecture};
+use super::loss::Loss;
+use super::matrix::RawMatrix;
+use super::metric::Metric;
 use super::optimizer::{Optimizer, RawOptimizer};
-use super::targets::Targets;
+use super::rows::{RawRows, Rows, TrainingData};
+use super::schedule::RawSchedule;
+use super::settings::{ClassWeights, Reduction, Settings, Start, Validation};
 use crate::limits;
 
-/// What is minimized.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Loss {
-    /// (ŷ − y)², without ½.
-    SquaredError,
-    /// −y·ln p − (1 − y)·ln(1 − p), from the logit.
-    BinaryCrossEntropy,
-    /// −ln p of the right class, from the logits.
-    SoftmaxCrossEntropy,
-    /// −y·z over the misclassified rows, those with y·z ≤ 0.
-    Perceptron,
-    /// |ŷ − y|
-    AbsoluteError,
-    /// ½·(ŷ − y)² where |ŷ − y| ≤ δ, else δ·(|ŷ − y| − ½·δ)
-    Huber {
-        /// Where the parabola ends.
-        delta: f64,
-    },
-    /// ln cosh(ŷ − y)
-    LogCosh,
-}
+mod combinations;
+mod measures;
 
-impl Loss {
-    /// Default δ of Huber's loss.
-    pub const HUBER_DELTA_DEFAULT: f64 = 1.0;
-    const HUBER: Self = Self::Huber { delta: Self::HUBER_DELTA_DEFAULT };
-    const HUBER_DELTA_RANGE: RealRange = RealRange::above(0.0, f64::MAX);
-
-    /// The losses that fit an output, the default first, with the defaults of their options.
-    pub fn fitting(activation: Activation) -> &'static [Loss] {
-        match activation {
-            Activation::Sigmoid => &[Self::BinaryCrossEntropy, Self::SquaredError, Self::AbsoluteError, Self::HUBER],
-            Activation::Softmax => &[Self::SoftmaxCrossEntropy, Self::SquaredError],
-            Activation::Sign | Activation::Step => &[Self::Perceptron],
-            Activation::Identity | Activation::Tanh => {
-                &[Self::SquaredError, Self::AbsoluteError, Self::HUBER, Self::LogCosh]
-            }
-            Activation::Relu
-            | Activation::LeakyRelu { .. }
-            | Activation::Elu { .. }
-            | Activation::Selu
-            | Activation::Softplus
-            | Activation::Softsign
-            | Activation::Exponential
-            | Activation::HardSigmoid => &[Self::SquaredError, Self::AbsoluteError, Self::HUBER],
-        }
-    }
-
-    /// The loss for an output: the one asked for, where it fits, or the default.
-    pub fn choose(asked: Option<Self>, activation: Activation, at: At<'_>, faults: &mut Faults) -> Option<Self> {
-        let fitting = Self::fitting(activation);
-        let loss = asked.unwrap_or(fitting[0]);
-        if let Self::Huber { delta } = loss {
-            faults.real(at.field("huber").field("delta"), delta, Self::HUBER_DELTA_RANGE)?;
-        }
-        let is_same = |fitting: &Self| std::mem::discriminant(fitting) == std::mem::discriminant(&loss);
-        if fitting.iter().any(is_same) {
-            return Some(loss);
-        }
-        let names: Vec<&str> = fitting.iter().map(|loss| loss.name()).collect();
-        let message = format!("{} does not fit the output {activation}; use {}", loss.name(), names.join(" or "));
-        faults.add(at, message);
-        None
-    }
-
-    /// The name of its field in a request.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::SquaredError => "squared_error",
-            Self::BinaryCrossEntropy => "binary_cross_entropy",
-            Self::SoftmaxCrossEntropy => "softmax_cross_entropy",
-            Self::Perceptron => "perceptron",
-            Self::AbsoluteError => "absolute_error",
-            Self::Huber { .. } => "huber",
-            Self::LogCosh => "log_cosh",
-        }
-    }
-}
-
-/// How the losses of a batch become one number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Reduction {
-    /// Divided by rows × outputs; by rows for softmax cross-entropy and for squared error on softmax.
-    #[default]
-    Mean,
-    /// Divided by nothing: the textbook's.
-    Sum,
-}
-
-/// Stops when the monitored loss (validation's, or training's where there is none) has not fallen by more than `min_delta`
-/// below its best for `patience` epochs; the best epoch's weights are restored.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EarlyStopping {
-    /// Epochs to wait.
-    pub patience: u32,
-    /// What counts as an improvement.
-    pub min_delta: f64,
-}
-
-/// Early stopping as a request brings it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RawEarlyStopping {
-    /// Default 10.
-    pub patience: Option<i64>,
-    /// Default 0.
-    pub min_delta: Option<f64>,
-}
-
-/// Which weights a training starts from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Start {
-    /// The latest version's, when the job starts.
-    #[default]
-    Latest,
-    /// Version 1's.
-    Initial,
-}
-
-/// What a training is validated on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub enum Validation {
-    /// Nothing.
-    #[default]
-    None,
-    /// A part of the rows, drawn by the seed, stratified where rows have a class.
-    Fraction(f64),
-    /// Rows of their own.
-    Given {
-        /// How many.
-        rows: u64,
-    },
-}
+pub use measures::{RawEarlyStopping, RawStopAt};
 
 /// Validation as a request brings it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -151,78 +25,23 @@ pub enum RawValidation {
     /// A part of the rows.
     Fraction(f64),
     /// Rows of their own.
-    Given {
-        /// As the training's inputs.
-        inputs: RawMatrix,
-        /// As the training's targets.
-        targets: RawMatrix,
-    },
+    Given(RawRows),
 }
 
-/// Every setting of a training, none left open: a run can be repeated from it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
-    /// What is minimized.
-    pub loss: Loss,
-    /// How a batch's losses become one number.
-    pub reduction: Reduction,
-    /// How parameters follow their gradients.
-    pub optimizer: Optimizer,
-    /// Visits to every training row, at most.
-    pub epochs: u32,
-    /// Rows of a mini-batch; as many as the training rows or more mean the full batch.
-    pub batch_size: u32,
-    /// Whether rows are visited in a new order every epoch.
-    pub shuffle: bool,
-    /// What the split and the order of rows are drawn from.
-    pub seed: u64,
-    /// When to stop before the last epoch.
-    pub early_stopping: Option<EarlyStopping>,
-    /// Epochs from one report to the next; the last is always reported.
-    pub report_every: u32,
-    /// Which weights it starts from.
-    pub start: Start,
-    /// What it is validated on.
-    pub validation: Validation,
-    /// Rows that were sent, the validation fraction among them.
-    pub rows: u64,
-    /// Whether the job is cancelled when the client that started it goes away.
-    pub cancel_on_disconnect: bool,
-}
-
-impl Settings {
-    /// Rows that the weights learn from.
-    pub fn training_rows(&self) -> u64 {
-        match self.validation {
-            Validation::Fraction(fraction) => self.rows - validation_rows(self.rows, fraction),
-            Validation::None | Validation::Given { .. } => self.rows,
-        }
-    }
-}
-
-/// How many of `rows` a fraction holds out: the nearest whole number, at least one, leaving at least one.
-pub fn validation_rows(rows: u64, fraction: f64) -> u64 {
-    ((rows as f64 * fraction).round() as u64).clamp(1, rows.saturating_sub(1).max(1))
-}
-
-/// The rows of a training, checked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TrainingData {
-    /// What the network is shown.
-    pub inputs: Matrix,
-    /// What it is to say.
-    pub targets: Targets,
-    /// Validation rows of their own, where they were given.
-    pub validation: Option<(Matrix, Targets)>,
+/// Class weights as a request brings them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RawClassWeights {
+    /// A weight a class.
+    pub weights: Vec<f64>,
+    /// Whether they follow from the rows.
+    pub balanced: bool,
 }
 
 /// A training as a request brings it: numbers not checked yet, `None` where the default is meant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawTraining {
-    /// What the network is shown.
-    pub inputs: RawMatrix,
-    /// What it is to say.
-    pub targets: RawMatrix,
+    /// What it learns from.
+    pub rows: RawRows,
     /// What it is validated on.
     pub validation: RawValidation,
     /// Default by the last activation.
@@ -231,9 +50,11 @@ pub struct RawTraining {
     pub reduction: Reduction,
     /// Default by the loss.
     pub optimizer: Option<RawOptimizer>,
+    /// Default constant.
+    pub schedule: RawSchedule,
     /// Default max(20, ⌈2000 ÷ steps an epoch⌉).
     pub epochs: Option<i64>,
-    /// Default 32; 1 with the perceptron criterion.
+    /// Default 32; 1 with the perceptron criterion; all rows with an optimizer of the full batch.
     pub batch_size: Option<i64>,
     /// Default true.
     pub shuffle: Option<bool>,
@@ -247,50 +68,229 @@ pub struct RawTraining {
     pub start: Start,
     /// Whether the job is cancelled when the client that started it goes away.
     pub cancel_on_disconnect: bool,
+    /// Default 0.
+    pub l1: Option<f64>,
+    /// Default 0.
+    pub l2: Option<f64>,
+    /// Default none.
+    pub max_gradient_norm: Option<f64>,
+    /// Default none.
+    pub max_gradient_value: Option<f64>,
+    /// Default all alike.
+    pub class_weights: Option<RawClassWeights>,
+    /// Default by the task.
+    pub metrics: Vec<Metric>,
+    /// Default 5, or the classes.
+    pub top_k: Option<i64>,
+    /// Whether layers are told of.
+    pub diagnostics: bool,
+    /// None by default.
+    pub stop_at: Option<RawStopAt>,
+    /// In microseconds; none by default.
+    pub max_duration_micros: Option<i64>,
+    /// None by default.
+    pub frozen_layers: Vec<i64>,
 }
 
 impl RawTraining {
+    /// A training with every default.
+    pub fn new(inputs: RawMatrix, targets: RawMatrix) -> Self {
+        Self {
+            rows: RawRows { inputs, targets, weights: None, mask: None },
+            validation: RawValidation::None,
+            loss: None,
+            reduction: Reduction::Mean,
+            optimizer: None,
+            schedule: RawSchedule::default(),
+            epochs: None,
+            batch_size: None,
+            shuffle: None,
+            seed: None,
+            early_stopping: None,
+            report_every: None,
+            start: Start::Latest,
+            cancel_on_disconnect: false,
+            l1: None,
+            l2: None,
+            max_gradient_norm: None,
+            max_gradient_value: None,
+            class_weights: None,
+            metrics: Vec::new(),
+            top_k: None,
+            diagnostics: false,
+            stop_at: None,
+            max_duration_micros: None,
+            frozen_layers: Vec::new(),
+        }
+    }
+
     /// Checks everything against the network that will be trained, and fills in every default. `drawn_seed` is used where
     /// the request has none.
     pub fn check(self, architecture: &Architecture, drawn_seed: u64) -> Result<(Settings, TrainingData), Faults> {
         let mut faults = Faults::new();
         let at = At::ROOT;
-        let activation = architecture.output_layer().activation;
-        let loss = Loss::choose(self.loss, activation, at.field("loss"), &mut faults);
-        let element_type = architecture.element_type();
-        let inputs = self.inputs.check(architecture.input_width(), element_type, at.field("inputs"), &mut faults);
-        let numbers = check_numbers(&self.epochs, &self.batch_size, &self.report_every, &mut faults);
-        let early_stopping = check_early_stopping(self.early_stopping, at.field("early_stopping"), &mut faults);
+        let output = architecture.output_layer();
+        let loss = Loss::choose(self.loss.clone(), output.activation, output.units, at.field("loss"), &mut faults);
+        let numbers = self.check_numbers(&mut faults);
+        let regularization = self.check_regularization(architecture, &mut faults);
         // Without a loss nothing more can be judged, and its fault is told.
         let Some(loss) = loss else { return Err(faults) };
-        let raw_optimizer = self.optimizer.unwrap_or(RawOptimizer::default_for(loss));
-        let optimizer = raw_optimizer.check(loss, at.field("optimizer"), &mut faults);
-        let rows = inputs.as_ref().map(Matrix::rows);
-        let targets = rows
-            .and_then(|rows| Targets::check(self.targets, rows, loss, architecture, at.field("targets"), &mut faults));
-        let validation = check_validation(self.validation, rows, loss, architecture, &mut faults);
+        let is_perceptron = loss == Loss::Perceptron;
+        let raw_optimizer = self.optimizer.unwrap_or(RawOptimizer::default_for(is_perceptron));
+        let optimizer = raw_optimizer.check(is_perceptron, at.field("optimizer"), &mut faults);
+        let rows = self.rows.clone().check(&loss, architecture, at, &mut faults);
+        let validation = check_validation(&self.validation, rows.as_ref(), &loss, architecture, &mut faults);
         let checked = (|| {
-            let (inputs, targets, numbers) = (inputs?, targets?, numbers?);
-            let (validation, validation_data) = validation?;
+            let (rows, numbers, optimizer) = (rows?, numbers?, optimizer?);
+            let (validation, validation_rows) = validation?;
+            let regularization = regularization?;
+            let data = TrainingData { training: rows, validation: validation_rows };
+            let measures = self.check_measures(&loss, &data, architecture, &mut faults);
+            let class_weights = self.check_class_weights(&data.training, architecture, &mut faults);
+            let count = data.training.inputs.rows();
+            let batch_size = numbers.batch_size.unwrap_or_else(|| default_batch_size(&loss, &optimizer, count));
+            let (measures, class_weights) = (measures?, class_weights?);
             let mut settings = Settings {
                 loss,
                 reduction: self.reduction,
-                optimizer: optimizer?,
+                optimizer,
                 epochs: 0,
-                batch_size: numbers.batch_size.unwrap_or(default_batch_size(loss)),
+                batch_size,
                 shuffle: self.shuffle.unwrap_or(true),
                 seed: self.seed.unwrap_or(drawn_seed),
-                early_stopping: early_stopping?,
+                early_stopping: measures.early_stopping,
                 report_every: numbers.report_every,
                 start: self.start,
                 validation,
-                rows: inputs.rows() as u64,
+                rows: count as u64,
                 cancel_on_disconnect: self.cancel_on_disconnect,
+                is_seed_drawn: self.seed.is_none(),
+                schedule: Default::default(),
+                l1: regularization.l1,
+                l2: regularization.l2,
+                max_gradient_norm: regularization.max_gradient_norm,
+                max_gradient_value: regularization.max_gradient_value,
+                class_weights,
+                has_sample_weights: data.training.weights.is_some(),
+                has_target_mask: data.training.mask.is_some(),
+                metrics: measures.metrics,
+                top_k: measures.top_k,
+                diagnostics: self.diagnostics,
+                stop_at: measures.stop_at,
+                max_duration_micros: numbers.max_duration_micros,
+                frozen_layers: regularization.frozen_layers,
+                task: measures.task,
             };
             settings.epochs = numbers.epochs.unwrap_or_else(|| default_epochs(&settings));
-            Some((settings, TrainingData { inputs, targets, validation: validation_data }))
+            let (epochs, rate) = (settings.epochs, optimizer.learning_rate());
+            settings.schedule = self.schedule.check(epochs, rate, at.field("schedule"), &mut faults)?;
+            combinations::check(&settings, architecture, self.batch_size.is_some(), &mut faults)?;
+            Some((settings, data))
         })();
         faults.finish(checked)
+    }
+
+    fn check_numbers(&self, faults: &mut Faults) -> Option<Numbers> {
+        let mut check = |name: &'static str, value: Option<i64>, max: u32| match value {
+            None => Some(None),
+            Some(value) => {
+                faults.whole(At::ROOT.field(name), value, 1..=i64::from(max)).map(|value| Some(value as u32))
+            }
+        };
+        let epochs = check("epochs", self.epochs, limits::EPOCHS_MAX);
+        let batch_size = check("batch_size", self.batch_size, limits::BATCH_ROWS_MAX);
+        let report_every = check("report_every", self.report_every, limits::EPOCHS_MAX);
+        let max_duration_micros = match self.max_duration_micros {
+            Some(micros) if micros <= 0 => {
+                faults.add(At::ROOT.field("max_duration"), "must be longer than nothing, such as \"60s\"");
+                None
+            }
+            other => Some(other.map(|micros| micros as u64)),
+        };
+        let report_every = report_every?.unwrap_or(1);
+        let max_duration_micros = max_duration_micros?;
+        Some(Numbers { epochs: epochs?, batch_size: batch_size?, report_every, max_duration_micros })
+    }
+
+    fn check_regularization(&self, architecture: &Architecture, faults: &mut Faults) -> Option<Regularization> {
+        let mut penalty = |name, value: Option<f64>| {
+            faults.real(At::ROOT.field(name), value.unwrap_or(0.0), RealRange::closed(0.0, f64::MAX))
+        };
+        let (l1, l2) = (penalty("l1", self.l1), penalty("l2", self.l2));
+        let mut bound = |name, value: Option<f64>| match value {
+            None => Some(None),
+            Some(value) => faults.real(At::ROOT.field(name), value, RealRange::above(0.0, f64::MAX)).map(Some),
+        };
+        let max_gradient_norm = bound("max_gradient_norm", self.max_gradient_norm);
+        let max_gradient_value = bound("max_gradient_value", self.max_gradient_value);
+        let frozen_layers = self.check_frozen_layers(architecture, faults);
+        Some(Regularization {
+            l1: l1?,
+            l2: l2?,
+            max_gradient_norm: max_gradient_norm?,
+            max_gradient_value: max_gradient_value?,
+            frozen_layers: frozen_layers?,
+        })
+    }
+
+    fn check_frozen_layers(&self, architecture: &Architecture, faults: &mut Faults) -> Option<Vec<u32>> {
+        let at = At::ROOT.field("frozen_layers");
+        let last = architecture.layers().len() - 1;
+        if self.frozen_layers.len() > last + 1 {
+            let count = self.frozen_layers.len();
+            faults.add(at, format!("may name each of the {} layers once, but has {count}", last + 1));
+            return None;
+        }
+        let checked: Vec<Option<i64>> = (self.frozen_layers.iter().enumerate())
+            .map(|(place, &layer)| faults.whole(at.index(place), layer, 0..=last as i64))
+            .collect();
+        let frozen: Vec<u32> = checked.into_iter().map(|layer| layer.map(|it| it as u32)).collect::<Option<_>>()?;
+        if architecture.trainable_segments(&frozen).is_empty() {
+            faults.add(at, "leaves nothing to train: every layer is frozen, by this or by the model; free one of them");
+            return None;
+        }
+        Some(frozen)
+    }
+
+    /// `Some(None)` where none were asked for.
+    fn check_class_weights(
+        &self,
+        rows: &Rows,
+        architecture: &Architecture,
+        faults: &mut Faults,
+    ) -> Option<Option<ClassWeights>> {
+        let Some(raw) = &self.class_weights else { return Some(None) };
+        let at = At::ROOT.field("class_weights");
+        let classes = rows.targets.class_count(architecture.output_layer().units);
+        let Some(classes) = classes else {
+            faults.add(
+                at,
+                "are for rows of one class each: softmax with class indices, or one sigmoid unit with targets 0 and 1; use \
+                 sample_weights, or positive_weights of binary_cross_entropy, instead",
+            );
+            return None;
+        };
+        if raw.balanced && !raw.weights.is_empty() {
+            faults.add(at, "has both `weights` and `balanced`; send one of them");
+            return None;
+        }
+        if raw.balanced {
+            return Some(Some(ClassWeights::Balanced));
+        }
+        let at = at.field("weights");
+        if raw.weights.len() != classes {
+            faults.add(at, format!("needs {classes} weights, one a class, but has {}", raw.weights.len()));
+            return None;
+        }
+        let range = RealRange::closed(0.0, f64::from(f32::MAX));
+        let sound: Vec<Option<f64>> =
+            raw.weights.iter().enumerate().map(|(index, &it)| faults.real(at.index(index), it, range)).collect();
+        let weights: Vec<f64> = sound.into_iter().collect::<Option<_>>()?;
+        if weights.iter().all(|&weight| weight == 0.0) {
+            faults.add(at, "are all 0: no row would count");
+            return None;
+        }
+        Some(Some(ClassWeights::Given(weights)))
     }
 }
 
@@ -298,78 +298,50 @@ struct Numbers {
     epochs: Option<u32>,
     batch_size: Option<u32>,
     report_every: u32,
+    max_duration_micros: Option<u64>,
 }
 
-fn check_numbers(
-    epochs: &Option<i64>,
-    batch_size: &Option<i64>,
-    report_every: &Option<i64>,
-    faults: &mut Faults,
-) -> Option<Numbers> {
-    let mut check = |name: &'static str, value: Option<i64>, max: u32| match value {
-        None => Some(None),
-        Some(value) => faults.whole(At::ROOT.field(name), value, 1..=i64::from(max)).map(|value| Some(value as u32)),
-    };
-    let epochs = check("epochs", *epochs, limits::EPOCHS_MAX);
-    let batch_size = check("batch_size", *batch_size, limits::BATCH_ROWS_MAX);
-    let report_every = check("report_every", *report_every, limits::EPOCHS_MAX);
-    Some(Numbers { epochs: epochs?, batch_size: batch_size?, report_every: report_every?.unwrap_or(1) })
+struct Regularization {
+    l1: f64,
+    l2: f64,
+    max_gradient_norm: Option<f64>,
+    max_gradient_value: Option<f64>,
+    frozen_layers: Vec<u32>,
 }
-
-fn check_early_stopping(
-    raw: Option<RawEarlyStopping>,
-    at: At<'_>,
-    faults: &mut Faults,
-) -> Option<Option<EarlyStopping>> {
-    let Some(raw) = raw else { return Some(None) };
-    let patience = raw.patience.unwrap_or(i64::from(limits::PATIENCE_DEFAULT));
-    let patience = faults.whole(at.field("patience"), patience, 1..=i64::from(limits::PATIENCE_MAX));
-    let min_delta = raw.min_delta.unwrap_or(0.0);
-    let min_delta = faults.real(at.field("min_delta"), min_delta, RealRange::closed(0.0, f64::MAX));
-    Some(Some(EarlyStopping { patience: patience? as u32, min_delta: min_delta? }))
-}
-
-type CheckedValidation = (Validation, Option<(Matrix, Targets)>);
 
 fn check_validation(
-    raw: RawValidation,
-    rows: Option<usize>,
-    loss: Loss,
+    raw: &RawValidation,
+    rows: Option<&Rows>,
+    loss: &Loss,
     architecture: &Architecture,
     faults: &mut Faults,
-) -> Option<CheckedValidation> {
+) -> Option<(Validation, Option<Rows>)> {
     match raw {
         RawValidation::None => Some((Validation::None, None)),
         RawValidation::Fraction(fraction) => {
             let at = At::ROOT.field("validation_fraction");
-            let fraction = faults.real(at, fraction, RealRange::open(0.0, 1.0))?;
-            if rows? < 2 {
+            let fraction = faults.real(at, *fraction, RealRange::open(0.0, 1.0))?;
+            if rows?.inputs.rows() < 2 {
                 faults.add(at, "needs at least two rows: one to learn from and one to validate on");
                 return None;
             }
             Some((Validation::Fraction(fraction), None))
         }
-        RawValidation::Given { inputs, targets } => {
-            let at = At::ROOT.field("validation_data");
-            let element_type = architecture.element_type();
-            let inputs = inputs.check(architecture.input_width(), element_type, at.field("inputs"), faults)?;
-            let rows = inputs.rows();
-            let targets = Targets::check(targets, rows, loss, architecture, at.field("targets"), faults)?;
-            Some((Validation::Given { rows: rows as u64 }, Some((inputs, targets))))
+        RawValidation::Given(raw) => {
+            let rows = raw.clone().check(loss, architecture, At::ROOT.field("validation_data"), faults)?;
+            Some((Validation::Given { rows: rows.inputs.rows() as u64 }, Some(rows)))
         }
     }
 }
 
-/// Rosenblatt's rule goes row by row.
-fn default_batch_size(loss: Loss) -> u32 {
-    match loss {
-        Loss::Perceptron => 1,
-        Loss::SquaredError
-        | Loss::BinaryCrossEntropy
-        | Loss::SoftmaxCrossEntropy
-        | Loss::AbsoluteError
-        | Loss::Huber { .. }
-        | Loss::LogCosh => limits::BATCH_ROWS_DEFAULT,
+/// Rosenblatt's rule goes row by row; some optimizers take all rows at once.
+fn default_batch_size(loss: &Loss, optimizer: &Optimizer, rows: usize) -> u32 {
+    if optimizer.is_full_batch_only() {
+        rows as u32
+    } else if *loss == Loss::Perceptron {
+        1
+    } else {
+        limits::BATCH_ROWS_DEFAULT
     }
 }
 
@@ -381,95 +353,4 @@ fn default_epochs(settings: &Settings) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::matrix::{ElementType, Values};
-    use crate::domain::model::{RawArchitecture, RawLayer};
-
-    fn network(units: i64, activation: Activation) -> Architecture {
-        let layer = RawLayer { units, activation, activation_alpha: None, bias: true };
-        let raw = RawArchitecture { input_width: 1, element_type: ElementType::Float32, layers: vec![Some(layer)] };
-        raw.check(At::ROOT, &mut Faults::new()).unwrap()
-    }
-
-    fn column(values: &[f64]) -> RawMatrix {
-        RawMatrix { values: Values::F64(values.to_vec()), rows: None, columns: None }
-    }
-
-    fn training(rows: usize) -> RawTraining {
-        RawTraining {
-            inputs: column(&vec![1.0; rows]),
-            targets: column(&vec![1.0; rows]),
-            validation: RawValidation::None,
-            loss: None,
-            reduction: Reduction::Mean,
-            optimizer: None,
-            epochs: None,
-            batch_size: None,
-            shuffle: None,
-            seed: None,
-            early_stopping: None,
-            report_every: None,
-            start: Start::Latest,
-            cancel_on_disconnect: false,
-        }
-    }
-
-    #[test]
-    fn defaults_follow_from_the_output_and_the_rows() {
-        let (settings, _) = training(100).check(&network(1, Activation::Sigmoid), 7).unwrap();
-        assert_eq!(settings.loss, Loss::BinaryCrossEntropy);
-        assert_eq!(
-            settings.optimizer,
-            Optimizer::Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }
-        );
-        assert_eq!((settings.batch_size, settings.epochs, settings.seed), (32, 500, 7));
-        let (settings, _) = training(100_000).check(&network(1, Activation::Identity), 7).unwrap();
-        assert_eq!((settings.loss, settings.epochs), (Loss::SquaredError, 20));
-        let (settings, _) = training(4).check(&network(1, Activation::Sign), 7).unwrap();
-        assert_eq!((settings.loss, settings.batch_size, settings.epochs), (Loss::Perceptron, 1, 500));
-        assert_eq!(settings.optimizer, Optimizer::Sgd { learning_rate: 1.0, momentum: 0.0 });
-    }
-
-    #[test]
-    fn every_fault_is_told_at_once() {
-        let mut raw = training(1);
-        raw.epochs = Some(0);
-        raw.batch_size = Some(-1);
-        raw.optimizer = Some(RawOptimizer::Sgd { learning_rate: Some(0.0), momentum: Some(1.0) });
-        raw.validation = RawValidation::Fraction(0.5);
-        raw.early_stopping = Some(RawEarlyStopping { patience: Some(0), min_delta: Some(f64::NAN) });
-        let faults = raw.check(&network(1, Activation::Identity), 7).unwrap_err();
-        let paths: Vec<&str> = faults.as_slice().iter().map(|fault| fault.path.as_str()).collect();
-        assert_eq!(
-            paths,
-            [
-                "epochs",
-                "batch_size",
-                "early_stopping.patience",
-                "early_stopping.min_delta",
-                "optimizer.sgd.learning_rate",
-                "optimizer.sgd.momentum",
-                "validation_fraction",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_loss_that_does_not_fit_is_refused_naming_what_does() {
-        let mut raw = training(1);
-        raw.loss = Some(Loss::BinaryCrossEntropy);
-        let faults = raw.check(&network(2, Activation::Softmax), 7).unwrap_err();
-        assert_eq!(
-            faults.to_string(),
-            "loss: binary_cross_entropy does not fit the output softmax; use softmax_cross_entropy or squared_error"
-        );
-    }
-
-    #[test]
-    fn a_fraction_leaves_a_row_on_each_side() {
-        assert_eq!(validation_rows(150, 0.2), 30);
-        assert_eq!(validation_rows(2, 0.01), 1);
-        assert_eq!(validation_rows(2, 0.99), 1);
-    }
-}
+mod tests;

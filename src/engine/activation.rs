@@ -1,167 +1,16 @@
-//! Activations: value beside derivative, the formula above both.
+//! Activations over whole layers. The functions themselves, value beside derivative, are in [`functions`].
 //!
-//! A layer's outputs are computed in place over its pre-activations z. The derivative is told from the output alone, so z
-//! need not be kept.
+//! A layer's outputs are computed in place over its pre-activations z. The derivative is told from the output alone where
+//! that can be; activations that are not monotonic need z, which is kept for them
+//! ([`Activation::needs_pre_activation`]).
 
 use super::element::Element;
 use crate::domain::Activation;
 
-/// 1 / (1 + e^−z), without overflow on either side.
-#[inline]
-pub fn sigmoid<T: Element>(z: T) -> T {
-    let e = (-z.abs()).exp();
-    if z >= T::ZERO { T::ONE / (T::ONE + e) } else { e / (T::ONE + e) }
-}
+pub mod functions;
 
-/// The derivative of the sigmoid, from its output: a·(1 − a)
-#[inline]
-pub fn sigmoid_derivative<T: Element>(a: T) -> T {
-    a * (T::ONE - a)
-}
-
-/// The derivative of tanh, from its output: 1 − a²
-#[inline]
-pub fn tanh_derivative<T: Element>(a: T) -> T {
-    T::ONE - a * a
-}
-
-/// −1, 0 or 1; sign(0) = 0 (Rust's `signum` gives ±1 there). Its derivative is 0 wherever it has one.
-#[inline]
-pub fn sign<T: Element>(z: T) -> T {
-    if z > T::ZERO {
-        T::ONE
-    } else if z < T::ZERO {
-        -T::ONE
-    } else {
-        // 0 for ±0; a NaN stays one, so that it is not taken for a prediction.
-        z + T::ZERO
-    }
-}
-
-/// 1 where z > 0, else 0. Its derivative is 0 wherever it has one.
-#[inline]
-pub fn step<T: Element>(z: T) -> T {
-    if z > T::ZERO {
-        T::ONE
-    } else if z <= T::ZERO {
-        T::ZERO
-    } else {
-        z
-    }
-}
-
-/// max(0, z)
-#[inline]
-pub fn relu<T: Element>(z: T) -> T {
-    if z <= T::ZERO { T::ZERO } else { z }
-}
-
-/// The derivative of ReLU, from its output: 1 where a > 0, else 0
-#[inline]
-pub fn relu_derivative<T: Element>(a: T) -> T {
-    if a > T::ZERO { T::ONE } else { T::ZERO }
-}
-
-/// z where z > 0, else α·z
-#[inline]
-pub fn leaky_relu<T: Element>(z: T, alpha: T) -> T {
-    if z > T::ZERO { z } else { alpha * z }
-}
-
-/// The derivative of Leaky ReLU, from its output: 1 where a > 0, else α (α ≥ 0, so a has the sign of z)
-#[inline]
-pub fn leaky_relu_derivative<T: Element>(a: T, alpha: T) -> T {
-    if a > T::ZERO { T::ONE } else { alpha }
-}
-
-/// z where z > 0, else α·(e^z − 1)
-#[inline]
-pub fn elu<T: Element>(z: T, alpha: T) -> T {
-    if z > T::ZERO { z } else { alpha * z.exp_m1() }
-}
-
-/// The derivative of ELU, from its output: 1 where a > 0, else α·e^z = a + α
-#[inline]
-pub fn elu_derivative<T: Element>(a: T, alpha: T) -> T {
-    if a > T::ZERO { T::ONE } else { a + alpha }
-}
-
-/// α of SELU, from Klambauer et al., "Self-Normalizing Neural Networks" (2017).
-pub const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
-/// λ of SELU, from the same.
-pub const SELU_LAMBDA: f64 = 1.050_700_987_355_480_5;
-
-/// λ·z where z > 0, else λ·α·(e^z − 1)
-#[inline]
-pub fn selu<T: Element>(z: T) -> T {
-    T::from_f64(SELU_LAMBDA) * elu(z, T::from_f64(SELU_ALPHA))
-}
-
-/// The derivative of SELU, from its output: λ where a > 0, else λ·α·e^z = a + λ·α
-#[inline]
-pub fn selu_derivative<T: Element>(a: T) -> T {
-    if a > T::ZERO { T::from_f64(SELU_LAMBDA) } else { a + T::from_f64(SELU_LAMBDA * SELU_ALPHA) }
-}
-
-/// ln(1 + e^z), as max(0, z) + ln(1 + e^−|z|)
-#[inline]
-pub fn softplus<T: Element>(z: T) -> T {
-    relu(z) + (-z.abs()).exp().ln_1p()
-}
-
-/// The derivative of softplus, from its output: σ(z) = 1 − e^−a
-#[inline]
-pub fn softplus_derivative<T: Element>(a: T) -> T {
-    -(-a).exp_m1()
-}
-
-/// z / (1 + |z|)
-#[inline]
-pub fn softsign<T: Element>(z: T) -> T {
-    z / (T::ONE + z.abs())
-}
-
-/// The derivative of softsign, from its output: 1 / (1 + |z|)² = (1 − |a|)²
-#[inline]
-pub fn softsign_derivative<T: Element>(a: T) -> T {
-    let rest = T::ONE - a.abs();
-    rest * rest
-}
-
-/// The derivative of e^z, from its output: a
-#[inline]
-pub fn exponential_derivative<T: Element>(a: T) -> T {
-    a
-}
-
-/// min(max(z + 3, 0), 6) / 6
-#[inline]
-pub fn hard_sigmoid<T: Element>(z: T) -> T {
-    let shifted = relu(z + T::from_f64(3.0));
-    let six = T::from_f64(6.0);
-    if shifted >= six { T::ONE } else { shifted / six }
-}
-
-/// The derivative of the hard sigmoid, from its output: 1/6 where 0 < a < 1, else 0
-#[inline]
-pub fn hard_sigmoid_derivative<T: Element>(a: T) -> T {
-    if a > T::ZERO && a < T::ONE { T::from_f64(1.0 / 6.0) } else { T::ZERO }
-}
-
-/// e^zᵢ / Σ e^zⱼ over one row, in place; shifted by the largest z, so nothing overflows. Returns the largest z and
-/// ln Σ e^(zⱼ − largest), whose sum is ln Σ e^zⱼ: apart, since the sum would round away what the losses need.
-///
-/// Its derivative is a matrix, ∂pᵢ/∂zⱼ = pᵢ·(δᵢⱼ − pⱼ); the losses multiply by it (see `loss`).
-pub fn softmax<T: Element>(row: &mut [T]) -> (T, T) {
-    let largest = row.iter().fold(row[0], |largest, &z| if z > largest { z } else { largest });
-    let mut sum = T::ZERO;
-    for z in row.iter_mut() {
-        *z = (*z - largest).exp();
-        sum += *z;
-    }
-    row.iter_mut().for_each(|e| *e /= sum);
-    (largest, sum.ln())
-}
+use functions::*;
+pub use functions::{log_softmax, sigmoid, sign, softmax};
 
 /// Applies an activation in place to the pre-activations of some rows, `[rows, units]`.
 pub fn activate<T: Element>(activation: Activation, units: usize, values: &mut [T]) {
@@ -185,16 +34,31 @@ pub fn activate<T: Element>(activation: Activation, units: usize, values: &mut [
         Activation::Softsign => map(values, softsign),
         Activation::Exponential => map(values, T::exp),
         Activation::HardSigmoid => map(values, hard_sigmoid),
+        Activation::Gelu => map(values, gelu),
+        Activation::GeluTanh => map(values, gelu_tanh),
+        Activation::Silu => map(values, silu),
+        Activation::Mish => map(values, mish),
         Activation::Softmax => values.chunks_exact_mut(units).for_each(|row| {
             softmax(row);
+        }),
+        Activation::LogSoftmax => values.chunks_exact_mut(units).for_each(|row| {
+            log_softmax(row);
         }),
     }
 }
 
 /// Turns the gradient with respect to a layer's outputs into that with respect to its pre-activations, in place:
-/// gᵢ ← gᵢ·f′(zᵢ), told from the outputs aᵢ = f(zᵢ); for softmax gⱼ ← pⱼ·(gⱼ − Σ gᵢ·pᵢ) a row. What would soon be denormal
+/// gᵢ ← gᵢ·f′(zᵢ), told from the outputs aᵢ = f(zᵢ), or from zᵢ where the activation needs it (`pre_activations` may be empty
+/// otherwise); for softmax gⱼ ← pⱼ·(gⱼ − Σ gᵢ·pᵢ) a row, for its logarithm gⱼ ← gⱼ − e^aⱼ·Σ gᵢ. What would soon be denormal
 /// becomes zero: see [`Element::flush`].
-pub fn multiply_by_derivative<T: Element>(activation: Activation, units: usize, outputs: &[T], gradient: &mut [T]) {
+pub fn multiply_by_derivative<T: Element>(
+    activation: Activation,
+    units: usize,
+    outputs: &[T],
+    pre_activations: &[T],
+    gradient: &mut [T],
+) {
+    debug_assert!(!activation.needs_pre_activation() || pre_activations.len() >= gradient.len());
     match activation {
         Activation::Identity => {}
         // Flat: nothing comes back.
@@ -215,6 +79,16 @@ pub fn multiply_by_derivative<T: Element>(activation: Activation, units: usize, 
         Activation::Softsign => scale(gradient, outputs, softsign_derivative),
         Activation::Exponential => scale(gradient, outputs, exponential_derivative),
         Activation::HardSigmoid => scale(gradient, outputs, hard_sigmoid_derivative),
+        Activation::Gelu => scale(gradient, pre_activations, gelu_derivative),
+        Activation::GeluTanh => scale(gradient, pre_activations, gelu_tanh_derivative),
+        Activation::Silu => scale(gradient, pre_activations, silu_derivative),
+        Activation::Mish => scale(gradient, pre_activations, mish_derivative),
+        Activation::LogSoftmax => {
+            for (g, a) in gradient.chunks_exact_mut(units).zip(outputs.chunks_exact(units)) {
+                let sum = g.iter().fold(T::ZERO, |sum, &g| sum + g);
+                g.iter_mut().zip(a).for_each(|(g, &a)| *g = (*g - a.exp() * sum).flush());
+            }
+        }
         Activation::Softmax => {
             for (g, p) in gradient.chunks_exact_mut(units).zip(outputs.chunks_exact(units)) {
                 let mean = g.iter().zip(p).fold(T::ZERO, |sum, (&g, &p)| sum + g * p);
@@ -230,8 +104,8 @@ fn map<T: Element>(values: &mut [T], f: impl Fn(T) -> T) {
 }
 
 #[inline]
-fn scale<T: Element>(gradient: &mut [T], outputs: &[T], derivative: impl Fn(T) -> T) {
-    gradient.iter_mut().zip(outputs).for_each(|(g, &a)| *g = (*g * derivative(a)).flush());
+fn scale<T: Element>(gradient: &mut [T], values: &[T], derivative: impl Fn(T) -> T) {
+    gradient.iter_mut().zip(values).for_each(|(g, &a)| *g = (*g * derivative(a)).flush());
 }
 
 #[cfg(test)]
@@ -247,7 +121,7 @@ mod tests {
 
     fn derivative(activation: Activation, z: f64) -> f64 {
         let mut gradient = [1.0];
-        multiply_by_derivative(activation, 1, &[value(activation, z)], &mut gradient);
+        multiply_by_derivative(activation, 1, &[value(activation, z)], &[z], &mut gradient);
         gradient[0]
     }
 
@@ -274,7 +148,7 @@ mod tests {
         let mut p = z;
         softmax(&mut p);
         let mut gradient = upstream;
-        multiply_by_derivative(Activation::Softmax, 3, &p, &mut gradient);
+        multiply_by_derivative(Activation::Softmax, 3, &p, &z, &mut gradient);
         for index in 0..3 {
             let (mut above, mut below) = (z, z);
             above[index] += h;
@@ -293,6 +167,10 @@ mod tests {
             (Activation::Softsign, -0.5, 0.5),
             (Activation::HardSigmoid, 0.333_333_333_333_333_3, 0.666_666_666_666_666_6),
             (Activation::Exponential, 0.367_879_441_171_442_3, std::f64::consts::E),
+            (Activation::Gelu, -0.158_655_253_931_457_05, 0.841_344_746_068_542_9),
+            (Activation::GeluTanh, -0.158_808_009_391_723_3, 0.841_191_990_608_276_7),
+            (Activation::Silu, -0.268_941_421_369_995_1, 0.731_058_578_630_004_9),
+            (Activation::Mish, -0.303_401_461_374_108_9, 0.865_098_388_267_310_4),
         ] {
             assert!((value(activation, -1.0) - below).abs() < 1e-15, "{activation}");
             assert!((value(activation, 1.0) - above).abs() < 1e-15, "{activation}");

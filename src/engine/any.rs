@@ -46,6 +46,11 @@ impl AnyTrainer {
         each!(self, it => it.epoch())
     }
 
+    /// See [`Trainer::last_epoch`].
+    pub fn last_epoch(&self) -> u32 {
+        each!(self, it => it.last_epoch())
+    }
+
     /// See [`Trainer::rows_done_in_epoch`].
     pub fn rows_done_in_epoch(&self) -> u64 {
         each!(self, it => it.rows_done_in_epoch())
@@ -63,17 +68,17 @@ impl AnyTrainer {
 
     /// See [`Trainer::last_whole_epoch`].
     pub fn last_whole_epoch(&self) -> Option<(Values, EpochReport)> {
-        each!(self, it => it.last_whole_epoch().map(|(parameters, report)| (values(parameters), *report)))
+        each!(self, it => it.last_whole_epoch().map(|(parameters, report)| (values(parameters), report.clone())))
     }
 
     /// See [`Trainer::result_parameters`] and [`Trainer::result_report`]; before the first epoch's end an empty report.
     pub fn result(&self) -> (Values, EpochReport) {
-        each!(self, it => (values(it.result_parameters()), it.result_report().copied().unwrap_or_default()))
+        each!(self, it => (values(it.result_parameters()), it.result_report().cloned().unwrap_or_default()))
     }
 
     /// See [`Trainer::best_report`].
     pub fn best_report(&self) -> Option<EpochReport> {
-        each!(self, it => it.best_report().copied())
+        each!(self, it => it.best_report().cloned())
     }
 
     /// The network after the last whole epoch; before the first, as it is. For live predictions.
@@ -102,6 +107,25 @@ impl AnyTrainer {
     /// See [`Trainer::restore`].
     pub fn restore(&mut self, state: TrainerState) -> Result<(), StateError> {
         each!(self, it => it.restore(state))
+    }
+
+    /// See [`Trainer::continue_from`].
+    pub fn continue_from(
+        &mut self,
+        state: TrainerState,
+        is_same_measure: bool,
+        is_same_order: bool,
+    ) -> Result<(), StateError> {
+        each!(self, it => it.continue_from(state, is_same_measure, is_same_order))
+    }
+}
+
+/// The first row (of those sent, the validation fraction apart) at which a caller's own loss is not finite, as the network
+/// answers it before its first step, and whether that is its value or its derivative.
+pub fn expression_fault(input: TrainerInput) -> Option<(u32, &'static str)> {
+    match input.architecture.element_type() {
+        ElementType::Float32 => Trainer::<f32>::new(input).first_faulty_row(),
+        ElementType::Float64 => Trainer::<f64>::new(input).first_faulty_row(),
     }
 }
 
@@ -156,9 +180,21 @@ impl AnyNetwork {
     /// The outputs `[rows, units]` for `inputs` `[rows, input_width]`, both in the caller's units: `fitted` scales what goes
     /// in and undoes the scaling of what comes out. A row's bits do not depend on the other rows.
     pub fn predict(&self, inputs: &Matrix, fitted: Option<&FittedPreprocessing>) -> Matrix {
+        self.predict_with_layers(inputs, fitted, &[], false).0
+    }
+
+    /// The same, with what some layers (by index) made of the rows: before their activation, or after. The last layer's are as
+    /// the network computes them, not in the caller's units.
+    pub fn predict_with_layers(
+        &self,
+        inputs: &Matrix,
+        fitted: Option<&FittedPreprocessing>,
+        layers: &[usize],
+        before_activation: bool,
+    ) -> (Matrix, Vec<Matrix>) {
         match &self.network {
-            Typed::F32(network) => predict(network, inputs, fitted),
-            Typed::F64(network) => predict(network, inputs, fitted),
+            Typed::F32(network) => predict(network, inputs, fitted, layers, before_activation),
+            Typed::F64(network) => predict(network, inputs, fitted, layers, before_activation),
         }
     }
 
@@ -168,7 +204,7 @@ impl AnyNetwork {
         &self,
         inputs: &Matrix,
         targets: &Targets,
-        loss: Loss,
+        loss: &Loss,
         reduction: Reduction,
         fitted: Option<&FittedPreprocessing>,
     ) -> Result<BatchGradients, GradientError> {
@@ -185,7 +221,7 @@ impl AnyNetwork {
 pub struct BatchGradients {
     /// The loss, reduced as asked.
     pub loss: f64,
-    /// δ of each layer, first to last: ∂loss/∂z, `[rows, units]`.
+    /// δ of each layer, first to last: ∂loss/∂z, `[rows, units]`, z being what goes into its activation.
     pub deltas: Vec<Matrix>,
     /// ∂loss/∂W and ∂loss/∂b of all layers, flat in the order of [`Architecture::layout`].
     pub parameters: Values,
@@ -193,16 +229,24 @@ pub struct BatchGradients {
     pub inputs: Matrix,
 }
 
-fn predict<T: Element>(network: &Network<T>, inputs: &Matrix, fitted: Option<&FittedPreprocessing>) -> Matrix {
+fn predict<T: Element>(
+    network: &Network<T>,
+    inputs: &Matrix,
+    fitted: Option<&FittedPreprocessing>,
+    wanted: &[usize],
+    before_activation: bool,
+) -> (Matrix, Vec<Matrix>) {
     let rows = inputs.rows();
-    let mut outputs = match (fitted.and_then(|it| it.inputs.as_ref()), T::slice_of(inputs.values())) {
-        (None, Some(values)) => network.predict(values, rows),
-        (scaler, _) => network.predict(&scaled(inputs, scaler), rows),
+    let run = |values: &[T]| network.predict_with_layers(values, rows, wanted, before_activation);
+    let (mut outputs, layers) = match (fitted.and_then(|it| it.inputs.as_ref()), T::slice_of(inputs.values())) {
+        (None, Some(values)) => run(values),
+        (scaler, _) => run(&scaled(inputs, scaler)),
     };
     if let Some(scaler) = fitted.and_then(|it| it.targets.as_ref()) {
         scaler::invert(scaler, &mut outputs);
     }
-    Matrix::from_values(rows, network.output_width(), T::values_from(outputs))
+    let matrix = |values: Vec<T>| Matrix::from_values(rows, values.len() / rows, T::values_from(values));
+    (matrix(outputs), layers.into_iter().map(matrix).collect())
 }
 
 fn scaled<T: Element>(matrix: &Matrix, scaler: Option<&Scaler>) -> Vec<T> {
@@ -218,7 +262,7 @@ fn batch_gradients<T: Element>(
     network: &Network<T>,
     inputs: &Matrix,
     targets: &Targets,
-    (loss, reduction): (Loss, Reduction),
+    (loss, reduction): (&Loss, Reduction),
     fitted: Option<&FittedPreprocessing>,
 ) -> Result<BatchGradients, GradientError> {
     let rows = inputs.rows();
@@ -286,7 +330,7 @@ mod tests {
         let gradients = |x: f64| {
             let inputs = Matrix::from_values(1, 2, Values::F64(vec![x, 3.0]));
             let targets = Targets::Values(column(vec![7.0]));
-            network.gradients(&inputs, &targets, Loss::SquaredError, Reduction::Sum, Some(&scalers())).unwrap()
+            network.gradients(&inputs, &targets, &Loss::SquaredError, Reduction::Sum, Some(&scalers())).unwrap()
         };
         let slope = (gradients(0.5 + 1e-5).loss - gradients(0.5 - 1e-5).loss) / 2e-5;
         let result = gradients(0.5);

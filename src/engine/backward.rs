@@ -2,44 +2,94 @@
 
 use super::activation::multiply_by_derivative;
 use super::element::Element;
-use super::network::{Plan, PlanLayer, view, view_mut};
+use super::network::{Pass, Plan, PlanLayer, view, view_mut};
+use super::normalization;
 use super::product::{add_transposed_product, product_with_transposed};
-use super::workspace::Activations;
+use super::workspace::{Activations, Workspace};
 
 /// Adds the gradient of the first `rows` rows to `gradients`, which is flat in the order of the parameters.
 ///
-/// On entry the last of `deltas` holds δ = ∂L/∂z of the last layer, from the loss; on return every layer's is there. With
-/// a₀ the inputs, for each layer l from the last to the first:
+/// On entry the last of `deltas` holds δ = ∂L/∂z of the last layer, from the loss; on return every layer's is there, z being
+/// what goes into its activation. With a₀ the inputs, ε_l = ∂L/∂(a_{l−1}·W_l + b_l), which is δ_l but behind a batch
+/// normalization, and m the mask of what is dropped (1 where nothing is), for each layer l from the last to the first:
 ///
-/// - ∂L/∂W_l += a_{l−1}ᵀ·δ_l
-/// - ∂L/∂b_l += Σ over rows of δ_l
-/// - δ_{l−1} = (δ_l·W_lᵀ) ∘ f′(z_{l−1})
+/// - ∂L/∂W_l += (a_{l−1} ∘ m_{l−1})ᵀ·ε_l
+/// - ∂L/∂b_l += Σ over rows of ε_l
+/// - δ_{l−1} = (ε_l·W_lᵀ) ∘ m_{l−1} ∘ f′(z_{l−1})
 pub fn backward<T: Element>(
     plan: &Plan,
     parameters: &[T],
-    activations: &Activations<T>,
-    deltas: &mut [Vec<T>],
+    workspace: &mut Workspace<T>,
     rows: usize,
     gradients: &mut [T],
+    pass: Pass,
 ) {
+    let Workspace { activations, deltas, affine_delta, .. } = workspace;
     for (index, layer) in plan.layers.iter().enumerate().rev() {
         let (before, from) = deltas.split_at_mut(index);
-        let delta = &from[0];
-        let below = index.checked_sub(1);
-        let inputs = below.map_or(&activations.inputs, |below| &activations.layers[below]);
+        let delta = affine(layer, parameters, activations, index, &from[0], affine_delta, rows, gradients);
+        let inputs = inputs_of(activations, index, pass);
         add_layer_gradient(layer, inputs, delta, rows, gradients);
-        if let Some(below) = below {
-            let PlanLayer { layout, activation } = &plan.layers[below];
-            let delta_below = &mut before[below][..rows * layout.units];
+        if let Some(below) = index.checked_sub(1) {
+            let PlanLayer { layout, activation, .. } = &plan.layers[below];
+            let count = rows * layout.units;
+            let delta_below = &mut before[below][..count];
             pass_back(layer, parameters, delta, rows, delta_below);
-            multiply_by_derivative(*activation, layout.units, &inputs[..rows * layout.units], delta_below);
+            let mask = &activations.drops[index].mask;
+            if pass == Pass::Training && !mask.is_empty() {
+                delta_below.iter_mut().zip(mask).for_each(|(delta, &mask)| *delta *= mask);
+            }
+            let pre_activations = &activations.pre_activations[below];
+            let outputs = &activations.layers[below][..count];
+            multiply_by_derivative(*activation, layout.units, outputs, pre_activations, delta_below);
         }
     }
 }
 
-/// δ·Wᵀ: the gradient with respect to what goes into a layer, `[rows, inputs]`. A training step has no use for that of the
-/// first layer, the widest product of many networks, so it is asked for apart.
-pub fn pass_back<T: Element>(layer: &PlanLayer, parameters: &[T], delta: &[T], rows: usize, to: &mut [T]) {
+/// What went into a layer.
+fn inputs_of<T: Element>(activations: &Activations<T>, index: usize, pass: Pass) -> &[T] {
+    match pass {
+        Pass::Training => activations.inputs_of(index),
+        Pass::Gradients | Pass::Inference => {
+            index.checked_sub(1).map_or(&activations.inputs, |below| &activations.layers[below])
+        }
+    }
+}
+
+/// ε: δ, or what comes back through the batch normalization behind x·W.
+#[expect(clippy::too_many_arguments)]
+fn affine<'a, T: Element>(
+    layer: &PlanLayer,
+    parameters: &[T],
+    activations: &Activations<T>,
+    index: usize,
+    delta: &'a [T],
+    behind: &'a mut [T],
+    rows: usize,
+    gradients: &mut [T],
+) -> &'a [T] {
+    if layer.normalization.is_none() {
+        return delta;
+    }
+    let count = rows * layer.layout.units;
+    let kept = &activations.normalizations[index];
+    normalization::backward(layer, parameters, kept, &delta[..count], &mut behind[..count], gradients);
+    behind
+}
+
+/// The gradient with respect to the inputs, `[rows, input_width]`, from what [`backward`] left in the workspace. A training step has
+/// no use for it, and it is the widest product of many networks, so it is asked for apart.
+pub fn input_gradient<T: Element>(plan: &Plan, parameters: &[T], workspace: &mut Workspace<T>, rows: usize) -> Vec<T> {
+    let first = &plan.layers[0];
+    let mut gradient = vec![T::ZERO; rows * plan.input_width];
+    // Of the layers behind a batch normalization the first comes last, so its ε is still there.
+    let delta = if first.normalization.is_some() { &workspace.affine_delta } else { &workspace.deltas[0] };
+    pass_back(first, parameters, delta, rows, &mut gradient);
+    gradient
+}
+
+/// ε·Wᵀ: the gradient with respect to what goes into a layer, `[rows, inputs]`.
+fn pass_back<T: Element>(layer: &PlanLayer, parameters: &[T], delta: &[T], rows: usize, to: &mut [T]) {
     let (inputs, units) = (layer.layout.inputs, layer.layout.units);
     product_with_transposed(view(rows, units, delta), layer.weights(parameters), view_mut(rows, inputs, to));
 }

@@ -1,14 +1,17 @@
 //! The rows of a training as it uses them: split, scaled, in its own element type.
 
 use super::element::Element;
-use super::loss::TargetRows;
+use super::loss::{Objective, TargetRows};
 use super::metrics::TargetSpread;
 use super::random::Purpose;
 use super::scaler;
 use super::split::split;
 use super::workspace::Workspace;
-use crate::domain::training::validation_rows;
-use crate::domain::{FittedPreprocessing, Matrix, Preprocessing, Settings, Targets, TrainingData, Validation};
+use crate::domain::settings::validation_rows;
+use crate::domain::{
+    ClassWeights, FittedPreprocessing, Matrix, Preprocessing, Rows, Scaler, Scaling, Settings, Targets, TrainingData,
+    Validation,
+};
 
 /// Targets in the element type of the network.
 #[derive(Clone, Debug)]
@@ -35,6 +38,14 @@ impl<T: Element> TargetData<T> {
         }
     }
 
+    /// The class of a row: its index, or 0 and 1 for one output's sides.
+    fn class(&self, row: usize) -> usize {
+        match self {
+            Self::Classes(classes) => classes[row] as usize,
+            Self::Values(values) => usize::from(values[row] > T::ZERO),
+        }
+    }
+
     fn take(&self, rows: &[u32], units: usize) -> Self {
         match self {
             Self::Classes(classes) => Self::Classes(rows.iter().map(|&row| classes[row as usize]).collect()),
@@ -54,15 +65,34 @@ pub struct RowSet<T> {
     pub targets: TargetData<T>,
     /// How far the targets lie apart.
     pub spread: TargetSpread,
+    /// How much each row counts, its class and its sample weight together; `None`: all alike.
+    weights: Option<Vec<T>>,
+    /// Which targets are there, `[rows, units]`; `None`: all.
+    mask: Option<Vec<T>>,
+    /// What each row adds to the divisor of a mean; `None`: all the same.
+    counts: Option<Vec<f64>>,
+    /// Which of the rows that were sent each is; `None`: the same.
+    sent: Option<Vec<u32>>,
     input_width: usize,
     units: usize,
 }
 
 impl<T: Element> RowSet<T> {
-    fn new(inputs: Matrix, targets: Targets, units: usize) -> Self {
-        let (rows, input_width) = (inputs.rows(), inputs.columns());
-        let inputs = T::vec_from(inputs.into_values());
-        Self { rows, inputs, targets: TargetData::new(targets), spread: TargetSpread::default(), input_width, units }
+    fn new(rows: Rows, units: usize) -> Self {
+        let (count, input_width) = (rows.inputs.rows(), rows.inputs.columns());
+        let vec = |matrix: Matrix| T::vec_from(matrix.into_values());
+        Self {
+            rows: count,
+            inputs: vec(rows.inputs),
+            targets: TargetData::new(rows.targets),
+            spread: TargetSpread::default(),
+            weights: rows.weights.map(vec),
+            mask: rows.mask.map(vec),
+            counts: None,
+            sent: None,
+            input_width,
+            units,
+        }
     }
 
     fn take(&self, rows: &[u32]) -> Self {
@@ -71,7 +101,12 @@ impl<T: Element> RowSet<T> {
             inputs: take_rows(&self.inputs, self.input_width, rows),
             targets: self.targets.take(rows, self.units),
             spread: TargetSpread::default(),
-            ..*self
+            weights: self.weights.as_ref().map(|weights| take_rows(weights, 1, rows)),
+            mask: self.mask.as_ref().map(|mask| take_rows(mask, self.units, rows)),
+            counts: None,
+            sent: Some(rows.to_vec()),
+            input_width: self.input_width,
+            units: self.units,
         }
     }
 
@@ -82,22 +117,95 @@ impl<T: Element> RowSet<T> {
         if let (Some(scaler), TargetData::Values(values)) = (&fitted.targets, &mut self.targets) {
             scaler::apply(scaler, values);
         }
-        self.spread = TargetSpread::new(self.targets.all(), self.units);
+        self.spread = TargetSpread::new(self.targets.all(), self.units, self.mask.as_deref());
     }
 
     fn fit(&self, preprocessing: Preprocessing) -> FittedPreprocessing {
         let targets = match &self.targets {
             TargetData::Classes(_) => None,
-            TargetData::Values(values) => scaler::fit(preprocessing.targets, self.units, values),
+            TargetData::Values(values) => self.fit_targets(preprocessing.targets, values),
         };
         FittedPreprocessing { inputs: scaler::fit(preprocessing.inputs, self.input_width, &self.inputs), targets }
     }
 
-    /// Whether every target is 0 or 1.
-    pub fn has_binary_targets(&self) -> bool {
-        match &self.targets {
-            TargetData::Classes(_) => false,
-            TargetData::Values(values) => values.iter().all(|&value| value == T::ZERO || value == T::ONE),
+    /// Of the targets that are there: what stands in the place of a missing one does not matter.
+    fn fit_targets(&self, scaling: Scaling, values: &[T]) -> Option<Scaler> {
+        let Some(mask) = &self.mask else { return scaler::fit(scaling, self.units, values) };
+        let (mut shift, mut scale) = (Vec::new(), Vec::new());
+        for unit in 0..self.units {
+            let column = |from: &[T]| from[unit..].iter().step_by(self.units).copied().collect::<Vec<T>>();
+            let known = column(values).into_iter().zip(column(mask)).filter(|(_, is_there)| *is_there != T::ZERO);
+            let known: Vec<T> = known.map(|(value, _)| value).collect();
+            // An output without any target is not scaled.
+            let fitted = if known.is_empty() { None } else { Some(scaler::fit(scaling, 1, &known)?) };
+            shift.push(fitted.as_ref().map_or(0.0, |it| it.shift[0]));
+            scale.push(fitted.as_ref().map_or(1.0, |it| it.scale[0]));
+        }
+        (scaling != Scaling::None).then_some(Scaler { shift, scale })
+    }
+
+    /// Multiplies each row's weight by its class's.
+    fn weigh_classes(&mut self, by_class: &[f64]) {
+        let weights = self.weights.get_or_insert_with(|| vec![T::ONE; self.rows]);
+        for (row, weight) in weights.iter_mut().enumerate() {
+            *weight *= T::from_f64(by_class[self.targets.class(row)]);
+        }
+    }
+
+    /// rows ÷ (classes · rows of the class), as scikit-learn's `balanced`; 0 for a class without rows.
+    fn balanced(&self) -> Vec<f64> {
+        let classes = match &self.targets {
+            TargetData::Classes(_) => self.units,
+            TargetData::Values(_) => 2,
+        };
+        let mut counts = vec![0_u64; classes];
+        (0..self.rows).for_each(|row| counts[self.targets.class(row)] += 1);
+        let weight = |&count: &u64| match count {
+            0 => 0.0,
+            count => self.rows as f64 / (classes as f64 * count as f64),
+        };
+        counts.iter().map(weight).collect()
+    }
+
+    /// Tells what each row counts, once weights and mask are final.
+    fn count(&mut self, objective: &Objective) {
+        if self.weights.is_none() && self.mask.is_none() {
+            return;
+        }
+        let count = |row: usize| {
+            let weight = self.weights.as_ref().map_or(1.0, |weights| weights[row].to_f64());
+            let known = self.mask.as_ref().map_or(objective.count_of_row(), |mask| {
+                let known = mask[row * self.units..][..self.units].iter().filter(|&&it| it != T::ZERO).count() as f64;
+                if objective.is_per_row() { f64::from(known > 0.0) } else { known }
+            });
+            weight * known
+        };
+        self.counts = Some((0..self.rows).map(count).collect());
+    }
+
+    /// A row's index among those that were sent.
+    pub fn sent_row(&self, row: u32) -> u32 {
+        self.sent.as_ref().map_or(row, |sent| sent[row as usize])
+    }
+
+    /// What some rows add to the divisor of a mean.
+    pub fn count_of(&self, objective: &Objective, rows: &[u32]) -> f64 {
+        match &self.counts {
+            None => rows.len() as f64 * objective.count_of_row(),
+            Some(counts) => rows.iter().map(|&row| counts[row as usize]).sum(),
+        }
+    }
+
+    /// The rows, each times its weight.
+    pub fn weight_of_all(&self) -> f64 {
+        self.weights.as_ref().map_or(self.rows as f64, |weights| weights.iter().map(|weight| weight.to_f64()).sum())
+    }
+
+    /// What all rows add to it.
+    pub fn count_of_all(&self, objective: &Objective) -> f64 {
+        match &self.counts {
+            None => self.rows as f64 * objective.count_of_row(),
+            Some(counts) => counts.iter().sum(),
         }
     }
 
@@ -109,6 +217,14 @@ impl<T: Element> RowSet<T> {
         }
         workspace.classes.clear();
         workspace.values.clear();
+        workspace.weights.clear();
+        workspace.mask.clear();
+        if let Some(weights) = &self.weights {
+            workspace.weights.extend(rows.clone().map(|row| weights[row]));
+        }
+        if let Some(mask) = &self.mask {
+            rows.clone().for_each(|row| workspace.mask.extend_from_slice(&mask[row * self.units..][..self.units]));
+        }
         match &self.targets {
             TargetData::Classes(classes) => workspace.classes.extend(rows.map(|row| classes[row])),
             TargetData::Values(values) => {
@@ -138,35 +254,40 @@ impl<T: Element> Prepared<T> {
     pub fn new(
         data: TrainingData,
         settings: &Settings,
-        units: usize,
+        objective: &Objective,
         preprocessing: Preprocessing,
         fitted: Option<FittedPreprocessing>,
     ) -> Self {
-        let TrainingData { inputs, targets, validation } = data;
-        let (mut training, mut validation) = match settings.validation {
-            Validation::None => (RowSet::new(inputs, targets, units), None),
-            Validation::Given { .. } => {
-                let validation = validation.map(|(inputs, targets)| RowSet::new(inputs, targets, units));
-                (RowSet::new(inputs, targets, units), validation)
-            }
-            Validation::Fraction(fraction) => {
-                let strata = targets.strata();
-                let rows = inputs.rows();
-                let held_out = validation_rows(rows as u64, fraction) as usize;
-                let (kept, held) = split(rows, held_out, strata.as_deref(), settings.seed, Purpose::Validation);
-                let all = RowSet::new(inputs, targets, units);
-                (all.take(&kept), Some(all.take(&held)))
-            }
-        };
+        let (mut training, mut validation) = split_rows(data, settings, objective.units());
         let fitted = fitted.or_else(|| {
             let fitted = training.fit(preprocessing);
             (fitted != FittedPreprocessing::default()).then_some(fitted)
         });
         let scalers = fitted.clone().unwrap_or_default();
-        training.scale(&scalers);
-        if let Some(validation) = &mut validation {
-            validation.scale(&scalers);
+        let by_class = settings.class_weights.as_ref().map(|weights| match weights {
+            ClassWeights::Given(weights) => weights.clone(),
+            ClassWeights::Balanced => training.balanced(),
+        });
+        for rows in std::iter::once(&mut training).chain(&mut validation) {
+            if let Some(by_class) = &by_class {
+                rows.weigh_classes(by_class);
+            }
+            rows.count(objective);
+            rows.scale(&scalers);
         }
         Self { training, validation, fitted }
     }
+}
+
+fn split_rows<T: Element>(data: TrainingData, settings: &Settings, units: usize) -> (RowSet<T>, Option<RowSet<T>>) {
+    let TrainingData { training, validation } = data;
+    let Validation::Fraction(fraction) = settings.validation else {
+        return (RowSet::new(training, units), validation.map(|rows| RowSet::new(rows, units)));
+    };
+    let strata = training.targets.strata();
+    let rows = training.inputs.rows();
+    let held_out = validation_rows(rows as u64, fraction) as usize;
+    let (kept, held) = split(rows, held_out, strata.as_deref(), settings.seed, Purpose::Validation);
+    let all = RowSet::new(training, units);
+    (all.take(&kept), Some(all.take(&held)))
 }

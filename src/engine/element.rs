@@ -58,6 +58,10 @@ pub trait Element:
     fn ln_1p(self) -> Self;
     /// tanh x
     fn tanh(self) -> Self;
+    /// The complementary error function, 1 − erf x, with all its digits where it is small.
+    fn erfc(self) -> Self;
+    /// x^y
+    fn pow(self, y: Self) -> Self;
     /// √x
     fn sqrt(self) -> Self;
     /// |x|
@@ -83,7 +87,7 @@ pub trait Element:
 
 macro_rules! impl_element {
     ($t:ident, $name:ident, $variant:ident, $tiny:expr, $tiny_root:expr,
-     $exp:ident, $expm1:ident, $log:ident, $log1p:ident, $tanh:ident) => {
+     $exp:ident, $expm1:ident, $log:ident, $log1p:ident, $tanh:ident, $erfc:ident, $pow:ident) => {
         impl Element for $t {
             const ELEMENT_TYPE: ElementType = ElementType::$name;
             const ZERO: Self = 0.0;
@@ -119,6 +123,14 @@ macro_rules! impl_element {
             #[inline]
             fn tanh(self) -> Self {
                 libm::$tanh(self)
+            }
+            #[inline]
+            fn erfc(self) -> Self {
+                libm::$erfc(self)
+            }
+            #[inline]
+            fn pow(self, y: Self) -> Self {
+                libm::$pow(self, y)
             }
             #[inline(always)]
             fn sqrt(self) -> Self {
@@ -159,8 +171,8 @@ const TINY_ROOT_F32: f32 = f32::from_bits((127 - 50) << 23);
 const TINY_F64: f64 = f64::from_bits((1023 - 900) << 52);
 const TINY_ROOT_F64: f64 = f64::from_bits((1023 - 450) << 52);
 
-impl_element!(f32, Float32, F32, TINY_F32, TINY_ROOT_F32, expf, expm1f, logf, log1pf, tanhf);
-impl_element!(f64, Float64, F64, TINY_F64, TINY_ROOT_F64, exp, expm1, log, log1p, tanh);
+impl_element!(f32, Float32, F32, TINY_F32, TINY_ROOT_F32, expf, expm1f, logf, log1pf, tanhf, erfcf, powf);
+impl_element!(f64, Float64, F64, TINY_F64, TINY_ROOT_F64, exp, expm1, log, log1p, tanh, erfc, pow);
 
 /// Whether every number is finite.
 pub fn all_finite<T: Element>(values: &[T]) -> bool {

@@ -2,11 +2,12 @@
 
 use super::element::Element;
 use super::random::{Purpose, Stream};
-use crate::domain::{Activation, Architecture, ElementType, Values};
+use crate::domain::{Architecture, ElementType, Initializer, Values};
 
-/// The initial parameters of a network, flat in the order of [`Architecture::layout`]: weights by the layer's activation,
-/// biases 0. Each layer draws from a stream of its own, so its weights do not depend on the other layers' sizes. They are
-/// drawn in float64 and rounded, so float32 and float64 networks of one seed start alike.
+/// The initial parameters of a network, flat in the order of [`Architecture::layout`]: weights by each layer's initializer,
+/// biases 0; γ and the running variance of a batch normalization 1, β and the running mean 0. Each layer draws from a stream of
+/// its own, so its weights do not depend on the other layers' sizes. They are drawn in float64 and rounded, so float32 and
+/// float64 networks of one seed start alike.
 pub fn draw_parameters(architecture: &Architecture, seed: u64) -> Values {
     match architecture.element_type() {
         ElementType::Float32 => f32::values_from(draw(architecture, seed)),
@@ -18,53 +19,94 @@ fn draw<T: Element>(architecture: &Architecture, seed: u64) -> Vec<T> {
     let mut parameters = vec![T::ZERO; architecture.parameter_count()];
     for (index, (layer, layout)) in architecture.layers().iter().zip(architecture.layout()).enumerate() {
         let mut stream = Stream::new(seed, Purpose::Initializer, index as u64, 0);
-        let distribution = distribution(layer.activation, layout.inputs, layout.units);
-        for weight in &mut parameters[layout.weights] {
-            *weight = T::from_f64(match distribution {
-                Distribution::Uniform { bound } => (2.0 * stream.uniform() - 1.0) * bound,
-                Distribution::Normal { deviation } => stream.normal() * deviation,
-            });
+        let (inputs, units) = (layout.inputs, layout.units);
+        let weights = &mut parameters[layout.weights];
+        match layer.initializer() {
+            Initializer::Orthogonal { gain } => draw_orthogonal(weights, inputs, units, gain, &mut stream),
+            initializer => {
+                let distribution = Distribution::new(initializer, inputs, units);
+                weights.iter_mut().for_each(|weight| *weight = T::from_f64(distribution.draw(&mut stream)));
+            }
+        }
+        if let Some(normalization) = layout.normalization {
+            parameters[normalization.scale].fill(T::ONE);
+            parameters[normalization.variance].fill(T::ONE);
         }
     }
     parameters
 }
 
-/// What the weights of a layer are drawn from; the mean is 0.
+/// What the weights of a layer are drawn from, one by one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Distribution {
-    /// From −bound to bound.
-    Uniform { bound: f64 },
+    /// All the same.
+    Constant(f64),
+    /// Between two bounds.
+    Uniform { low: f64, high: f64 },
     /// With this standard deviation.
-    Normal { deviation: f64 },
+    Normal { mean: f64, deviation: f64 },
 }
 
-/// By the activation:
-///
-/// - He, uniform, for the ReLU family, which passes about half of the variance: bound √(6 ÷ inputs);
-/// - LeCun, normal, for SELU, which needs the variance kept: deviation √(1 ÷ inputs);
-/// - Glorot, uniform, for all else: bound √(6 ÷ (inputs + units)).
-fn distribution(activation: Activation, inputs: usize, units: usize) -> Distribution {
-    match activation {
-        Activation::Relu | Activation::LeakyRelu { .. } | Activation::Elu { .. } | Activation::Softplus => {
-            Distribution::Uniform { bound: (6.0 / inputs as f64).sqrt() }
+impl Distribution {
+    /// With n inputs and m units:
+    ///
+    /// - Glorot (Glorot and Bengio 2010): uniform within ±√(6 ÷ (n + m)), or normal with variance 2 ÷ (n + m);
+    /// - He (He et al. 2015), for the ReLU family, which passes about half of the variance: uniform within ±√(6 ÷ n), or
+    ///   normal with variance 2 ÷ n;
+    /// - LeCun (LeCun et al. 1998; for SELU, which needs the variance kept): uniform within ±√(3 ÷ n), or normal with variance
+    ///   1 ÷ n.
+    fn new(initializer: Initializer, inputs: usize, units: usize) -> Self {
+        let (n, both) = (inputs as f64, (inputs + units) as f64);
+        let within = |bound: f64| Self::Uniform { low: -bound, high: bound };
+        let normal = |variance: f64| Self::Normal { mean: 0.0, deviation: variance.sqrt() };
+        match initializer {
+            Initializer::Zeros => Self::Constant(0.0),
+            Initializer::Constant { value } => Self::Constant(value),
+            Initializer::Uniform { minimum, maximum } => Self::Uniform { low: minimum, high: maximum },
+            Initializer::Normal { mean, deviation } => Self::Normal { mean, deviation },
+            Initializer::GlorotUniform => within((6.0 / both).sqrt()),
+            Initializer::GlorotNormal => normal(2.0 / both),
+            Initializer::HeUniform => within((6.0 / n).sqrt()),
+            Initializer::HeNormal => normal(2.0 / n),
+            Initializer::LecunUniform => within((3.0 / n).sqrt()),
+            Initializer::LecunNormal => normal(1.0 / n),
+            Initializer::Orthogonal { .. } => panic!("an orthogonal matrix is not drawn number by number"),
         }
-        Activation::Selu => Distribution::Normal { deviation: (1.0 / inputs as f64).sqrt() },
-        Activation::Identity
-        | Activation::Sign
-        | Activation::Step
-        | Activation::Sigmoid
-        | Activation::Tanh
-        | Activation::Softsign
-        | Activation::Exponential
-        | Activation::HardSigmoid
-        | Activation::Softmax => Distribution::Uniform { bound: (6.0 / (inputs + units) as f64).sqrt() },
+    }
+
+    fn draw(self, stream: &mut Stream) -> f64 {
+        match self {
+            Self::Constant(value) => value,
+            Self::Uniform { low, high } if low == -high => (2.0 * stream.uniform() - 1.0) * high,
+            // Halves, so that the span between the largest floats does not overflow.
+            Self::Uniform { low, high } => low + 2.0 * (high / 2.0 - low / 2.0) * stream.uniform(),
+            Self::Normal { mean, deviation } => mean + stream.normal() * deviation,
+        }
+    }
+}
+
+/// gain · Q, with Q from the QR decomposition of a normal matrix, its signs those of R's diagonal so that every orthogonal
+/// matrix is as likely (Saxe et al. 2014; Mezzadri 2007). With more inputs than units the columns of W are orthonormal, else its
+/// rows.
+fn draw_orthogonal<T: Element>(weights: &mut [T], inputs: usize, units: usize, gain: f64, stream: &mut Stream) {
+    let (tall, narrow) = (inputs.max(units), inputs.min(units));
+    let drawn = faer::Mat::from_fn(tall, narrow, |_, _| stream.normal());
+    let decomposition = drawn.qr();
+    let (q, r) = (decomposition.compute_thin_Q(), decomposition.thin_R());
+    for row in 0..inputs {
+        for unit in 0..units {
+            let (i, j) = if inputs >= units { (row, unit) } else { (unit, row) };
+            let sign = if r[(j, j)] < 0.0 { -1.0 } else { 1.0 };
+            weights[row * units + unit] = T::from_f64(gain * sign * q[(i, j)]);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::testing::network;
+    use crate::domain::Activation;
+    use crate::engine::testing::{network, network_with};
 
     #[test]
     fn weights_fill_their_bounds_evenly_and_biases_are_zero() {
@@ -99,6 +141,51 @@ mod tests {
         let (wide, narrow) = (draw_parameters(&wide, 5), draw_parameters(&narrow, 5));
         assert!((0..280).all(|index| wide.get(index) as f32 == narrow.get(index) as f32));
         assert!((280..300).any(|index| wide.get(index) as f32 != narrow.get(index) as f32));
+    }
+
+    /// The weights of a layer of 40 inputs and 60 units, and the network's other numbers.
+    fn weights(initializer: Initializer) -> Vec<f64> {
+        let architecture = network_with(ElementType::Float64, 40, &[(60, Activation::Tanh)], |raw| {
+            raw.layers[0].as_mut().unwrap().initializer = Some(initializer);
+        });
+        f64::slice_of(&draw_parameters(&architecture, 1)).unwrap()[..2_400].to_vec()
+    }
+
+    #[test]
+    fn every_initializer_has_the_mean_and_the_variance_of_its_formula() {
+        for (initializer, mean, variance) in [
+            (Initializer::Zeros, 0.0, 0.0),
+            (Initializer::Constant { value: 0.25 }, 0.25, 0.0),
+            (Initializer::Uniform { minimum: 1.0, maximum: 4.0 }, 2.5, 0.75),
+            (Initializer::Normal { mean: -1.0, deviation: 0.5 }, -1.0, 0.25),
+            (Initializer::GlorotUniform, 0.0, 2.0 / 100.0),
+            (Initializer::GlorotNormal, 0.0, 2.0 / 100.0),
+            (Initializer::HeUniform, 0.0, 2.0 / 40.0),
+            (Initializer::HeNormal, 0.0, 2.0 / 40.0),
+            (Initializer::LecunUniform, 0.0, 1.0 / 40.0),
+            (Initializer::LecunNormal, 0.0, 1.0 / 40.0),
+            (Initializer::Orthogonal { gain: 1.5 }, 0.0, 2.25 / 60.0),
+        ] {
+            let weights = weights(initializer);
+            let count = weights.len() as f64;
+            let found = weights.iter().sum::<f64>() / count;
+            let spread = weights.iter().map(|w| (w - found) * (w - found)).sum::<f64>() / count;
+            // Four standard errors of a mean, and of a normal distribution's variance.
+            assert!((found - mean).abs() <= 4.0 * (variance / count).sqrt(), "{initializer:?}: mean {found}");
+            assert!((spread - variance).abs() <= 4.0 * variance * (2.0 / count).sqrt(), "{initializer:?}: {spread}");
+        }
+    }
+
+    #[test]
+    fn orthogonal_rows_are_orthonormal_up_to_the_gain() {
+        let weights = weights(Initializer::Orthogonal { gain: 1.5 });
+        for (i, a) in weights.chunks(60).enumerate() {
+            for (j, b) in weights.chunks(60).enumerate() {
+                let product: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+                let expected = if i == j { 2.25 } else { 0.0 };
+                assert!((product - expected).abs() < 1e-12, "{i} {j}: {product}");
+            }
+        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use super::data::RowSet;
 use super::element::Element;
 use super::loss::Objective;
-use super::metrics::{MetricSums, Task};
-use super::network::{Plan, forward};
+use super::metrics::{MetricPlan, MetricSums};
+use super::network::{Pass, Plan, forward};
 use super::workspace::Workspace;
 
 /// What rows are judged by.
@@ -13,26 +13,28 @@ pub struct Judge<'a> {
     pub plan: &'a Plan,
     /// The loss.
     pub objective: &'a Objective,
-    /// What counts as right.
-    pub task: Task,
+    /// What else is told.
+    pub metrics: &'a MetricPlan,
 }
 
 impl Judge<'_> {
     /// The forward pass of the first `rows` rows of a workspace, up to δ of the last layer: the gradient of `scale` times
-    /// the sum of their losses, which is returned. Adds their metrics to `sums`.
+    /// the sum of their losses, which is returned. Adds their metrics to `sums`, where there are any.
     pub fn pass<T: Element>(
         &self,
         parameters: &[T],
         scale: T,
         workspace: &mut Workspace<T>,
         rows: usize,
-        sums: &mut MetricSums,
+        pass: Pass,
+        sums: Option<&mut MetricSums>,
     ) -> f64 {
         let units = self.objective.units();
-        forward(self.plan, parameters, &mut workspace.activations, rows);
-        let (targets, outputs, delta) = workspace.output_parts(rows, units);
-        let sum = self.objective.evaluate(targets, scale, outputs, delta);
-        sums.add(self.task, units, outputs, targets);
+        forward(self.plan, parameters, &mut workspace.activations, rows, pass);
+        let sum = self.objective.evaluate(scale, &mut workspace.loss_batch(rows, units));
+        if let Some(sums) = sums {
+            sums.add(self.metrics, workspace.outputs(rows, units), workspace.targets(), workspace.mask());
+        }
         sum
     }
 
@@ -50,7 +52,7 @@ impl Judge<'_> {
         for first in (0..set.rows).step_by(tile_rows) {
             let tile = first..set.rows.min(first + tile_rows);
             set.load(tile.clone(), workspace);
-            sum += self.pass(parameters, T::ONE, workspace, tile.len(), sums);
+            sum += self.pass(parameters, T::ONE, workspace, tile.len(), Pass::Inference, Some(sums));
         }
         sum
     }

@@ -10,10 +10,13 @@
 //! | `random` | streams keyed by (seed, purpose, epoch, batch) |
 //! | `initializer` | initial weights |
 //! | `activation`, `loss` | value beside derivative, the formula above both |
+//! | `expression` | losses that callers write: a tape that runs forward and in reverse |
 //! | `network` | the forward pass, and a [`Network`] that predicts |
+//! | `normalization`, `dropout` | what lies between the layers' parts in a training step |
 //! | `backward` | backpropagation |
 //! | `gradients` | the gradients of one batch, made visible |
-//! | `optimizer` | SGD and Adam |
+//! | `optimizer`, `lbfgs` | how parameters follow their gradients |
+//! | `schedule` | how the learning rate changes |
 //! | `scaler`, `split`, `data` | what happens to rows before they are learned from |
 //! | `metrics`, `judge`, `early_stopping` | how well it goes, and when to stop |
 //! | `workspace` | buffers made once: a step allocates nothing |
@@ -30,18 +33,23 @@ pub mod activation;
 pub mod any;
 pub mod backward;
 pub mod data;
+pub mod dropout;
 pub mod early_stopping;
 pub mod element;
+pub mod expression;
 pub mod gradients;
 pub mod initializer;
 pub mod judge;
+pub mod lbfgs;
 pub mod loss;
 pub mod metrics;
 pub mod network;
+pub mod normalization;
 pub mod optimizer;
 pub mod product;
 pub mod random;
 pub mod scaler;
+pub mod schedule;
 pub mod split;
 pub mod state;
 pub mod trainer;
@@ -50,11 +58,13 @@ pub mod workspace;
 #[cfg(test)]
 mod testing;
 
-pub use any::{AnyNetwork, AnyTrainer, BatchGradients};
+pub use any::{AnyNetwork, AnyTrainer, BatchGradients, expression_fault};
 pub use element::Element;
 pub use gradients::{GradientError, Gradients};
 pub use initializer::draw_parameters;
+pub use metrics::MetricPlan;
 pub use network::Network;
+pub use optimizer::slot_count;
 pub use random::Purpose;
 pub use split::split;
 pub use state::{EpochEnd, StateError, Step, Stop, TrainerState};

@@ -6,9 +6,10 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::activation::activate;
 use super::element::Element;
+use super::normalization;
 use super::product::{PADDED_ROWS, add_product, rows_min};
-use super::workspace::Activations;
-use crate::domain::{Activation, Architecture, LayerLayout};
+use super::workspace::{Activations, Dropped};
+use crate::domain::{Activation, Architecture, BatchNormalization, LayerLayout};
 
 /// Most rows that go through a network at once.
 const TILE_ROWS_MAX: usize = 1_024;
@@ -21,6 +22,8 @@ const TILE_ELEMENTS_MAX: usize = 1 << 22;
 pub struct Plan {
     /// Columns of the input.
     pub input_width: usize,
+    /// Share of the inputs that a training step drops.
+    pub input_dropout: f64,
     /// The layers, first to last.
     pub layers: Vec<PlanLayer>,
 }
@@ -32,19 +35,48 @@ pub struct PlanLayer {
     pub layout: LayerLayout,
     /// What it applies to x·W + b.
     pub activation: Activation,
+    /// What lies between the two.
+    pub normalization: Option<BatchNormalization>,
+    /// Share of its outputs that a training step drops.
+    pub dropout: f64,
+    /// The largest norm of a unit's incoming weights.
+    pub max_norm: Option<f64>,
+    /// Whether this training leaves it as it is.
+    pub is_frozen: bool,
 }
 
 impl Plan {
     /// The plan of an architecture.
     pub fn new(architecture: &Architecture) -> Self {
-        let layers = architecture.layers().iter().zip(architecture.layout());
-        let layers = layers.map(|(layer, layout)| PlanLayer { layout, activation: layer.activation }).collect();
-        Self { input_width: architecture.input_width(), layers }
+        Self::for_training(architecture, &[])
+    }
+
+    /// The plan of an architecture in a training that leaves some more layers as they are.
+    pub fn for_training(architecture: &Architecture, frozen: &[u32]) -> Self {
+        let layers = architecture.layers().iter().zip(architecture.layout()).enumerate();
+        let layers = layers.map(|(index, (layer, layout))| PlanLayer {
+            layout,
+            activation: layer.activation,
+            normalization: layer.batch_normalization,
+            dropout: layer.dropout,
+            max_norm: layer.max_norm,
+            is_frozen: layer.frozen || frozen.contains(&(index as u32)),
+        });
+        Self {
+            input_width: architecture.input_width(),
+            input_dropout: architecture.input_dropout(),
+            layers: layers.collect(),
+        }
     }
 
     /// The last layer.
     pub fn output_layer(&self) -> &PlanLayer {
         &self.layers[self.layers.len() - 1]
+    }
+
+    /// Whether a training step goes by the mean and variance of its batch, so that the batch must go through as one.
+    pub fn has_batch_statistics(&self) -> bool {
+        self.layers.iter().any(PlanLayer::has_batch_statistics)
     }
 
     /// Rows that go through the network at once, so that memory is bounded whatever the number of rows. It follows from
@@ -61,6 +93,11 @@ impl PlanLayer {
     pub fn weights<'a, T>(&self, parameters: &'a [T]) -> ArrayView2<'a, T> {
         view(self.layout.inputs, self.layout.units, &parameters[self.layout.weights.clone()])
     }
+
+    /// Whether a training step normalizes it by the batch: a frozen layer keeps to its running values.
+    pub fn has_batch_statistics(&self) -> bool {
+        self.normalization.is_some() && !self.is_frozen
+    }
 }
 
 /// The first `rows` rows of a row-major buffer as a matrix.
@@ -73,19 +110,74 @@ pub fn view_mut<T>(rows: usize, columns: usize, values: &mut [T]) -> ArrayViewMu
     ArrayViewMut2::from_shape((rows, columns), &mut values[..rows * columns]).expect("a slice of that length")
 }
 
+/// What a forward pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// A training step: batches are normalized by their own mean and variance, and what the masks say is dropped.
+    Training,
+    /// The gradients of a batch as it is: as a training step, but nothing is dropped.
+    Gradients,
+    /// Predictions and validation: running values, nothing dropped.
+    Inference,
+}
+
 /// The forward pass of the first `rows` rows of `buffers.inputs`: every layer's outputs f(x·W + b), but for the last layer
-/// its pre-activations z = x·W + b, from which the losses start.
-pub fn forward<T: Element>(plan: &Plan, parameters: &[T], buffers: &mut Activations<T>, rows: usize) {
+/// what goes into its activation, from which the losses start. In a training step what the masks drop is dropped.
+pub fn forward<T: Element>(plan: &Plan, parameters: &[T], buffers: &mut Activations<T>, rows: usize, pass: Pass) {
     let last = plan.layers.len() - 1;
+    drop_some(buffers, 0, rows * plan.input_width, pass);
     for (index, layer) in plan.layers.iter().enumerate() {
-        let (before, from) = buffers.layers.split_at_mut(index);
-        let inputs = before.last().unwrap_or(&buffers.inputs);
-        affine(layer, parameters, inputs, &mut from[0], rows);
+        pre_activate(plan, parameters, buffers, index, rows, pass);
         if index < last {
-            let units = layer.layout.units;
-            activate(layer.activation, units, &mut from[0][..rows * units]);
+            let count = rows * layer.layout.units;
+            let kept = &mut buffers.pre_activations[index];
+            if !kept.is_empty() && pass != Pass::Inference {
+                kept[..count].copy_from_slice(&buffers.layers[index][..count]);
+            }
+            activate(layer.activation, layer.layout.units, &mut buffers.layers[index][..count]);
+            drop_some(buffers, index + 1, count, pass);
         }
     }
+}
+
+/// What goes into the activation of a layer: x·W + b, or what batch normalization makes of x·W.
+pub(super) fn pre_activate<T: Element>(
+    plan: &Plan,
+    parameters: &[T],
+    buffers: &mut Activations<T>,
+    index: usize,
+    rows: usize,
+    pass: Pass,
+) {
+    let layer = &plan.layers[index];
+    let Activations { inputs, layers, normalizations, drops, .. } = buffers;
+    let (before, from) = layers.split_at_mut(index);
+    let dropped = &drops[index];
+    let is_dropped = pass == Pass::Training && !dropped.values.is_empty();
+    let inputs = if is_dropped { &dropped.values } else { before.last().unwrap_or(inputs) };
+    affine(layer, parameters, inputs, &mut from[0], rows);
+    let outputs = &mut from[0][..rows * layer.layout.units];
+    match pass {
+        Pass::Inference => normalization::by_running_values(layer, parameters, outputs, None),
+        Pass::Training | Pass::Gradients if layer.has_batch_statistics() => {
+            normalization::by_batch(layer, parameters, outputs, &mut normalizations[index]);
+        }
+        Pass::Training | Pass::Gradients => {
+            normalization::by_running_values(layer, parameters, outputs, Some(&mut normalizations[index]));
+        }
+    }
+}
+
+/// Applies a mask, where there is one: 0 is that of the inputs, `index + 1` that of a layer.
+fn drop_some<T: Element>(buffers: &mut Activations<T>, place: usize, count: usize, pass: Pass) {
+    let Activations { inputs, layers, drops, .. } = buffers;
+    let Dropped { mask, values } = &mut drops[place];
+    if values.is_empty() || pass != Pass::Training {
+        return;
+    }
+    let from = place.checked_sub(1).map_or(&*inputs, |below| &layers[below]);
+    let pairs = from[..count].iter().zip(&mask[..count]);
+    values[..count].iter_mut().zip(pairs).for_each(|(value, (&from, &mask))| *value = from * mask);
 }
 
 /// z = x·W + b
@@ -135,20 +227,40 @@ impl<T: Element> Network<T> {
     /// The outputs `[rows, units]` for `inputs` `[rows, input_width]`. A row's bits depend on no other row, nor on their
     /// number. Rows go through in tiles, so that what it takes beside inputs and outputs is bounded.
     pub fn predict(&self, inputs: &[T], rows: usize) -> Vec<T> {
-        let (width, units) = (self.plan.input_width, self.output_width());
-        let activation = self.plan.output_layer().activation;
+        self.predict_with_layers(inputs, rows, &[], false).0
+    }
+
+    /// The same, with what some layers (by index) made of the rows, `[rows, units]` each: before their activation, or after.
+    pub fn predict_with_layers(
+        &self,
+        inputs: &[T],
+        rows: usize,
+        wanted: &[usize],
+        before_activation: bool,
+    ) -> (Vec<T>, Vec<Vec<T>>) {
+        let width = self.plan.input_width;
         let tile_rows = self.plan.tile_rows();
-        let mut buffers = Activations::new(&self.plan, rows.min(tile_rows));
-        let mut outputs = Vec::with_capacity(rows * units);
+        let mut buffers = Activations::for_predictions(&self.plan, rows.min(tile_rows));
+        let units = |layer: usize| self.plan.layers[layer].layout.units;
+        let mut outputs = Vec::with_capacity(rows * self.output_width());
+        let mut layers: Vec<Vec<T>> = wanted.iter().map(|&layer| Vec::with_capacity(rows * units(layer))).collect();
         for tile in inputs[..rows * width].chunks(tile_rows * width) {
             let rows = tile.len() / width;
             buffers.inputs[..tile.len()].copy_from_slice(tile);
-            forward(&self.plan, &self.parameters, &mut buffers, rows);
-            let values = &mut buffers.outputs_mut()[..rows * units];
-            activate(activation, units, values);
-            outputs.extend_from_slice(values);
+            for (index, layer) in self.plan.layers.iter().enumerate() {
+                pre_activate(&self.plan, &self.parameters, &mut buffers, index, rows, Pass::Inference);
+                let values = &mut buffers.layers[index][..rows * layer.layout.units];
+                let mut tell = |is_before: bool, values: &[T]| {
+                    let places = wanted.iter().zip(&mut layers).filter(|(wanted, _)| **wanted == index);
+                    places.filter(|_| is_before == before_activation).for_each(|(_, to)| to.extend_from_slice(values));
+                };
+                tell(true, values);
+                activate(layer.activation, layer.layout.units, values);
+                tell(false, values);
+            }
+            outputs.extend_from_slice(&buffers.outputs_mut()[..rows * self.output_width()]);
         }
-        outputs
+        (outputs, layers)
     }
 }
 

@@ -1,167 +1,253 @@
-//! Optimizers: how parameters follow their gradients. Names and placement as in PyTorch.
+//! Optimizers: how parameters follow their gradients. Names and placement as in PyTorch; one file a family.
+//!
+//! Every step is one pass over flat slices; what is the same for all parameters is computed before it, in float64.
 
+mod adadelta;
+mod adagrad;
+mod adam;
+mod nadam;
+mod rmsprop;
+mod rprop;
+mod sgd;
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use self::adadelta::Adadelta;
+use self::adagrad::Adagrad;
+use self::adam::{Adam, WeightDecay};
+use self::nadam::Nadam;
+use self::rmsprop::RmsProp;
+use self::rprop::Rprop;
+use self::sgd::Sgd;
 use super::element::Element;
-use crate::domain::Optimizer;
+use super::lbfgs::Lbfgs;
+use crate::domain::{Optimizer, Values};
 
-/// What an optimizer remembers from step to step, in the order of the parameters; empty where it needs nothing.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Moments<T> {
-    /// SGD's velocity, or Adam's first moment.
-    pub first: Vec<T>,
-    /// Adam's second moment.
-    pub second: Vec<T>,
+/// Numbers a parameter that any optimizer but L-BFGS keeps, at most.
+const SLOTS: usize = 3;
+
+/// What an optimizer remembers from step to step.
+#[derive(Clone, Debug)]
+pub struct OptimizerState<T> {
+    /// In the order of the parameters each, or empty where the optimizer needs fewer. Each family's file tells which is
+    /// what.
+    slots: [Vec<T>; SLOTS],
+    /// Nadam's Π β₁ over the steps so far, in float64.
+    momentum_product: Option<f64>,
+    /// Steps taken.
+    steps: u64,
+    lbfgs: Option<Lbfgs<T>>,
+}
+
+/// An optimizer's state as it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SavedOptimizer {
+    /// Numbers in the order of the parameters.
+    pub slots: Vec<Values>,
+    /// Numbers of all parameters together.
+    pub scalars: Vec<f64>,
     /// Steps taken.
     pub steps: u64,
 }
 
-impl<T: Element> Moments<T> {
+/// Numbers a parameter that an optimizer keeps, its work space too: for estimates of memory.
+pub fn slot_count(optimizer: &Optimizer) -> usize {
+    match optimizer {
+        Optimizer::Lbfgs(numbers) => Lbfgs::<f64>::slot_count(numbers),
+        _ => slots_needed(optimizer).iter().filter(|&&is_needed| is_needed).count(),
+    }
+}
+
+/// Which of the slots an optimizer needs.
+fn slots_needed(optimizer: &Optimizer) -> [bool; SLOTS] {
+    match *optimizer {
+        Optimizer::Sgd { momentum, .. } => [momentum != 0.0, false, false],
+        Optimizer::Adam { amsgrad, .. } | Optimizer::AdamW { amsgrad, .. } => [true, true, amsgrad],
+        Optimizer::RmsProp { momentum, centered, .. } => [true, centered, momentum != 0.0],
+        Optimizer::Adagrad { .. } => [true, false, false],
+        Optimizer::Adadelta { .. } | Optimizer::Nadam { .. } | Optimizer::Rprop { .. } => [true, true, false],
+        Optimizer::Lbfgs(_) => [false; SLOTS],
+    }
+}
+
+impl<T: Element> OptimizerState<T> {
     /// Before the first step.
     pub fn new(optimizer: &Optimizer, parameter_count: usize) -> Self {
-        let (first, second) = match *optimizer {
-            Optimizer::Sgd { momentum: 0.0, .. } => (0, 0),
-            Optimizer::Sgd { .. } => (parameter_count, 0),
-            Optimizer::Adam { .. } => (parameter_count, parameter_count),
+        let lbfgs = match optimizer {
+            Optimizer::Lbfgs(numbers) => Some(Lbfgs::new(numbers, parameter_count)),
+            _ => None,
         };
-        Self { first: vec![T::ZERO; first], second: vec![T::ZERO; second], steps: 0 }
-    }
-
-    /// One step: moves `parameters` along `gradients`.
-    pub fn step(&mut self, optimizer: &Optimizer, parameters: &mut [T], gradients: &[T]) {
-        self.steps += 1;
-        match *optimizer {
-            Optimizer::Sgd { learning_rate, momentum: 0.0 } => descend(learning_rate, parameters, gradients),
-            Optimizer::Sgd { learning_rate, momentum } => {
-                descend_with_momentum(learning_rate, momentum, &mut self.first, parameters, gradients);
-            }
-            Optimizer::Adam { learning_rate, beta1, beta2, epsilon } => {
-                let rates = AdamRates::new(learning_rate, [beta1, beta2], epsilon, self.steps);
-                adam(&rates, &mut self.first, &mut self.second, parameters, gradients);
-            }
-        }
-    }
-}
-
-/// w ← w − η·g
-fn descend<T: Element>(learning_rate: f64, parameters: &mut [T], gradients: &[T]) {
-    let rate = T::from_f64(learning_rate);
-    parameters.iter_mut().zip(gradients).for_each(|(w, &g)| *w -= rate * g);
-}
-
-/// v ← μ·v + g (so v = g in the first step), w ← w − η·v
-fn descend_with_momentum<T: Element>(
-    learning_rate: f64,
-    momentum: f64,
-    velocity: &mut [T],
-    parameters: &mut [T],
-    gradients: &[T],
-) {
-    let (rate, momentum) = (T::from_f64(learning_rate), T::from_f64(momentum));
-    for ((w, v), &g) in parameters.iter_mut().zip(velocity).zip(gradients) {
-        // Without a gradient, as behind a dead unit, v shrinks step by step: without the flush it would end up denormal.
-        *v = (momentum * *v + g).flush();
-        *w -= rate * *v;
-    }
-}
-
-/// The numbers of one step of Adam, in float64 so that 1 − βᵗ keeps its digits.
-struct AdamRates<T> {
-    beta1: T,
-    one_minus_beta1: T,
-    beta2: T,
-    one_minus_beta2: T,
-    epsilon: T,
-    /// η ÷ (1 − β₁ᵗ)
-    step_size: T,
-    /// √(1 − β₂ᵗ)
-    root_correction: T,
-}
-
-impl<T: Element> AdamRates<T> {
-    fn new(learning_rate: f64, [beta1, beta2]: [f64; 2], epsilon: f64, steps: u64) -> Self {
-        let correction = |beta: f64| 1.0 - libm::pow(beta, steps as f64);
+        // All slots start at 0 but for the first of these two.
+        let first = match *optimizer {
+            Optimizer::Adagrad { initial_accumulator, .. } => T::from_f64(initial_accumulator),
+            Optimizer::Rprop { learning_rate, .. } => T::from_f64(learning_rate),
+            _ => T::ZERO,
+        };
+        let needed = slots_needed(optimizer);
+        let slot = |index: usize| {
+            let value = if index == 0 { first } else { T::ZERO };
+            vec![value; if needed[index] { parameter_count } else { 0 }]
+        };
         Self {
-            beta1: T::from_f64(beta1),
-            one_minus_beta1: T::from_f64(1.0 - beta1),
-            beta2: T::from_f64(beta2),
-            one_minus_beta2: T::from_f64(1.0 - beta2),
-            epsilon: T::from_f64(epsilon),
-            step_size: T::from_f64(learning_rate / correction(beta1)),
-            root_correction: T::from_f64(correction(beta2).sqrt()),
+            slots: std::array::from_fn(slot),
+            momentum_product: matches!(optimizer, Optimizer::Nadam { .. }).then_some(1.0),
+            steps: 0,
+            lbfgs,
+        }
+    }
+
+    /// One step at a learning rate that the schedule tells: moves `parameters` along `gradients` in `segments`, which are
+    /// sorted and disjoint, and leaves all others as they are. Allocates nothing.
+    ///
+    /// # Panics
+    /// With L-BFGS, which has no steps of this kind: see [`as_lbfgs_mut`](Self::as_lbfgs_mut).
+    pub fn step(
+        &mut self,
+        optimizer: &Optimizer,
+        learning_rate: f64,
+        segments: &[Range<usize>],
+        parameters: &mut [T],
+        gradients: &[T],
+    ) {
+        self.steps += 1;
+        let steps = self.steps;
+        let [a, b, c] = &mut self.slots;
+        let target = Target { segments, parameters, gradients };
+        match *optimizer {
+            Optimizer::Sgd { momentum, dampening, nesterov, weight_decay, .. } => {
+                let dampening = if steps == 1 { 0.0 } else { dampening };
+                let sgd = Sgd::new(learning_rate, momentum, dampening, weight_decay);
+                match (momentum, nesterov) {
+                    (0.0, _) => target.update([], |w, g, []| sgd.descend(w, g)),
+                    (_, false) => target.update([a], |w, g, [v]| sgd.descend_with_momentum(w, g, v)),
+                    (_, true) => target.update([a], |w, g, [v]| sgd.descend_with_nesterov(w, g, v)),
+                }
+            }
+            Optimizer::Adam { beta1, beta2, epsilon, weight_decay, amsgrad, .. } => {
+                let decay = WeightDecay::OfGradient(weight_decay);
+                step_adam(&Adam::new(learning_rate, [beta1, beta2], epsilon, decay, steps), amsgrad, target, [a, b, c]);
+            }
+            Optimizer::AdamW { beta1, beta2, epsilon, weight_decay, amsgrad, .. } => {
+                let decay = WeightDecay::OfParameter(weight_decay);
+                step_adam(&Adam::new(learning_rate, [beta1, beta2], epsilon, decay, steps), amsgrad, target, [a, b, c]);
+            }
+            Optimizer::RmsProp { decay, epsilon, momentum, centered, weight_decay, .. } => {
+                let rmsprop = RmsProp::new(learning_rate, decay, epsilon, momentum, weight_decay);
+                match (centered, momentum) {
+                    (false, 0.0) => target.update([a], |w, g, [s]| rmsprop.plain(w, g, s)),
+                    (false, _) => target.update([a, c], |w, g, [s, v]| rmsprop.with_momentum(w, g, s, v)),
+                    (true, 0.0) => target.update([a, b], |w, g, [s, m]| rmsprop.centered(w, g, s, m)),
+                    (true, _) => {
+                        target.update([a, b, c], |w, g, [s, m, v]| rmsprop.centered_with_momentum(w, g, s, m, v));
+                    }
+                }
+            }
+            Optimizer::Adagrad { learning_rate_decay, epsilon, weight_decay, .. } => {
+                let rate = learning_rate / (1.0 + (steps - 1) as f64 * learning_rate_decay);
+                let adagrad = Adagrad::new(rate, epsilon, weight_decay);
+                target.update([a], |w, g, [s]| adagrad.step(w, g, s));
+            }
+            Optimizer::Adadelta { decay, epsilon, weight_decay, .. } => {
+                let adadelta = Adadelta::new(learning_rate, decay, epsilon, weight_decay);
+                target.update([a, b], |w, g, [s, u]| adadelta.step(w, g, s, u));
+            }
+            Optimizer::Nadam { beta1, beta2, epsilon, momentum_decay, weight_decay, .. } => {
+                let product = self.momentum_product.get_or_insert(1.0);
+                let momentum = nadam::Momentum::next(product, beta1, momentum_decay, steps);
+                let nadam = Nadam::new(learning_rate, [beta1, beta2], epsilon, weight_decay, &momentum, steps);
+                target.update([a, b], |w, g, [m, v]| nadam.step(w, g, m, v));
+            }
+            Optimizer::Rprop { eta_minus, eta_plus, step_min, step_max, .. } => {
+                let rprop = Rprop::new([eta_minus, eta_plus], [step_min, step_max]);
+                target.update([a, b], |w, g, [size, last]| rprop.step(w, g, size, last));
+            }
+            Optimizer::Lbfgs(_) => panic!("L-BFGS searches along a line and cannot step"),
+        }
+    }
+
+    /// The state of L-BFGS, whose iterations need more than a gradient; `None` for all others.
+    pub fn as_lbfgs_mut(&mut self) -> Option<&mut Lbfgs<T>> {
+        self.lbfgs.as_mut()
+    }
+
+    /// Everything that the next steps depend on.
+    pub fn save(&self) -> SavedOptimizer {
+        match &self.lbfgs {
+            Some(lbfgs) => lbfgs.save(),
+            None => SavedOptimizer {
+                slots: self.slots.iter().map(|slot| T::values_from(slot.clone())).collect(),
+                scalars: self.momentum_product.into_iter().collect(),
+                steps: self.steps,
+            },
+        }
+    }
+
+    /// Goes on from what a state of the same optimizer saved. Its numbers may be others: what they need and was not saved
+    /// begins anew, such as the velocity of an SGD that had no momentum before. On an error nothing is changed.
+    pub fn restore(&mut self, saved: SavedOptimizer) -> Result<(), &'static str> {
+        if let Some(lbfgs) = &mut self.lbfgs {
+            return lbfgs.restore(saved);
+        }
+        let has_product = self.momentum_product.is_some();
+        if saved.slots.len() > SLOTS || saved.scalars.len() != usize::from(has_product) {
+            return Err("its optimizer is another");
+        }
+        let pairs =
+            || self.slots.iter().zip(&saved.slots).filter(|(slot, saved)| !slot.is_empty() && !saved.is_empty());
+        if pairs().any(|(slot, saved)| saved.len() != slot.len()) {
+            return Err("its optimizer is of another number of parameters");
+        }
+        if pairs().any(|(_, saved)| saved.element_type() != T::ELEMENT_TYPE) {
+            return Err("its optimizer is of another element type");
+        }
+        for (slot, saved) in self.slots.iter_mut().zip(saved.slots) {
+            if !slot.is_empty() && !saved.is_empty() {
+                *slot = T::vec_from(saved);
+            }
+        }
+        self.momentum_product = saved.scalars.first().copied();
+        self.steps = saved.steps;
+        Ok(())
+    }
+}
+
+fn step_adam<T: Element>(adam: &Adam<T>, amsgrad: bool, target: Target<'_, T>, [a, b, c]: [&mut Vec<T>; SLOTS]) {
+    if amsgrad {
+        target.update([a, b, c], |w, g, [m, v, max]| adam.step_with_maximum(w, g, m, v, max));
+    } else {
+        target.update([a, b], |w, g, [m, v]| adam.step(w, g, m, v));
+    }
+}
+
+/// What one step moves, and along what.
+struct Target<'a, T> {
+    segments: &'a [Range<usize>],
+    parameters: &'a mut [T],
+    gradients: &'a [T],
+}
+
+impl<T: Element> Target<'_, T> {
+    /// Calls `update` with the parameters, the gradients and the slots of each segment.
+    fn update<const N: usize>(self, mut slots: [&mut Vec<T>; N], update: impl Fn(&mut [T], &[T], [&mut [T]; N])) {
+        for segment in self.segments {
+            let slots = slots.each_mut().map(|slot| &mut slot[segment.clone()]);
+            update(&mut self.parameters[segment.clone()], &self.gradients[segment.clone()], slots);
         }
     }
 }
 
-/// m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g², w ← w − η·m̂ ÷ (√v̂ + ε)
-/// with m̂ = m ÷ (1 − β₁ᵗ) and v̂ = v ÷ (1 − β₂ᵗ) in step t
-fn adam<T: Element>(rates: &AdamRates<T>, first: &mut [T], second: &mut [T], parameters: &mut [T], gradients: &[T]) {
-    for (((w, m), v), &g) in parameters.iter_mut().zip(first).zip(second).zip(gradients) {
-        // The moments of a dead unit's weights decay to denormal numbers, and the square of a tiny gradient is one: each
-        // costs tens of ordinary operations, every step from then on. What is flushed would move √v by far less than ε.
-        let base = if g.abs() < T::TINY_ROOT { T::ZERO } else { g };
-        *m = (rates.beta1 * *m + rates.one_minus_beta1 * g).flush();
-        *v = (rates.beta2 * *v + rates.one_minus_beta2 * (base * base)).flush();
-        *w -= rates.step_size * *m / (v.sqrt() / rates.root_correction + rates.epsilon);
-    }
+/// g², or 0 where it would come near the denormal numbers: each of those costs tens of ordinary operations. What is left
+/// out would move a root by far less than any ε.
+#[inline(always)]
+fn square<T: Element>(g: T) -> T {
+    let base = if g.abs() < T::TINY_ROOT { T::ZERO } else { g };
+    base * base
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::testing::adam as adam_settings;
+pub use crate::domain::optimizer::examples;
 
-    /// Minimizes w² from w = 1: the gradient is 2w. Returns w after each of three steps.
-    fn trajectory(optimizer: Optimizer) -> [f64; 3] {
-        let mut moments = Moments::new(&optimizer, 1);
-        let mut w = [1.0];
-        [(); 3].map(|()| {
-            let gradient = [2.0 * w[0]];
-            moments.step(&optimizer, &mut w, &gradient);
-            w[0]
-        })
-    }
-
-    fn assert_close(actual: [f64; 3], expected: [f64; 3]) {
-        assert!(actual.iter().zip(expected).all(|(a, e)| (a - e).abs() < 1e-12), "{actual:?} for {expected:?}");
-    }
-
-    /// By hand, and the same from PyTorch:
-    /// `w = torch.tensor([1.0], dtype=torch.float64, requires_grad=True); o = torch.optim.SGD([w], 0.1, 0.9)`
-    #[test]
-    fn momentum_starts_with_the_gradient_and_adds_up() {
-        assert_close(trajectory(Optimizer::Sgd { learning_rate: 0.1, momentum: 0.0 }), [0.8, 0.64, 0.512]);
-        // v: 2, 0.9·2 + 1.6 = 3.4, 0.9·3.4 + 0.92 = 3.98
-        assert_close(trajectory(Optimizer::Sgd { learning_rate: 0.1, momentum: 0.9 }), [0.8, 0.46, 0.062]);
-    }
-
-    #[test]
-    fn adam_corrects_its_moments_and_adds_epsilon_outside_the_root() {
-        // The definition, written out in another form.
-        let (rate, beta1, beta2, epsilon) = (0.1, 0.9, 0.999, 1e-8);
-        let (mut w, mut m, mut v) = (1.0_f64, 0.0, 0.0);
-        let expected = [1, 2, 3].map(|t| {
-            let g = 2.0 * w;
-            m = beta1 * m + (1.0 - beta1) * g;
-            v = beta2 * v + (1.0 - beta2) * g * g;
-            let (m_hat, v_hat) = (m / (1.0 - beta1.powi(t)), v / (1.0_f64 - f64::powi(beta2, t)));
-            w -= rate * m_hat / (v_hat.sqrt() + epsilon);
-            w
-        });
-        assert_close(trajectory(adam_settings(0.1)), expected);
-        assert!((expected[0] - 0.9).abs() < 1e-9, "the first step is as long as the rate");
-    }
-
-    #[test]
-    fn nothing_stays_denormal_behind_a_dead_unit() {
-        let is_denormal = |x: &f32| *x != 0.0 && x.abs() < f32::MIN_POSITIVE;
-        for optimizer in [adam_settings(1e-3), Optimizer::Sgd { learning_rate: 0.1, momentum: 0.9 }] {
-            let mut moments = Moments::<f32>::new(&optimizer, 2);
-            let mut w = [1.0, 1.0];
-            moments.step(&optimizer, &mut w, &[1.0, 1e-22]);
-            for _ in 0..100_000 {
-                moments.step(&optimizer, &mut w, &[0.0, 1e-22]);
-                assert!(!moments.first.iter().chain(&moments.second).any(is_denormal));
-            }
-            assert_eq!(moments.first[0], 0.0);
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

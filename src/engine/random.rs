@@ -18,6 +18,8 @@ pub enum Purpose {
     Validation = 3,
     /// Which rows are held out for a test, before any training.
     Test = 4,
+    /// What a training step drops; the index holds the place and the tile of rows.
+    Dropout = 5,
 }
 
 /// A stream of random numbers.
@@ -26,8 +28,14 @@ pub struct Stream(ChaCha8Rng);
 impl Stream {
     /// The stream of (seed, purpose, epoch, batch), which make the 32 bytes of the key as they are: no two of them meet.
     pub fn new(seed: u64, purpose: Purpose, epoch: u64, batch: u64) -> Self {
+        Self::with_index(seed, purpose, epoch, batch, 0)
+    }
+
+    /// One of several streams of (seed, purpose, epoch, batch), by its index.
+    pub fn with_index(seed: u64, purpose: Purpose, epoch: u64, batch: u64, index: u32) -> Self {
         let mut key = [0; 32];
-        for (bytes, word) in key.chunks_exact_mut(8).zip([seed, purpose as u64, epoch, batch]) {
+        let purpose = purpose as u64 | u64::from(index) << 32;
+        for (bytes, word) in key.chunks_exact_mut(8).zip([seed, purpose, epoch, batch]) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
         Self(ChaCha8Rng::from_seed(key))
@@ -37,6 +45,11 @@ impl Stream {
     pub fn uniform(&mut self) -> f64 {
         const UNIT: f64 = 1.0 / (1_u64 << 53) as f64;
         (self.0.next_u64() >> 11) as f64 * UNIT
+    }
+
+    /// Whether an event of a probability between 0 and 1 happens; to a multiple of 2⁻³².
+    pub fn happens(&mut self, probability: f64) -> bool {
+        f64::from(self.0.next_u32()) < probability * (1_u64 << 32) as f64
     }
 
     /// Normal with mean 0 and deviation 1 (Box and Muller, 1958; the cosine of the pair).
@@ -88,6 +101,9 @@ mod tests {
         assert_ne!(reference, first(1, Purpose::Order, 2, 1));
         assert_ne!(reference, first(1, Purpose::Order, 1, 2));
         assert_eq!(reference, first(1, Purpose::Order, 1, 1));
+        let indexed = |index| Stream::with_index(1, Purpose::Order, 1, 1, index).uniform();
+        assert_eq!(indexed(0), reference);
+        assert_ne!(indexed(1), reference);
     }
 
     #[test]

@@ -4,12 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::early_stopping::Patience;
 use super::metrics::MetricSums;
+use super::optimizer::SavedOptimizer;
+use super::schedule::ScheduleState;
 use crate::domain::{EpochReport, StopReason, Values};
 
 /// Why a training has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stop {
-    /// One of EpochsDone, Converged, EarlyStopped and Diverged.
+    /// One of EpochsDone, Converged, EarlyStopped, TargetReached and Diverged.
     pub reason: StopReason,
     /// The same in words, naming the epoch.
     pub message: String,
@@ -43,16 +45,22 @@ pub enum Step {
 pub struct TrainerState {
     /// Whole epochs done.
     pub epoch: u32,
+    /// The epoch after which it ends.
+    pub last_epoch: u32,
     /// The next batch of the epoch that is under way, from 0.
     pub next_batch: u32,
     /// The parameters as they are.
     pub parameters: Values,
-    /// The optimizer's velocity or first moment.
-    pub first_moment: Values,
-    /// The optimizer's second moment.
-    pub second_moment: Values,
-    /// Steps the optimizer took.
-    pub optimizer_steps: u64,
+    /// The optimizer's name, and what it remembers.
+    pub method: String,
+    /// See [`method`](Self::method).
+    pub optimizer: SavedOptimizer,
+    /// What the schedule remembers.
+    pub schedule: ScheduleState,
+    /// The learning rate of the last step.
+    pub rate: f64,
+    /// Whether the optimizer found nothing to improve.
+    pub has_converged: bool,
     /// Σ of the losses of the epoch's rows so far.
     pub loss_sum: f64,
     /// Metrics of the epoch's rows so far.
@@ -61,14 +69,24 @@ pub struct TrainerState {
     pub last_report: Option<EpochReport>,
     /// The parameters after it, where the state is in the midst of the next one.
     pub last_parameters: Option<Values>,
-    /// The report of the epoch with the lowest monitored loss.
+    /// The report of the epoch with the best monitored metric.
     pub best_report: Option<EpochReport>,
-    /// The parameters after it, with early stopping.
+    /// The parameters after it, where early stopping keeps them.
     pub best_parameters: Option<Values>,
     /// Early stopping.
     pub patience: Patience,
     /// The end, where the training has ended.
     pub end: Option<EpochEnd>,
+    /// Which units had a derivative in the epoch so far, where layers are told of.
+    pub is_alive: Option<Vec<bool>>,
+}
+
+impl TrainerState {
+    /// Every vector that is as long as the parameters, in a fixed order: what a store keeps apart from the rest.
+    pub fn vectors_mut(&mut self) -> Vec<&mut Values> {
+        let kept = self.last_parameters.iter_mut().chain(&mut self.best_parameters);
+        std::iter::once(&mut self.parameters).chain(&mut self.optimizer.slots).chain(kept).collect()
+    }
 }
 
 /// Why a state cannot be restored: it belongs to another training.

@@ -3,12 +3,12 @@
 use super::element::Element;
 use super::random::{Purpose, Stream};
 use crate::domain::{
-    Activation, Architecture, At, ElementType, Faults, Loss, Optimizer, RawArchitecture, RawLayer, Reduction, Settings,
-    Start, Validation,
+    Activation, Architecture, At, ElementType, Expression, Faults, Loss, Metric, Optimizer, RawArchitecture, RawLayer,
+    Reduction, Schedule, Settings, Start, Task, Validation,
 };
 
 /// Every activation. A test in `gradients` fails to compile where one is missing.
-pub const ACTIVATIONS: [Activation; 14] = [
+pub const ACTIVATIONS: [Activation; 19] = [
     Activation::Identity,
     Activation::Sign,
     Activation::Step,
@@ -22,27 +22,57 @@ pub const ACTIVATIONS: [Activation; 14] = [
     Activation::Softsign,
     Activation::Exponential,
     Activation::HardSigmoid,
+    Activation::Gelu,
+    Activation::GeluTanh,
+    Activation::Silu,
+    Activation::Mish,
     Activation::Softmax,
+    Activation::LogSoftmax,
 ];
 
-/// Every loss.
-pub const LOSSES: [Loss; 7] = [
-    Loss::SquaredError,
-    Loss::BinaryCrossEntropy,
-    Loss::SoftmaxCrossEntropy,
-    Loss::Perceptron,
-    Loss::AbsoluteError,
-    Loss::Huber { delta: 1.0 },
-    Loss::LogCosh,
-];
+/// Every loss, with its options and without, and some that a caller writes.
+pub fn losses() -> Vec<Loss> {
+    let custom = |text| Loss::Custom { expression: Expression::parse(text).unwrap() };
+    let with_options = [
+        Loss::BinaryCrossEntropy { positive_weights: vec![2.5] },
+        Loss::BinaryCrossEntropy { positive_weights: vec![0.5, 3.0, 1.5] },
+        Loss::SoftmaxCrossEntropy { label_smoothing: 0.2 },
+        Loss::Quantile { q: 0.9 },
+        Loss::Focal { gamma: 0.5, alpha: None },
+        Loss::Focal { gamma: 2.0, alpha: Some(0.25) },
+        Loss::TweedieDeviance { power: 1.2 },
+        custom("(y_pred-y_true)^2"),
+        custom("softplus(-y_true*y_pred)"),
+        custom("-sum(y_true*log(0.1+abs(y_pred)))"),
+    ];
+    Loss::built_in().into_iter().chain(with_options).collect()
+}
+
+/// The losses that fit an output of three units.
+pub fn losses_of(activation: Activation) -> Vec<Loss> {
+    let has_alpha_on_rows =
+        |loss: &Loss| activation.is_over_rows() && matches!(loss, Loss::Focal { alpha: Some(_), .. });
+    losses().into_iter().filter(|loss| loss.fits(activation) && !has_alpha_on_rows(loss)).collect()
+}
 
 /// A checked architecture.
 pub fn network(element_type: ElementType, input_width: usize, layers: &[(usize, Activation)]) -> Architecture {
+    network_with(element_type, input_width, layers, |_| {})
+}
+
+/// A checked architecture with options of its layers.
+pub fn network_with(
+    element_type: ElementType,
+    input_width: usize,
+    layers: &[(usize, Activation)],
+    change: impl FnOnce(&mut RawArchitecture),
+) -> Architecture {
     let layer = |&(units, activation): &(usize, Activation)| {
-        Some(RawLayer { units: units as i64, activation, activation_alpha: None, bias: true })
+        Some(RawLayer { units: units as i64, activation, ..RawLayer::default() })
     };
     let layers = layers.iter().map(layer).collect();
-    let raw = RawArchitecture { input_width: input_width as i64, element_type, layers };
+    let mut raw = RawArchitecture { input_width: input_width as i64, element_type, layers, input_dropout: None };
+    change(&mut raw);
     let mut faults = Faults::new();
     raw.check(At::ROOT, &mut faults).unwrap_or_else(|| panic!("{faults}"))
 }
@@ -55,11 +85,32 @@ pub fn uniform<T: Element>(count: usize, seed: u64) -> Vec<T> {
 
 /// Adam with its defaults but for the rate.
 pub fn adam(learning_rate: f64) -> Optimizer {
-    Optimizer::Adam { learning_rate, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }
+    Optimizer::Adam { learning_rate, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, amsgrad: false }
+}
+
+/// Plain SGD.
+pub fn sgd(learning_rate: f64, momentum: f64) -> Optimizer {
+    Optimizer::Sgd { learning_rate, momentum, dampening: 0.0, nesterov: false, weight_decay: 0.0 }
+}
+
+/// What counts as right, for an output and a loss on targets of 0 and 1.
+pub fn task(loss: &Loss, activation: Activation) -> Task {
+    match loss {
+        Loss::Perceptron | Loss::Hinge | Loss::SquaredHinge => Task::Sides,
+        _ if activation.is_over_rows() => Task::Classes,
+        _ if activation == Activation::Sigmoid => Task::Bits,
+        _ => Task::Numbers,
+    }
 }
 
 /// The full batch in one order, ten epochs, nothing else.
 pub fn settings(loss: Loss, optimizer: Optimizer, rows: usize) -> Settings {
+    let task = match loss {
+        Loss::Perceptron | Loss::Hinge | Loss::SquaredHinge => Task::Sides,
+        Loss::BinaryCrossEntropy { .. } => Task::Bits,
+        Loss::SoftmaxCrossEntropy { .. } | Loss::NegativeLogLikelihood | Loss::KlDivergence => Task::Classes,
+        _ => Task::Numbers,
+    };
     Settings {
         loss,
         reduction: Reduction::Mean,
@@ -74,5 +125,27 @@ pub fn settings(loss: Loss, optimizer: Optimizer, rows: usize) -> Settings {
         validation: Validation::None,
         rows: rows as u64,
         cancel_on_disconnect: false,
+        is_seed_drawn: false,
+        schedule: Schedule::default(),
+        l1: 0.0,
+        l2: 0.0,
+        max_gradient_norm: None,
+        max_gradient_value: None,
+        class_weights: None,
+        has_sample_weights: false,
+        has_target_mask: false,
+        metrics: Metric::defaults(task).to_vec(),
+        top_k: 1,
+        diagnostics: false,
+        stop_at: None,
+        max_duration_micros: None,
+        frozen_layers: Vec::new(),
+        task,
     }
+}
+
+/// The settings for an output on which the task does not follow from the loss alone.
+pub fn settings_on(activation: Activation, loss: Loss, optimizer: Optimizer, rows: usize) -> Settings {
+    let task = task(&loss, activation);
+    Settings { task, metrics: Metric::defaults(task).to_vec(), ..settings(loss, optimizer, rows) }
 }

@@ -1,21 +1,37 @@
 //! A training as a state machine: each call of `step_batch` is one batch, and between any two of them it can be stopped,
 //! stored and gone on with, to the same bits.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `trainer` | what a training owns, its batches, and what it has to show |
+//! | `update` | one step: gradients, penalties, clipping, the optimizer |
+//! | `epoch` | the end of an epoch: its report, and whether it is the last |
+//! | `diagnostics` | what layers went through |
+//! | `restore` | out of a trainer into a state, and back |
 
-use super::backward::backward;
+use std::ops::Range;
+
 use super::data::{Prepared, RowSet};
 use super::early_stopping::Patience;
-use super::element::{Element, all_finite};
-use super::judge::Judge;
+use super::element::Element;
 use super::loss::Objective;
-use super::metrics::{MetricSums, Task};
+use super::metrics::{MetricPlan, MetricSums};
 use super::network::Plan;
-use super::optimizer::Moments;
+use super::optimizer::OptimizerState;
 use super::random::{Purpose, Stream};
-use super::state::{EpochEnd, Step, Stop};
+use super::schedule::{self, ScheduleState};
+use super::state::{EpochEnd, Step};
 use super::workspace::Workspace;
 use crate::domain::{
-    Architecture, EpochReport, FittedPreprocessing, Loss, Preprocessing, Settings, StopReason, TrainingData, Values,
+    Architecture, EpochReport, FittedPreprocessing, Loss, Preprocessing, Settings, TrainingData, Values,
 };
+
+mod diagnostics;
+mod epoch;
+mod restore;
+mod update;
+
+use diagnostics::Diagnostics;
 
 /// What a training starts from.
 #[derive(Clone, Debug)]
@@ -41,12 +57,17 @@ pub struct Trainer<T> {
     plan: Plan,
     settings: Settings,
     objective: Objective,
-    task: Task,
+    metrics: MetricPlan,
     training: RowSet<T>,
     validation: Option<RowSet<T>>,
     fitted: Option<FittedPreprocessing>,
     batch_size: usize,
+    /// Rows of a training step that go through at once.
+    step_rows: usize,
+    /// Rows of the validation that do.
     tile_rows: usize,
+    /// What of the parameters changes.
+    segments: Vec<Range<usize>>,
 
     // What a step writes before it reads.
     workspace: Workspace<T>,
@@ -58,19 +79,30 @@ pub struct Trainer<T> {
 
     // The state.
     epoch: u32,
+    /// The epoch after which it ends.
+    last_epoch: u32,
     next_batch: usize,
     parameters: Vec<T>,
-    moments: Moments<T>,
+    optimizer: OptimizerState<T>,
+    schedule: ScheduleState,
+    /// The learning rate of the last step.
+    rate: f64,
+    /// Whether the optimizer found nothing to improve.
+    has_converged: bool,
     loss_sum: f64,
     metric_sums: MetricSums,
     last_report: Option<EpochReport>,
     /// Empty where an epoch has one step: then `parameters` are always those of a whole epoch.
     last_parameters: Vec<T>,
     best_report: Option<EpochReport>,
-    /// Empty without early stopping.
+    /// Empty where the best epoch's weights are not asked for.
     best_parameters: Vec<T>,
     patience: Patience,
     end: Option<EpochEnd>,
+    diagnostics: Option<Diagnostics<T>>,
+    /// Masks that a test gives instead of those that would be drawn, a place each.
+    #[cfg(test)]
+    given_masks: Option<Vec<Vec<T>>>,
 }
 
 impl<T: Element> Trainer<T> {
@@ -85,45 +117,56 @@ impl<T: Element> Trainer<T> {
         let count = architecture.parameter_count();
         assert_eq!(parameters.len(), count, "parameters of another architecture");
 
-        let plan = Plan::new(&architecture);
-        let objective = Objective::new(&architecture, settings.loss, settings.reduction);
-        let units = objective.units();
-        let prepared = Prepared::new(data, &settings, units, preprocessing, fitted);
+        let plan = Plan::for_training(&architecture, &settings.frozen_layers);
+        let objective = Objective::new(&architecture, &settings.loss, settings.reduction);
+        let prepared = Prepared::new(data, &settings, &objective, preprocessing, fitted);
         let Prepared { training, validation, fitted } = prepared;
-        let has_binary_targets =
-            training.has_binary_targets() && validation.as_ref().is_none_or(RowSet::has_binary_targets);
-        let task = Task::new(&objective, has_binary_targets);
+        let (units, top_k) = (objective.units(), settings.top_k as usize);
+        let metrics = MetricPlan::new(settings.task, objective.activation(), units, &settings.metrics, top_k);
 
         let batch_size = training.rows.min(settings.batch_size as usize);
         let tile_rows = plan.tile_rows();
-        let rows_at_once = batch_size.max(validation.as_ref().map_or(0, |rows| rows.rows)).min(tile_rows);
+        // A last batch of one row may join the one before it.
+        let step_rows = if plan.has_batch_statistics() { batch_size + 1 } else { batch_size.min(tile_rows) };
+        let validation_rows = validation.as_ref().map_or(0, |rows| rows.rows);
+        let rows_at_once = step_rows.max(validation_rows.min(tile_rows));
         let has_several_steps = training.rows > batch_size;
+        let copy_if = |is_needed: bool| vec![T::ZERO; if is_needed { count } else { 0 }];
         let mut trainer = Self {
-            workspace: Workspace::new(&plan, rows_at_once),
-            gradients: vec![T::ZERO; count],
-            validation_sums: MetricSums::new(task, units),
+            workspace: Workspace::new(&plan, &objective, rows_at_once),
+            gradients: copy_if(true),
+            validation_sums: MetricSums::new(&metrics, validation_rows),
             order: (0..training.rows as u32).collect(),
             epoch: 0,
+            last_epoch: settings.epochs,
             next_batch: 0,
-            moments: Moments::new(&settings.optimizer, count),
+            optimizer: OptimizerState::new(&settings.optimizer, count),
+            schedule: ScheduleState::default(),
+            rate: settings.optimizer.learning_rate(),
+            has_converged: false,
             loss_sum: 0.0,
-            metric_sums: MetricSums::new(task, units),
+            metric_sums: MetricSums::new(&metrics, training.rows),
             last_report: None,
-            last_parameters: vec![T::ZERO; if has_several_steps { count } else { 0 }],
+            last_parameters: copy_if(has_several_steps),
             best_report: None,
-            best_parameters: vec![T::ZERO; if settings.early_stopping.is_some() { count } else { 0 }],
+            best_parameters: copy_if(settings.keeps_best()),
             patience: Patience::default(),
             end: None,
+            diagnostics: settings.diagnostics.then(|| Diagnostics::new(&plan, count, step_rows)),
+            segments: architecture.trainable_segments(&settings.frozen_layers),
+            #[cfg(test)]
+            given_masks: None,
             parameters,
             architecture,
             plan,
             settings,
             objective,
-            task,
+            metrics,
             training,
             validation,
             fitted,
             batch_size,
+            step_rows,
             tile_rows,
         };
         trainer.draw_order();
@@ -135,141 +178,29 @@ impl<T: Element> Trainer<T> {
         if let Some(end) = &self.end {
             return Step::Epoch(end.clone());
         }
-        let first_row = self.next_batch * self.batch_size;
-        let rows = first_row..self.training.rows.min(first_row + self.batch_size);
+        let rows = self.batch_rows(self.next_batch);
         let wrong_rows_before = self.metric_sums.wrong_rows;
-        let loss_sum = self.accumulate_gradients(rows);
+        self.rate = self.learning_rate();
+        let loss_sum = self.accumulate_gradients(rows.clone());
         self.loss_sum += loss_sum;
         if !loss_sum.is_finite() {
-            return Step::Epoch(self.diverged("the loss"));
+            return Step::Epoch(self.loss_diverged(rows));
         }
         // A perceptron does not move where M is empty; what momentum is left must not either, or an epoch without a wrong
         // row would end in other weights than those that were right.
         let is_all_right = self.metric_sums.wrong_rows == wrong_rows_before;
         if self.settings.loss != Loss::Perceptron || !is_all_right {
-            self.moments.step(&self.settings.optimizer, &mut self.parameters, &self.gradients);
+            self.update(rows, loss_sum);
         }
         self.next_batch += 1;
         if self.next_batch < self.batches_per_epoch() { Step::Batch } else { Step::Epoch(self.end_epoch()) }
     }
 
-    /// Fills `gradients` with those of the reduced loss of some rows of the order, a tile at a time, so that memory is
-    /// bounded whatever the batch size. Returns the sum of the losses.
-    fn accumulate_gradients(&mut self, rows: std::ops::Range<usize>) -> f64 {
-        let scale = T::from_f64(1.0 / self.objective.divisor(rows.len()));
-        self.gradients.fill(T::ZERO);
-        let mut sum = 0.0;
-        for tile in self.order[rows].chunks(self.tile_rows) {
-            let workspace = &mut self.workspace;
-            self.training.load(tile.iter().map(|&row| row as usize), workspace);
-            let judge = Judge { plan: &self.plan, objective: &self.objective, task: self.task };
-            sum += judge.pass(&self.parameters, scale, workspace, tile.len(), &mut self.metric_sums);
-            let Workspace { activations, deltas, .. } = workspace;
-            backward(&self.plan, &self.parameters, activations, deltas, tile.len(), &mut self.gradients);
-        }
-        sum
-    }
-
-    fn end_epoch(&mut self) -> EpochEnd {
-        self.next_batch = 0;
-        self.epoch += 1;
-        let report = self.report();
-        self.loss_sum = 0.0;
-        self.metric_sums.clear();
-        if !all_finite(&self.parameters) {
-            return self.diverged_by_update("a weight");
-        }
-        if report.validation_loss.is_some_and(|loss| !loss.is_finite()) {
-            return self.diverged_by_update("the validation loss");
-        }
-        self.keep(report);
-        let stop = self.stop_reason(&report);
-        let is_reported = stop.is_some() || self.epoch.is_multiple_of(self.settings.report_every);
-        let end = EpochEnd { report, is_reported, stop };
-        if end.stop.is_some() {
-            self.end = Some(end.clone());
-        } else {
-            self.draw_order();
-        }
-        end
-    }
-
-    /// The report of the epoch that was just done.
-    fn report(&mut self) -> EpochReport {
-        let rows = self.training.rows;
-        let scale = target_scale(&self.fitted);
-        let metrics = self.metric_sums.finish(self.task, rows, &self.training.spread, scale);
-        let mut report = EpochReport {
-            epoch: self.epoch,
-            loss: self.loss_sum / self.objective.report_divisor(rows),
-            metrics,
-            learning_rate: self.settings.optimizer.learning_rate(),
-            ..EpochReport::default()
-        };
-        if let Some(validation) = &self.validation {
-            let judge = Judge { plan: &self.plan, objective: &self.objective, task: self.task };
-            let sums = &mut self.validation_sums;
-            let sum = judge.validate(&self.parameters, validation, self.tile_rows, &mut self.workspace, sums);
-            report.validation_loss = Some(sum / self.objective.report_divisor(validation.rows));
-            report.validation_metrics = Some(sums.finish(self.task, validation.rows, &validation.spread, scale));
-        }
-        report
-    }
-
-    /// Keeps what an interruption in the midst of the next epoch, or the end, may ask for.
-    fn keep(&mut self, report: EpochReport) {
-        self.last_report = Some(report);
-        if !self.last_parameters.is_empty() {
-            self.last_parameters.copy_from_slice(&self.parameters);
-        }
-        if self.best_report.is_none_or(|best| monitored_loss(&report) < monitored_loss(&best)) {
-            self.best_report = Some(report);
-            if !self.best_parameters.is_empty() {
-                self.best_parameters.copy_from_slice(&self.parameters);
-            }
-        }
-    }
-
-    fn stop_reason(&mut self, report: &EpochReport) -> Option<Stop> {
-        let epoch = report.epoch;
-        let is_out_of_patience = (self.settings.early_stopping)
-            .is_some_and(|settings| self.patience.is_exhausted_by(settings, monitored_loss(report)));
-        // Never because the loss is 0: from zero weights XOR sits there with every row wrong.
-        if self.settings.loss == Loss::Perceptron && report.metrics.misclassified_rows == Some(0) {
-            let message = format!("no row was misclassified in epoch {epoch}, so nothing was left to change");
-            return Some(Stop { reason: StopReason::Converged, message });
-        }
-        if epoch >= self.settings.epochs {
-            return Some(Stop { reason: StopReason::EpochsDone, message: format!("all {epoch} epochs are done") });
-        }
-        is_out_of_patience.then(|| {
-            let patience = self.settings.early_stopping.map_or(0, |settings| settings.patience);
-            let message = format!("the monitored loss had not improved for {patience} epochs in epoch {epoch}");
-            Stop { reason: StopReason::EarlyStopped, message }
-        })
-    }
-
-    /// Ends the training by what the last update of an epoch came to: that epoch does not count.
-    fn diverged_by_update(&mut self, what: &str) -> EpochEnd {
-        self.epoch -= 1;
-        if self.last_parameters.is_empty() {
-            // The update went over the weights of the epoch before.
-            self.last_report = None;
-        }
-        self.diverged(what)
-    }
-
-    /// Ends the training in the epoch that is under way.
-    fn diverged(&mut self, what: &str) -> EpochEnd {
-        let epoch = self.epoch + 1;
-        let message =
-            format!("{what} was not finite in epoch {epoch}: use a smaller learning rate, or scale inputs and targets");
-        let learning_rate = self.settings.optimizer.learning_rate();
-        let report = EpochReport { epoch, loss: f64::NAN, learning_rate, ..EpochReport::default() };
-        let stop = Some(Stop { reason: StopReason::Diverged, message });
-        let end = EpochEnd { report, is_reported: false, stop };
-        self.end = Some(end.clone());
-        end
+    /// The learning rate of the next step.
+    fn learning_rate(&self) -> f64 {
+        let base = self.settings.optimizer.learning_rate();
+        let (step, steps) = (self.next_batch as u64, self.batches_per_epoch() as u64);
+        schedule::learning_rate(&self.settings.schedule, base, self.epoch, step, steps, &self.schedule)
     }
 
     /// The order in which the next epoch visits the rows: from the seed and the epoch alone.
@@ -280,8 +211,19 @@ impl<T: Element> Trainer<T> {
         }
     }
 
+    /// Batches of an epoch. With batch normalization a last batch of one row, which has no variance, joins the one before it.
     fn batches_per_epoch(&self) -> usize {
-        self.training.rows.div_ceil(self.batch_size)
+        let batches = self.training.rows.div_ceil(self.batch_size);
+        let has_lone_row = self.training.rows % self.batch_size == 1;
+        let joins = has_lone_row && batches > 1 && self.plan.has_batch_statistics();
+        batches - usize::from(joins)
+    }
+
+    /// Places in the order that a batch visits.
+    fn batch_rows(&self, batch: usize) -> Range<usize> {
+        let first = batch * self.batch_size;
+        let is_last = batch + 1 == self.batches_per_epoch();
+        first..if is_last { self.training.rows } else { first + self.batch_size }
     }
 
     /// The network's shape.
@@ -292,6 +234,11 @@ impl<T: Element> Trainer<T> {
     /// Whole epochs done.
     pub fn epoch(&self) -> u32 {
         self.epoch
+    }
+
+    /// The epoch after which it ends.
+    pub fn last_epoch(&self) -> u32 {
+        self.last_epoch
     }
 
     /// Rows that the epoch under way has visited.
@@ -319,10 +266,11 @@ impl<T: Element> Trainer<T> {
         Some((&self.parameters, report))
     }
 
-    /// What the training has to show: the weights of the epoch with the lowest monitored loss with early stopping, those
-    /// of the last whole epoch otherwise; before the first, those it started from or has come to.
+    /// What the training has to show: the weights of the best epoch where early stopping keeps them, those of the last whole
+    /// epoch otherwise; before the first, those it started from or has come to. Where a metric was to be reached and is, the
+    /// last epoch's are the ones.
     pub fn result_parameters(&self) -> &[T] {
-        if !self.best_parameters.is_empty() && self.best_report.is_some() {
+        if self.shows_best() && self.best_report.is_some() {
             return &self.best_parameters;
         }
         self.last_whole_epoch().map_or(&self.parameters, |(parameters, _)| parameters)
@@ -330,17 +278,17 @@ impl<T: Element> Trainer<T> {
 
     /// The report of the epoch whose weights [`result_parameters`](Self::result_parameters) are.
     pub fn result_report(&self) -> Option<&EpochReport> {
-        if self.best_parameters.is_empty() { self.last_report.as_ref() } else { self.best_report.as_ref() }
+        if self.shows_best() { self.best_report.as_ref() } else { self.last_report.as_ref() }
     }
 
-    /// The report of the epoch with the lowest monitored loss, with early stopping or without.
+    /// The report of the epoch with the best monitored metric, with early stopping or without.
     pub fn best_report(&self) -> Option<&EpochReport> {
         self.best_report.as_ref()
     }
 
     /// Puts the caller's timings into the report of the last whole epoch, wherever it is kept.
     pub fn stamp(&mut self, elapsed_micros: u64, samples_per_second: f64) {
-        let Some(epoch) = self.last_report.map(|report| report.epoch) else { return };
+        let Some(epoch) = self.last_report.as_ref().map(|report| report.epoch) else { return };
         let end = self.end.as_mut().map(|end| &mut end.report);
         let kept = [self.last_report.as_mut(), self.best_report.as_mut(), end];
         for report in kept.into_iter().flatten().filter(|report| report.epoch == epoch) {
@@ -354,17 +302,6 @@ impl<T: Element> Trainer<T> {
         self.fitted.as_ref()
     }
 }
-
-/// The validation loss, or the training loss where there is none: what early stopping and the best epoch go by.
-fn monitored_loss(report: &EpochReport) -> f64 {
-    report.validation_loss.unwrap_or(report.loss)
-}
-
-fn target_scale(fitted: &Option<FittedPreprocessing>) -> Option<&[f64]> {
-    fitted.as_ref()?.targets.as_ref().map(|scaler| scaler.scale.as_slice())
-}
-
-mod restore;
 
 #[cfg(test)]
 mod tests;

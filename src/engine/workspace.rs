@@ -1,31 +1,107 @@
 //! Buffers of a training, made once for its largest tile of rows: a step allocates nothing.
 
 use super::element::Element;
-use super::loss::TargetRows;
-use super::network::Plan;
+use super::loss::{LossBatch, Objective, Scratch, TargetRows};
+use super::network::{Plan, PlanLayer};
 use super::product::PADDED_ROWS;
 
-/// What a forward pass reads and writes. Every buffer has room for at least [`PADDED_ROWS`] rows (see `product`).
+/// What a forward pass reads and writes. Every buffer that goes into a product has room for at least [`PADDED_ROWS`] rows (see
+/// `product`).
 #[derive(Clone, Debug)]
 pub struct Activations<T> {
     /// The rows that go in, `[rows, input_width]`.
     pub inputs: Vec<T>,
     /// What each layer made of them, `[rows, units]`.
     pub layers: Vec<Vec<T>>,
+    /// z of the layers whose derivative needs it, `[rows, units]`; empty for the others.
+    pub pre_activations: Vec<Vec<T>>,
+    /// Batch normalization's part; empty for layers without.
+    pub normalizations: Vec<Normalized<T>>,
+    /// What is dropped of the inputs; then of each layer's outputs. Empty where nothing is.
+    pub drops: Vec<Dropped<T>>,
+}
+
+/// What backpropagation needs of a batch normalization.
+#[derive(Clone, Debug, Default)]
+pub struct Normalized<T> {
+    /// (z − mean) ÷ √(variance + ε), `[rows, units]`.
+    pub values: Vec<T>,
+    /// 1 ÷ √(variance + ε), `[units]`.
+    pub inverse_deviations: Vec<T>,
+    /// The batch's mean, `[units]`.
+    pub means: Vec<f64>,
+    /// The batch's biased variance, `[units]`.
+    pub variances: Vec<f64>,
+}
+
+/// What a layer, or the input, is after some of it was dropped.
+#[derive(Clone, Debug, Default)]
+pub struct Dropped<T> {
+    /// 0, or 1 ÷ (1 − share), `[rows, units]`.
+    pub mask: Vec<T>,
+    /// Outputs times mask, `[rows, units]`.
+    pub values: Vec<T>,
 }
 
 impl<T: Element> Activations<T> {
-    /// Buffers for `rows` rows.
-    pub fn new(plan: &Plan, rows: usize) -> Self {
+    /// Buffers for predictions of `rows` rows.
+    pub fn for_predictions(plan: &Plan, rows: usize) -> Self {
+        Self::new(plan, rows, false)
+    }
+
+    /// Buffers for training steps of `rows` rows.
+    pub fn for_training(plan: &Plan, rows: usize) -> Self {
+        Self::new(plan, rows, true)
+    }
+
+    fn new(plan: &Plan, rows: usize, is_training: bool) -> Self {
         let rows = rows.max(PADDED_ROWS);
-        let layers = plan.layers.iter().map(|layer| vec![T::ZERO; rows * layer.layout.units]).collect();
-        Self { inputs: vec![T::ZERO; rows * plan.input_width], layers }
+        let zeros = |is_needed: bool, units: usize| vec![T::ZERO; if is_needed { rows * units } else { 0 }];
+        let layers = || plan.layers.iter();
+        let dropped = |share: f64, units: usize| {
+            let is_needed = is_training && share > 0.0;
+            Dropped { mask: zeros(is_needed, units), values: zeros(is_needed, units) }
+        };
+        let inputs = std::iter::once(dropped(plan.input_dropout, plan.input_width));
+        Self {
+            inputs: zeros(true, plan.input_width),
+            layers: layers().map(|layer| zeros(true, layer.layout.units)).collect(),
+            pre_activations: layers()
+                .map(|layer| zeros(is_training && layer.activation.needs_pre_activation(), layer.layout.units))
+                .collect(),
+            normalizations: layers().map(|layer| Normalized::new(layer, rows, is_training)).collect(),
+            drops: inputs.chain(layers().map(|layer| dropped(layer.dropout, layer.layout.units))).collect(),
+        }
     }
 
     /// What the last layer made.
     pub fn outputs_mut(&mut self) -> &mut [T] {
         let last = self.layers.len() - 1;
         &mut self.layers[last]
+    }
+
+    /// What goes into a layer in a training step: the inputs, or what the layer before made, less what was dropped.
+    pub fn inputs_of(&self, layer: usize) -> &[T] {
+        let dropped = &self.drops[layer];
+        if !dropped.values.is_empty() {
+            return &dropped.values;
+        }
+        layer.checked_sub(1).map_or(&self.inputs, |below| &self.layers[below])
+    }
+}
+
+impl<T: Element> Normalized<T> {
+    fn new(layer: &PlanLayer, rows: usize, is_training: bool) -> Self {
+        let units = layer.layout.units;
+        if layer.normalization.is_none() || !is_training {
+            return Self::default();
+        }
+        Self {
+            values: vec![T::ZERO; rows * units],
+            inverse_deviations: vec![T::ZERO; units],
+            means: vec![0.0; units],
+            variances: vec![0.0; units],
+        }
     }
 }
 
@@ -34,32 +110,76 @@ impl<T: Element> Activations<T> {
 pub struct Workspace<T> {
     /// The forward pass.
     pub activations: Activations<T>,
-    /// δ of each layer: the gradient with respect to its pre-activations, `[rows, units]`.
+    /// δ of each layer: the gradient with respect to what goes into its activation, `[rows, units]`.
     pub deltas: Vec<Vec<T>>,
+    /// δ behind a batch normalization: the gradient with respect to x·W, for the widest layer that has one.
+    pub affine_delta: Vec<T>,
     /// Targets of the rows, where they are classes.
     pub classes: Vec<u32>,
     /// Targets of the rows, where they are values, `[rows, units]`.
     pub values: Vec<T>,
+    /// How much each row counts; empty where all count alike.
+    pub weights: Vec<T>,
+    /// Which targets are there, `[rows, units]`; empty where all are.
+    pub mask: Vec<T>,
+    /// Of the loss.
+    pub scratch: Scratch<T>,
 }
 
 impl<T: Element> Workspace<T> {
     /// Buffers for `rows` rows.
-    pub fn new(plan: &Plan, rows: usize) -> Self {
-        let deltas: Vec<Vec<T>> = plan.layers.iter().map(|layer| vec![T::ZERO; rows * layer.layout.units]).collect();
+    pub fn new(plan: &Plan, objective: &Objective, rows: usize) -> Self {
+        let deltas = plan.layers.iter().map(|layer| vec![T::ZERO; rows * layer.layout.units]).collect();
+        let normalized = plan.layers.iter().filter(|layer| layer.normalization.is_some());
+        let widest = normalized.map(|layer| layer.layout.units).max().unwrap_or(0);
         let units = plan.output_layer().layout.units;
         Self {
-            activations: Activations::new(plan, rows),
+            activations: Activations::for_training(plan, rows),
             deltas,
+            affine_delta: vec![T::ZERO; rows * widest],
             classes: Vec::with_capacity(rows),
             values: Vec::with_capacity(rows * units),
+            weights: Vec::with_capacity(rows),
+            mask: Vec::new(),
+            scratch: objective.scratch(rows),
         }
     }
 
-    /// What a loss needs of the first `rows` rows: targets, the last layer's outputs and its δ.
-    pub fn output_parts(&mut self, rows: usize, units: usize) -> (TargetRows<'_, T>, &mut [T], &mut [T]) {
-        let targets =
-            if self.classes.is_empty() { TargetRows::Values(&self.values) } else { TargetRows::Classes(&self.classes) };
+    /// Targets of the rows that are loaded.
+    pub fn targets(&self) -> TargetRows<'_, T> {
+        if self.classes.is_empty() { TargetRows::Values(&self.values) } else { TargetRows::Classes(&self.classes) }
+    }
+
+    /// Which targets of the rows that are loaded are there; `None`: all.
+    pub fn mask(&self) -> Option<&[T]> {
+        (!self.mask.is_empty()).then_some(&self.mask)
+    }
+
+    /// What the last layer made of the first `rows` rows.
+    pub fn outputs(&self, rows: usize, units: usize) -> &[T] {
+        let last = self.activations.layers.len() - 1;
+        &self.activations.layers[last][..rows * units]
+    }
+
+    /// What a loss needs of the first `rows` rows.
+    pub fn loss_batch(&mut self, rows: usize, units: usize) -> LossBatch<'_, T> {
+        let count = rows * units;
         let last = self.deltas.len() - 1;
-        (targets, &mut self.activations.outputs_mut()[..rows * units], &mut self.deltas[last][..rows * units])
+        let Activations { layers, pre_activations, .. } = &mut self.activations;
+        let pre_activations = &mut pre_activations[last];
+        let kept = pre_activations.len().min(count);
+        LossBatch {
+            targets: if self.classes.is_empty() {
+                TargetRows::Values(&self.values)
+            } else {
+                TargetRows::Classes(&self.classes)
+            },
+            weights: (!self.weights.is_empty()).then_some(&self.weights),
+            mask: (!self.mask.is_empty()).then_some(&self.mask),
+            outputs: &mut layers[last][..count],
+            pre_activations: &mut pre_activations[..kept],
+            gradient: &mut self.deltas[last][..count],
+            scratch: &mut self.scratch,
+        }
     }
 }

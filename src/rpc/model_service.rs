@@ -103,7 +103,17 @@ impl ModelService for Models {
         let inputs = decode::required_matrix(request.inputs, At::ROOT.field("inputs"), &mut faults);
         let inputs = faults.finish(inputs).map_err(AppError::from)?;
         let version = request.version.map(i64::from);
-        let prediction = self.app.predict(PredictRequest { model_id, inputs, version, live: request.live }).await?;
+        let prediction = self
+            .app
+            .predict(PredictRequest {
+                model_id,
+                inputs,
+                version,
+                live: request.live,
+                layers: request.layers.into_iter().map(i64::from).collect(),
+                before_activation: request.before_activation,
+            })
+            .await?;
         bounded(encode::prediction(prediction, encoding), self.message_bytes_max, "ask for fewer rows at a time")
     }
 

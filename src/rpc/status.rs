@@ -77,7 +77,8 @@ fn shortened(message: &str, bytes_max: usize) -> &str {
 pub(super) fn failure_status(failure: &Failure) -> tonic_types::Status {
     let code = match failure.kind {
         // The data or the settings led there: not a fault of the server's.
-        FailureKind::Diverged => Code::FailedPrecondition,
+        FailureKind::Diverged | FailureKind::NotContinuable => Code::FailedPrecondition,
+        FailureKind::TimeOver => Code::DeadlineExceeded,
         FailureKind::Interrupted => Code::Aborted,
         FailureKind::DataLoss => Code::DataLoss,
         FailureKind::Internal => Code::Internal,

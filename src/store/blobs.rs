@@ -31,15 +31,24 @@ const TEMPORARY_SUFFIX: &str = ".tmp";
 pub(super) enum BlobName {
     /// The weights of a version. `blob` is drawn for each attempt to commit, since the version's number is only known after.
     Weights { uid: Uuid, blob: Uuid },
+    /// Where the training of a version ended, beside its weights.
+    Continuation { uid: Uuid, blob: Uuid },
     /// The rows of an unfinished job.
     Rows { job_id: Uuid },
 }
 
 impl BlobName {
     fn parse(text: &str) -> Option<Self> {
-        let name = if let Some(uids) = text.strip_suffix(".weights") {
-            let (uid, blob) = uids.split_once('_')?;
-            Self::Weights { uid: Uuid::parse_str(uid).ok()?, blob: Uuid::parse_str(blob).ok()? }
+        let ids = |ids: &str| {
+            let (uid, blob) = ids.split_once('_')?;
+            Some((Uuid::parse_str(uid).ok()?, Uuid::parse_str(blob).ok()?))
+        };
+        let name = if let Some(text) = text.strip_suffix(".weights") {
+            let (uid, blob) = ids(text)?;
+            Self::Weights { uid, blob }
+        } else if let Some(text) = text.strip_suffix(".state") {
+            let (uid, blob) = ids(text)?;
+            Self::Continuation { uid, blob }
         } else {
             Self::Rows { job_id: Uuid::parse_str(text.strip_suffix(".rows")?).ok()? }
         };
@@ -51,6 +60,7 @@ impl fmt::Display for BlobName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Weights { uid, blob } => write!(f, "{uid}_{blob}.weights"),
+            Self::Continuation { uid, blob } => write!(f, "{uid}_{blob}.state"),
             Self::Rows { job_id } => write!(f, "{job_id}.rows"),
         }
     }

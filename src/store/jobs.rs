@@ -10,7 +10,7 @@ use super::raw::{self, Parts};
 use super::record::Stored;
 use super::records::{Entry, Expect, Transaction, View};
 use super::{Store, keys};
-use crate::domain::{Job, JobState, Model, ModelId, StopReason, Timestamp, TrainingData, Values};
+use crate::domain::{Continuation, Job, JobState, Model, ModelId, StopReason, Timestamp, TrainingData, Values};
 
 /// What became of a request to train.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +31,30 @@ pub enum Finished {
     /// Nothing was written: the job, as it is recorded, is finished already or belongs to another attempt. Whoever called
     /// again after an error finds here what the first call did.
     NotOwner(Box<Job>),
+}
+
+/// What is only known when a job starts.
+#[derive(Clone, Copy, Debug)]
+pub struct JobStart {
+    /// The version that it trains from.
+    pub base_version: u32,
+    /// The seed in force: its own, or that of the training that it goes on with.
+    pub seed: u64,
+    /// Epochs of that training.
+    pub epochs_before: u32,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// What a job comes to: a version, and what a later training goes on from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The version.
+    pub draft: VersionDraft,
+    /// Its weights.
+    pub parameters: Values,
+    /// The end of the training, where it is to be kept.
+    pub continuation: Option<Continuation>,
 }
 
 /// Which jobs are listed.
@@ -158,9 +182,9 @@ impl Store {
         }
     }
 
-    /// Starts an attempt at a job, on the version that it trains from; `None` where there is no such job, or where it is
+    /// Starts an attempt at a job; `None` where there is no such job, or where it is
     /// finished. The start time is the first attempt's.
-    pub fn start_job(&self, job_id: Uuid, base_version: u32, now: Timestamp) -> Result<Option<Job>, StoreError> {
+    pub fn start_job(&self, job_id: Uuid, start: JobStart) -> Result<Option<Job>, StoreError> {
         let key = keys::job(job_id);
         loop {
             let Some(Stored { revision, value: mut job }) = self.records().get::<Job>(&key)? else { return Ok(None) };
@@ -169,8 +193,10 @@ impl Store {
             }
             job.state = JobState::Running;
             job.attempt += 1;
-            job.base_version = Some(base_version);
-            job.start_time.get_or_insert(now);
+            job.base_version = Some(start.base_version);
+            job.settings.seed = start.seed;
+            job.epochs_before = start.epochs_before;
+            job.start_time.get_or_insert(start.time);
             let transaction = Transaction::new().expect(&key, Expect::Revision(revision)).put(key.clone(), &job)?;
             match self.records().commit(transaction) {
                 Ok(()) => return Ok(Some(job)),
@@ -182,10 +208,12 @@ impl Store {
 
     /// Ends a job and commits its version, both or neither. `job` is the finished record; its attempt tells whether the
     /// caller still owns it. Where the model is gone the job ends as cancelled, without a version.
-    pub fn finish_job(&self, job: &Job, result: Option<(VersionDraft, Values)>) -> Result<Finished, StoreError> {
+    pub fn finish_job(&self, job: &Job, result: Option<Outcome>) -> Result<Finished, StoreError> {
         let written = match result {
             None => None,
-            Some((draft, parameters)) => Some((draft, self.write_weights(job.model_uid, &parameters)?)),
+            Some(Outcome { draft, parameters, continuation }) => {
+                Some((draft, self.write_weights(job.model_uid, &parameters, continuation.as_ref())?))
+            }
         };
         let finished = self.commit_finished(job, written.as_ref())?;
         let is_committed = matches!(&finished, Finished::Committed(job) if job.version.is_some());
@@ -195,6 +223,9 @@ impl Store {
             self.discard_weights(weights);
         }
         if let Finished::Committed(job) = &finished {
+            if let Some(version) = job.version {
+                self.forget_continuation(job.model_uid, version - 1);
+            }
             self.blobs().remove(BlobName::Rows { job_id: job.job_id });
         }
         Ok(finished)

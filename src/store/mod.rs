@@ -77,7 +77,7 @@ mod writer;
 mod tests;
 
 pub use error::StoreError;
-pub use jobs::{Accepted, Finished, JobFilter};
+pub use jobs::{Accepted, Finished, JobFilter, JobStart, Outcome};
 pub use models::VersionDraft;
 
 const RECORDS_FILE: &str = "records.redb";
@@ -142,7 +142,7 @@ impl Store {
         let rows = referenced("rows", self.records().read(jobs::referenced_rows))?;
         let is_needed = |name: BlobName| {
             let kept = match name {
-                BlobName::Weights { .. } => &weights,
+                BlobName::Weights { .. } | BlobName::Continuation { .. } => &weights,
                 BlobName::Rows { .. } => &rows,
             };
             kept.as_ref().is_none_or(|kept| kept.contains(&name))

@@ -9,7 +9,9 @@ use super::raw::{self, Parts};
 use super::record::Stored;
 use super::records::{Expect, Transaction, View};
 use super::{Store, keys};
-use crate::domain::{Architecture, FittedPreprocessing, Model, ModelId, Timestamp, Values, Version, VersionSource};
+use crate::domain::{
+    Architecture, Continuation, FittedPreprocessing, Model, ModelId, Timestamp, Values, Version, VersionSource,
+};
 
 /// A version without its number, which it gets when it is committed.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +43,9 @@ impl VersionDraft {
 struct StoredVersion {
     version: Version,
     blob: Uuid,
+    /// Whether the end of its training was kept beside the weights, under the same id. It is kept for the latest version alone.
+    #[serde(default)]
+    has_continuation: bool,
 }
 
 /// Weights that are on the disk, but that no record refers to yet.
@@ -48,11 +53,20 @@ struct StoredVersion {
 pub(super) struct WrittenWeights {
     uid: Uuid,
     blob: Uuid,
+    has_continuation: bool,
 }
 
 impl WrittenWeights {
     fn name(self) -> BlobName {
         BlobName::Weights { uid: self.uid, blob: self.blob }
+    }
+
+    fn record(self, version: &Version) -> StoredVersion {
+        StoredVersion { version: version.clone(), blob: self.blob, has_continuation: self.has_continuation }
+    }
+
+    fn continuation(self) -> BlobName {
+        BlobName::Continuation { uid: self.uid, blob: self.blob }
     }
 }
 
@@ -64,14 +78,14 @@ impl Store {
         if self.records().read(|view| view.contains(&name))? {
             return Err(taken());
         }
-        let weights = self.write_weights(model.uid, parameters)?;
+        let weights = self.write_weights(model.uid, parameters, None)?;
         let (model_key, version_key) = (keys::model(model.uid), keys::version(model.uid, version.version));
         let transaction = Transaction::new()
             .expect(&name, Expect::Absent)
             .expect(&model_key, Expect::Absent)
             .put(name.clone(), &model.uid)?
             .put(model_key, model)?
-            .put(version_key, &StoredVersion { version: version.clone(), blob: weights.blob })?;
+            .put(version_key, &weights.record(version))?;
         match self.records().commit(transaction) {
             Err(StoreError::Conflict { key }) => {
                 self.discard_weights(weights);
@@ -126,7 +140,10 @@ impl Store {
                 .delete_prefix(keys::versions(uid));
             match self.records().commit(transaction) {
                 Ok(()) => {
-                    blobs.into_iter().for_each(|blob| self.blobs().remove(BlobName::Weights { uid, blob }));
+                    for blob in blobs {
+                        self.blobs().remove(BlobName::Weights { uid, blob });
+                        self.blobs().remove(BlobName::Continuation { uid, blob });
+                    }
                     return Ok(true);
                 }
                 Err(StoreError::Conflict { .. }) => {} // A version was committed, or the model deleted: look again.
@@ -180,7 +197,7 @@ impl Store {
         draft: VersionDraft,
         parameters: &Values,
     ) -> Result<Option<Version>, StoreError> {
-        let weights = self.write_weights(uid, parameters)?;
+        let weights = self.write_weights(uid, parameters, None)?;
         loop {
             let Some(model) = self.records().get::<Model>(&keys::model(uid))? else {
                 self.discard_weights(weights);
@@ -188,7 +205,10 @@ impl Store {
             };
             let (transaction, version) = next_version(Transaction::new(), model, &draft, weights)?;
             match self.records().commit(transaction) {
-                Ok(()) => return Ok(Some(version)),
+                Ok(()) => {
+                    self.forget_continuation(uid, version.version - 1);
+                    return Ok(Some(version));
+                }
                 Err(StoreError::Conflict { .. }) => {} // Another version, or a deletion, came first: take the next number.
                 // What an unanswered commit left is only known once the file is open again: the blob stays, and is swept
                 // at the next start if no record refers to it.
@@ -202,15 +222,43 @@ impl Store {
     }
 
     /// Writes weights under a name that no other attempt uses.
-    pub(super) fn write_weights(&self, uid: Uuid, parameters: &Values) -> Result<WrittenWeights, StoreError> {
-        let weights = WrittenWeights { uid, blob: Uuid::now_v7() };
+    pub(super) fn write_weights(
+        &self,
+        uid: Uuid,
+        parameters: &Values,
+        continuation: Option<&Continuation>,
+    ) -> Result<WrittenWeights, StoreError> {
+        let weights = WrittenWeights { uid, blob: Uuid::now_v7(), has_continuation: continuation.is_some() };
         self.blobs().write(weights.name(), Parts::of_values(parameters).as_slice())?;
+        if let Some(continuation) = continuation {
+            self.blobs().write(weights.continuation(), Parts::of_continuation(continuation).as_slice())?;
+        }
         Ok(weights)
+    }
+
+    /// Where the training of a version ended; `None` where no training made it, or where it is not the latest.
+    pub fn continuation(&self, uid: Uuid, version: u32) -> Result<Option<Continuation>, StoreError> {
+        let Some(StoredVersion { blob, has_continuation: true, .. }) = self.stored_version(uid, version)? else {
+            return Ok(None);
+        };
+        let reader = self.blobs().open(BlobName::Continuation { uid, blob })?;
+        reader.map(raw::read_continuation).transpose()
+    }
+
+    /// Gives back the space of a version's continuation, once the version is not the latest any more.
+    pub(super) fn forget_continuation(&self, uid: Uuid, version: u32) {
+        // What cannot be read is swept at the next start.
+        if let Ok(Some(StoredVersion { blob, has_continuation: true, .. })) = self.stored_version(uid, version) {
+            self.blobs().remove(BlobName::Continuation { uid, blob });
+        }
     }
 
     /// Removes weights that no record will ever refer to.
     pub(super) fn discard_weights(&self, weights: WrittenWeights) {
         self.blobs().remove(weights.name());
+        if weights.has_continuation {
+            self.blobs().remove(weights.continuation());
+        }
     }
 }
 
@@ -231,7 +279,7 @@ pub(super) fn next_version(
         .expect(&model_key, Expect::Revision(revision))
         .expect(&version_key, Expect::Absent)
         .put(model_key, &model)?
-        .put(version_key, &StoredVersion { version: version.clone(), blob: weights.blob })?;
+        .put(version_key, &weights.record(&version))?;
     Ok((transaction, version))
 }
 
@@ -240,10 +288,13 @@ pub(super) fn referenced_weights(view: &View) -> Result<Vec<BlobName>, StoreErro
     let mut names = Vec::new();
     for entry in view.scan(keys::NAMES, None, None)? {
         let uid: Uuid = entry?.decode()?;
+        let mut latest = None;
         for entry in view.scan(&keys::versions(uid), None, None)? {
-            let StoredVersion { blob, .. } = entry?.decode()?;
+            let StoredVersion { blob, has_continuation, .. } = entry?.decode()?;
             names.push(BlobName::Weights { uid, blob });
+            latest = has_continuation.then_some(BlobName::Continuation { uid, blob });
         }
+        names.extend(latest);
     }
     Ok(names)
 }

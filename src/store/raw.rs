@@ -7,7 +7,10 @@
 //! | values | number: bits of an element (32 or 64), number: count, the elements |
 //! | matrix | number: rows, number: columns, values |
 //! | targets | number 0, number: count, u32 each; or number 1, matrix |
-//! | training data | matrix, targets, number 0; or matrix, targets, number 1, matrix, targets |
+//! | option | number 0; or number 1, and what it is |
+//! | rows | matrix, targets, option of matrix (weights), option of matrix (mask) |
+//! | training data | rows, option of rows |
+//! | continuation | number: bytes, the bytes, number: count, values each |
 
 use std::borrow::Cow;
 
@@ -15,7 +18,7 @@ use bytemuck::Pod;
 
 use super::blobs::BlobReader;
 use super::error::StoreError;
-use crate::domain::{Matrix, Targets, TrainingData, Values};
+use crate::domain::{Continuation, Matrix, Rows, Targets, TrainingData, Values};
 
 // Floats are stored as they lie in memory.
 const _: () = assert!(cfg!(target_endian = "little"), "the store's files are little-endian");
@@ -33,13 +36,17 @@ impl<'a> Parts<'a> {
 
     pub fn of_training_data(data: &'a TrainingData) -> Self {
         let mut parts = Self::default();
-        parts.matrix(&data.inputs);
-        parts.targets(&data.targets);
-        parts.number(usize::from(data.validation.is_some()));
-        if let Some((inputs, targets)) = &data.validation {
-            parts.matrix(inputs);
-            parts.targets(targets);
-        }
+        parts.rows(&data.training);
+        parts.option(data.validation.as_ref(), Self::rows);
+        parts
+    }
+
+    pub fn of_continuation(continuation: &'a Continuation) -> Self {
+        let mut parts = Self::default();
+        parts.number(continuation.head.len());
+        parts.0.push(Cow::Borrowed(&continuation.head));
+        parts.number(continuation.vectors.len());
+        continuation.vectors.iter().for_each(|values| parts.values(values));
         parts
     }
 
@@ -49,6 +56,20 @@ impl<'a> Parts<'a> {
 
     fn number(&mut self, number: usize) {
         self.0.push(Cow::Owned((number as u64).to_le_bytes().to_vec()));
+    }
+
+    fn option<T>(&mut self, value: Option<&'a T>, write: impl FnOnce(&mut Self, &'a T)) {
+        self.number(usize::from(value.is_some()));
+        if let Some(value) = value {
+            write(self, value);
+        }
+    }
+
+    fn rows(&mut self, rows: &'a Rows) {
+        self.matrix(&rows.inputs);
+        self.targets(&rows.targets);
+        self.option(rows.weights.as_ref(), Self::matrix);
+        self.option(rows.mask.as_ref(), Self::matrix);
     }
 
     fn values(&mut self, values: &'a Values) {
@@ -90,15 +111,37 @@ pub(super) fn read_values(mut reader: BlobReader) -> Result<Values, StoreError> 
 
 /// The rows of a job.
 pub(super) fn read_training_data(mut reader: BlobReader) -> Result<TrainingData, StoreError> {
-    let inputs = matrix(&mut reader)?;
-    let targets = targets(&mut reader)?;
-    let validation = match number(&mut reader)? {
-        0 => None,
-        1 => Some((matrix(&mut reader)?, self::targets(&mut reader)?)),
-        _ => return Err(reader.corrupt()),
-    };
+    let training = rows(&mut reader)?;
+    let validation = option(&mut reader, rows)?;
     reader.finish()?;
-    Ok(TrainingData { inputs, targets, validation })
+    Ok(TrainingData { training, validation })
+}
+
+/// Where a training ended.
+pub(super) fn read_continuation(mut reader: BlobReader) -> Result<Continuation, StoreError> {
+    let bytes = number(&mut reader)?;
+    let head = elements(&mut reader, bytes)?;
+    let count = number(&mut reader)?;
+    let vectors = (0..count).map(|_| values(&mut reader)).collect::<Result<_, _>>()?;
+    reader.finish()?;
+    Ok(Continuation { head, vectors })
+}
+
+fn option<T>(
+    reader: &mut BlobReader,
+    read: impl FnOnce(&mut BlobReader) -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    match number(reader)? {
+        0 => Ok(None),
+        1 => read(reader).map(Some),
+        _ => Err(reader.corrupt()),
+    }
+}
+
+fn rows(reader: &mut BlobReader) -> Result<Rows, StoreError> {
+    let (inputs, targets) = (matrix(reader)?, targets(reader)?);
+    let (weights, mask) = (option(reader, matrix)?, option(reader, matrix)?);
+    Ok(Rows { inputs, targets, weights, mask })
 }
 
 fn number(reader: &mut BlobReader) -> Result<u64, StoreError> {
@@ -171,17 +214,34 @@ mod tests {
         #[test]
         fn training_data_reads_back_bit_for_bit(
             rows in 1..20_usize, columns in 1..5_usize, seed: u32, classes: bool, is_validated: bool,
+            is_weighted: bool, is_masked: bool,
         ) {
             let seed = seed % 1_000;
             let targets = || match classes {
                 true => Targets::Classes((0..rows as u32).collect()),
                 false => Targets::Values(matrix(rows, 1, seed + 1)),
             };
-            let validation = is_validated.then(|| (matrix(rows, columns, seed + 2), targets()));
-            let data = TrainingData { inputs: matrix(rows, columns, seed), targets: targets(), validation };
+            let some_rows = |seed: u32| Rows {
+                inputs: matrix(rows, columns, seed),
+                targets: targets(),
+                weights: is_weighted.then(|| matrix(rows, 1, seed)),
+                mask: is_masked.then(|| matrix(rows, columns, seed + 3)),
+            };
+            let validation = is_validated.then(|| some_rows(seed + 2));
+            let data = TrainingData { training: some_rows(seed), validation };
             let (blobs, name) = (Blobs::in_memory(), BlobName::Rows { job_id: Uuid::nil() });
             blobs.write(name, Parts::of_training_data(&data).as_slice()).unwrap();
             prop_assert_eq!(read_training_data(blobs.open(name).unwrap().unwrap()).unwrap(), data);
+        }
+
+        #[test]
+        fn a_training_s_end_reads_back_bit_for_bit(head: Vec<u8>, count in 0..4_usize, seed: u32) {
+            let vectors = (0..count).map(|index| matrix(3, 2, seed % 1_000 + index as u32).into_values()).collect();
+            let continuation = Continuation { head, vectors };
+            let name = BlobName::Continuation { uid: Uuid::nil(), blob: Uuid::nil() };
+            let blobs = Blobs::in_memory();
+            blobs.write(name, Parts::of_continuation(&continuation).as_slice()).unwrap();
+            prop_assert_eq!(read_continuation(blobs.open(name).unwrap().unwrap()).unwrap(), continuation);
         }
 
         #[test]

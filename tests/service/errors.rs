@@ -85,7 +85,7 @@ async fn bad_models_are_refused_by_field() {
     cases.create("an unknown element type", InvalidArgument, "architecture.element_type", element).await;
     let mut initial = one(1, Activation::Tanh);
     let weights = Some(values(&[f64::NAN, 1.0]));
-    initial.initial_weights = vec![pb::LayerWeights { layer: Some(0), weights, bias: Some(values(&[0.0])) }];
+    initial.initial_weights = vec![pb::LayerWeights { layer: Some(0), weights, bias: Some(values(&[0.0])), ..Default::default() }];
     cases.create("NaN in a weight", InvalidArgument, "initial_weights[0].weights", initial).await;
     let huge = model("m", 65_536, &[(65_536, Activation::Relu), (65_536, Activation::Relu)]);
     cases.create("widths whose product is past the bound", InvalidArgument, layers, huge).await;
@@ -175,7 +175,7 @@ async fn bad_trainings_are_refused_by_field() {
         let request = pb::TrainRequest { validation, ..good() };
         cases.train("a bad fraction", InvalidArgument, "validation_fraction", request).await;
     }
-    let patience = Some(pb::EarlyStopping { patience: Some(0), min_delta: None });
+    let patience = Some(pb::EarlyStopping { patience: Some(0), min_delta: None, ..Default::default() });
     let request = pb::TrainRequest { early_stopping: patience, ..good() };
     cases.train("no patience", InvalidArgument, "early_stopping.patience", request).await;
     let request = pb::TrainRequest { report_every: Some(0), ..good() };
@@ -189,8 +189,8 @@ async fn bad_trainings_are_refused_by_field() {
     use pb::loss::Kind;
     let loss = |kind| Some(pb::Loss { kind: Some(kind) });
     let perceptron = loss(Kind::Perceptron(pb::PerceptronLoss {}));
-    let entropy = loss(Kind::SoftmaxCrossEntropy(pb::SoftmaxCrossEntropyLoss {}));
-    let binary = loss(Kind::BinaryCrossEntropy(pb::BinaryCrossEntropyLoss {}));
+    let entropy = loss(Kind::SoftmaxCrossEntropy(pb::SoftmaxCrossEntropyLoss::default()));
+    let binary = loss(Kind::BinaryCrossEntropy(pb::BinaryCrossEntropyLoss::default()));
     let squared = loss(Kind::SquaredError(pb::SquaredErrorLoss {}));
     let absolute = loss(Kind::AbsoluteError(pb::AbsoluteErrorLoss {}));
     let huber = loss(Kind::Huber(pb::HuberLoss { delta: None }));
@@ -214,7 +214,7 @@ async fn bad_trainings_are_refused_by_field() {
         let units = if activation == Activation::Softmax { 2 } else { 1 };
         api.create(model(model_id, 2, &[(units, activation)])).await;
         for (loss, fits) in losses.iter().zip(fitting) {
-            let request = pb::TrainRequest { loss: **loss, epochs: Some(1), ..truth_table(model_id, XOR) };
+            let request = pb::TrainRequest { loss: (*loss).clone(), epochs: Some(1), ..truth_table(model_id, XOR) };
             if fits {
                 api.train(request).await;
             } else {
@@ -233,7 +233,7 @@ async fn bad_trainings_are_refused_by_field() {
     shares.targets = Some(values(&[0.5, 0.6, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]));
     cases.train("a row that does not sum to 1", InvalidArgument, "targets", shares).await;
     let given =
-        |inputs, targets| Some(pb::train_request::Validation::ValidationData(pb::ValidationData { inputs, targets }));
+        |inputs, targets| Some(pb::train_request::Validation::ValidationData(pb::ValidationData { inputs, targets, ..Default::default() }));
     let validation = given(Some(values(&[f64::NAN, 1.0])), Some(values(&[1.0])));
     let request = pb::TrainRequest { validation, ..good() };
     cases.train("NaN in validation", InvalidArgument, "validation_data.inputs", request).await;
@@ -255,7 +255,7 @@ async fn bad_trainings_are_refused_by_field() {
         cases.train("a bad rate", InvalidArgument, "optimizer.sgd.learning_rate", request).await;
     }
     for min_delta in [-1.0, f64::NAN] {
-        let early_stopping = Some(pb::EarlyStopping { patience: None, min_delta: Some(min_delta) });
+        let early_stopping = Some(pb::EarlyStopping { patience: None, min_delta: Some(min_delta), ..Default::default() });
         let request = pb::TrainRequest { early_stopping, ..good() };
         cases.train("a bad delta", InvalidArgument, "early_stopping.min_delta", request).await;
     }

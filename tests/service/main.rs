@@ -13,6 +13,7 @@ mod jobs;
 mod models;
 mod operations;
 mod predictions;
+mod pytorch;
 mod real_data;
 mod training;
 mod watching;

@@ -77,7 +77,7 @@ async fn classifiers_name_the_winner_of_each_row() {
     let mut request = model("three", 1, &[(3, Activation::Softmax)]);
     request.class_labels = ["low", "middle", "high"].map(String::from).to_vec();
     let (weights, bias) = (Some(values(&[-5.0, 0.0, 5.0])), Some(values(&[0.0, 1.0, 0.0])));
-    request.initial_weights = vec![pb::LayerWeights { layer: Some(0), weights, bias }];
+    request.initial_weights = vec![pb::LayerWeights { layer: Some(0), weights, bias, ..Default::default() }];
     api.create(request).await;
     let answer = api.models.clone().predict(predict("three", values(&[-1.0, 0.0, 1.0]))).await.unwrap().into_inner();
     let labels: Vec<&str> = answer.classes.iter().map(|class| class.label.as_str()).collect();
@@ -94,7 +94,7 @@ async fn an_output_that_is_no_finite_number_is_told_and_names_no_class() {
     let api = server.api().await;
     api.create(model("line", 2, &[(1, Activation::Identity)])).await;
     let weights =
-        pb::LayerWeights { layer: Some(0), weights: Some(values(&[1e30, -1e30])), bias: Some(values(&[0.0])) };
+        pb::LayerWeights { layer: Some(0), weights: Some(values(&[1e30, -1e30])), bias: Some(values(&[0.0])), ..Default::default() };
     let request = pb::SetWeightsRequest { model_id: "line".into(), layers: vec![weights] };
     api.models.clone().set_weights(request).await.unwrap();
     let inputs = values(&[1.0, 2.0, 3e38, 1.0]);
@@ -136,6 +136,7 @@ async fn hidden_steps_predict_with_weights_set_by_hand() {
         layer: Some(layer),
         weights: Some(values(weights)),
         bias: Some(values(bias)),
+        ..Default::default()
     };
     request.initial_weights = vec![layer(0, &[1.0, -1.0, 1.0, -1.0], &[-0.5, 1.5]), layer(1, &[1.0, 1.0], &[-1.5])];
     api.create(request).await;

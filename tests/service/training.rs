@@ -47,8 +47,8 @@ async fn settings_in_force_tell_every_default_and_repeat_the_run() {
     api.create(xor_model("second", 8)).await;
     let request = pb::TrainRequest { seed: None, epochs: Some(20), ..circle("first") };
     let first = api.train(request.clone()).await;
-    let settings = first.started.unwrap().settings.unwrap();
-    assert_eq!(settings.loss.unwrap().kind, Some(pb::loss::Kind::BinaryCrossEntropy(pb::BinaryCrossEntropyLoss {})));
+    let settings = first.started.clone().unwrap().settings.unwrap();
+    assert_eq!(settings.loss.unwrap().kind, Some(pb::loss::Kind::BinaryCrossEntropy(pb::BinaryCrossEntropyLoss::default())));
     assert_eq!((settings.training_rows, settings.validation_rows, settings.report_every), (100, 0, 1));
     let repeated = pb::TrainRequest { model_id: "second".into(), seed: Some(settings.seed), ..request };
     assert_eq!(api.train(repeated).await.losses(), first.losses());
@@ -61,7 +61,7 @@ async fn early_stopping_ends_after_its_patience_and_restores_the_best_epoch() {
     api.create(xor_model("circle", 16)).await;
     let request = pb::TrainRequest {
         validation: Some(pb::train_request::Validation::ValidationFraction(0.3)),
-        early_stopping: Some(pb::EarlyStopping { patience: Some(5), min_delta: None }),
+        early_stopping: Some(pb::EarlyStopping { patience: Some(5), min_delta: None, ..Default::default() }),
         optimizer: adam(0.1),
         epochs: Some(2_000),
         ..circle("circle")
@@ -76,7 +76,7 @@ async fn early_stopping_ends_after_its_patience_and_restores_the_best_epoch() {
     let versions = pb::ListVersionsRequest { model_id: "circle".into(), ..Default::default() };
     let versions = api.models.clone().list_versions(versions).await.unwrap().into_inner().versions;
     let trained = versions.iter().find(|version| version.version == 2).unwrap();
-    assert_eq!(trained.report.unwrap().epoch, best.epoch);
+    assert_eq!(trained.report.as_ref().unwrap().epoch, best.epoch);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,14 +86,14 @@ async fn a_validation_set_of_ones_own_is_scored_and_not_learned() {
     api.create(xor_model("xor", 8)).await;
     // The validation rows say the opposite of what is trained.
     let opposite = XOR.map(|target| 1.0 - target);
-    let validation = pb::ValidationData { inputs: Some(corners()), targets: Some(values(&opposite)) };
+    let validation = pb::ValidationData { inputs: Some(corners()), targets: Some(values(&opposite)), ..Default::default() };
     let request = pb::TrainRequest {
         validation: Some(pb::train_request::Validation::ValidationData(validation)),
         optimizer: adam(0.05),
         epochs: Some(500),
         ..truth_table("xor", XOR)
     };
-    let last = *api.train(request).await.reports.last().unwrap();
+    let last = api.train(request).await.reports.last().unwrap().clone();
     assert_eq!(last.metrics.unwrap().accuracy, Some(1.0));
     assert_eq!(last.validation_metrics.unwrap().accuracy, Some(0.0));
 }
@@ -138,7 +138,7 @@ async fn a_training_starts_from_the_latest_weights_or_from_the_first() {
     assert_eq!(on.started.unwrap().base_version, 2);
     assert!(on.reports[0].loss < first.reports[0].loss);
     let again = api.train(pb::TrainRequest { start: pb::TrainingStart::Initial.into(), ..request }).await;
-    assert_eq!(again.started.unwrap().base_version, 1);
+    assert_eq!(again.started.as_ref().unwrap().base_version, 1);
     assert_eq!(again.losses(), first.losses());
 }
 
@@ -156,7 +156,7 @@ async fn every_activation_trains_with_every_loss_that_fits() {
         (Activation::LeakyRelu, 1, squared()),
         (Activation::Elu, 1, squared()),
         (Activation::Sigmoid, 1, squared()),
-        (Activation::Sigmoid, 1, Kind::BinaryCrossEntropy(pb::BinaryCrossEntropyLoss {})),
+        (Activation::Sigmoid, 1, Kind::BinaryCrossEntropy(pb::BinaryCrossEntropyLoss::default())),
         (Activation::Identity, 1, Kind::AbsoluteError(pb::AbsoluteErrorLoss {})),
         (Activation::Sigmoid, 1, Kind::AbsoluteError(pb::AbsoluteErrorLoss {})),
         (Activation::Elu, 1, Kind::Huber(pb::HuberLoss { delta: Some(0.3) })),
@@ -167,7 +167,7 @@ async fn every_activation_trains_with_every_loss_that_fits() {
         (Activation::Exponential, 1, squared()),
         (Activation::HardSigmoid, 1, Kind::Huber(pb::HuberLoss { delta: None })),
         (Activation::Softmax, 2, squared()),
-        (Activation::Softmax, 2, Kind::SoftmaxCrossEntropy(pb::SoftmaxCrossEntropyLoss {})),
+        (Activation::Softmax, 2, Kind::SoftmaxCrossEntropy(pb::SoftmaxCrossEntropyLoss::default())),
     ];
     for element_type in [ElementType::Float32, ElementType::Float64] {
         for (number, (activation, units, loss)) in cases.iter().enumerate() {
@@ -176,7 +176,7 @@ async fn every_activation_trains_with_every_loss_that_fits() {
             request.architecture.as_mut().unwrap().element_type = element_type.into();
             api.create(request).await;
             let request = pb::TrainRequest {
-                loss: Some(pb::Loss { kind: Some(*loss) }),
+                loss: Some(pb::Loss { kind: Some(loss.clone()) }),
                 optimizer: adam(0.01),
                 epochs: Some(50),
                 ..circle(&model_id)

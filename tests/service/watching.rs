@@ -67,7 +67,7 @@ async fn a_watcher_may_begin_at_any_epoch_of_a_running_or_finished_job() {
     for from_epoch in [1, 2, 1_024, 1_025, 1_026, EPOCHS, EPOCHS + 1] {
         let later = read(api.watch(&told.job_id, Some(from_epoch)).await.unwrap()).await;
         assert_eq!(later.reports, told.reports[from_epoch as usize - 1..], "from {from_epoch}");
-        assert_eq!((later.started, later.queued), (told.started, false));
+        assert_eq!((later.started, later.queued), (told.started.clone(), false));
     }
     let (job_id, mut events) = api.start(endless("xor")).await;
     while next_reports(&mut events).await.last().unwrap().epoch < 3 {}

@@ -128,6 +128,7 @@ fn model_request(model_id: String, dataset: &Dataset, options: &Options) -> pb::
             input_width: dataset.inputs.len() as i32,
             element_type: pb::ElementType::Float32.into(),
             layers: hidden.chain([output]).collect(),
+            input_dropout: None,
         }),
         seed: Some(options.seed),
         class_labels,
@@ -151,7 +152,7 @@ fn train_request(model_id: &str, dataset: &Dataset, options: &Options) -> pb::Tr
         epochs: options.epochs,
         batch_size: Some(options.batch_size),
         seed: Some(options.seed),
-        early_stopping: Some(pb::EarlyStopping { patience: Some(options.patience), min_delta: None }),
+        early_stopping: Some(pb::EarlyStopping { patience: Some(options.patience), ..Default::default() }),
         ..pb::TrainRequest::default()
     }
 }

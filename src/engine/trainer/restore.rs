@@ -1,9 +1,8 @@
 //! Out of a trainer into a state, and back.
 
 use super::Trainer;
-use crate::domain::Values;
+use crate::domain::{StopReason, Values};
 use crate::engine::element::Element;
-use crate::engine::optimizer::Moments;
 use crate::engine::state::{StateError, TrainerState};
 
 impl<T: Element> Trainer<T> {
@@ -15,35 +14,39 @@ impl<T: Element> Trainer<T> {
         let keeps_best = self.best_report.is_some() && !self.best_parameters.is_empty();
         TrainerState {
             epoch: self.epoch,
+            last_epoch: self.last_epoch,
             next_batch: self.next_batch as u32,
             parameters: values(&self.parameters),
-            first_moment: values(&self.moments.first),
-            second_moment: values(&self.moments.second),
-            optimizer_steps: self.moments.steps,
+            method: self.settings.optimizer.name().to_owned(),
+            optimizer: self.optimizer.save(),
+            schedule: self.schedule,
+            rate: self.rate,
+            has_converged: self.has_converged,
             loss_sum: self.loss_sum,
             metric_sums: self.metric_sums.clone(),
-            last_report: self.last_report,
+            last_report: self.last_report.clone(),
             last_parameters: keeps_last.then(|| values(&self.last_parameters)),
-            best_report: self.best_report,
+            best_report: self.best_report.clone(),
             best_parameters: keeps_best.then(|| values(&self.best_parameters)),
             patience: self.patience,
             end: self.end.clone(),
+            is_alive: self.diagnostics.as_ref().map(|diagnostics| diagnostics.is_alive().to_vec()),
         }
     }
 
     /// Goes on from a state of a trainer of the same input. On an error nothing is changed.
     pub fn restore(&mut self, state: TrainerState) -> Result<(), StateError> {
         self.check(&state)?;
+        self.optimizer.restore(state.optimizer).map_err(StateError)?;
         self.epoch = state.epoch;
+        self.last_epoch = state.last_epoch;
         self.next_batch = state.next_batch as usize;
         self.parameters = T::vec_from(state.parameters);
-        self.moments = Moments {
-            first: T::vec_from(state.first_moment),
-            second: T::vec_from(state.second_moment),
-            steps: state.optimizer_steps,
-        };
+        self.schedule = state.schedule;
+        self.rate = state.rate;
+        self.has_converged = state.has_converged;
         self.loss_sum = state.loss_sum;
-        self.metric_sums = state.metric_sums;
+        self.metric_sums.resume(state.metric_sums);
         self.last_report = state.last_report;
         if !self.last_parameters.is_empty() {
             match state.last_parameters {
@@ -57,24 +60,67 @@ impl<T: Element> Trainer<T> {
         }
         self.patience = state.patience;
         self.end = state.end;
+        if let (Some(diagnostics), Some(is_alive)) = (&mut self.diagnostics, &state.is_alive) {
+            diagnostics.restore(is_alive);
+        }
         self.draw_order();
         Ok(())
+    }
+
+    /// Trains on where another training of the same network ended, for as many epochs as the settings say: with its optimizer's
+    /// state, the schedule's place and its epoch numbers. What is best so far is kept where both go by the same metric and loss
+    /// (`is_same_measure`). An epoch that was under way is finished where its batches are the same (`is_same_order`), else begun
+    /// anew. On an error nothing is changed.
+    pub fn continue_from(
+        &mut self,
+        mut state: TrainerState,
+        is_same_measure: bool,
+        is_same_order: bool,
+    ) -> Result<(), StateError> {
+        let was_stopped =
+            state.end.take().and_then(|end| end.stop).is_some_and(|stop| stop.reason == StopReason::EarlyStopped);
+        state.last_epoch = state.epoch.saturating_add(self.settings.epochs);
+        state.has_converged = false;
+        if was_stopped {
+            state.patience = state.patience.renewed();
+        }
+        let fits_sums = state.metric_sums.has_shape_of(&self.metric_sums);
+        let goes_on = is_same_order && fits_sums && (state.next_batch as usize) < self.batches_per_epoch();
+        if !goes_on {
+            state.next_batch = 0;
+            state.loss_sum = 0.0;
+            state.metric_sums = self.metric_sums.clone();
+            state.is_alive = None;
+        }
+        if self.last_parameters.is_empty() {
+            state.last_parameters = None;
+        }
+        let keeps_best = !self.best_parameters.is_empty();
+        if !is_same_measure || (keeps_best && state.best_parameters.is_none()) {
+            state.best_report = None;
+            state.patience = Default::default();
+        }
+        if !keeps_best || state.best_report.is_none() {
+            state.best_parameters = None;
+        }
+        self.restore(state)
     }
 
     fn check(&self, state: &TrainerState) -> Result<(), StateError> {
         let fits = |values: &Values, count: usize| values.len() == count && values.element_type() == T::ELEMENT_TYPE;
         let kept_fits = |values: &Option<Values>, kept: &[T]| values.as_ref().is_none_or(|it| fits(it, kept.len()));
         let needs_best = state.best_report.is_some() && !self.best_parameters.is_empty();
+        let units: usize = self.plan.layers.iter().map(|layer| layer.layout.units).sum();
         let checks = [
             (fits(&state.parameters, self.parameters.len()), "its parameters do not fit the network"),
-            (fits(&state.first_moment, self.moments.first.len()), "its optimizer is another"),
-            (fits(&state.second_moment, self.moments.second.len()), "its optimizer is another"),
+            (state.method == self.settings.optimizer.name(), "its optimizer is another"),
             (kept_fits(&state.last_parameters, &self.last_parameters), "its batches are others"),
             (kept_fits(&state.best_parameters, &self.best_parameters), "its early stopping is another"),
             (state.best_parameters.is_some() == needs_best, "its early stopping is another"),
             (state.metric_sums.has_shape_of(&self.metric_sums), "its task is another"),
             ((state.next_batch as usize) < self.batches_per_epoch(), "it is at a batch that there is not"),
-            (state.epoch <= self.settings.epochs, "it is past the last epoch"),
+            (state.epoch <= state.last_epoch, "it is past the last epoch"),
+            (state.is_alive.as_ref().is_none_or(|it| it.len() == units), "its diagnostics are another network's"),
         ];
         checks.iter().find(|(is_right, _)| !is_right).map_or(Ok(()), |(_, message)| Err(StateError(message)))
     }

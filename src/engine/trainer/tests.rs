@@ -1,6 +1,8 @@
 //! What a training promises.
 
+mod continuation;
 mod memory;
+mod options;
 
 use std::collections::BTreeSet;
 
@@ -8,31 +10,58 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::{
-    Activation, EarlyStopping, ElementType, Matrix, Metrics, Optimizer, Reduction, Scaling, Targets, Validation,
+    Activation, EarlyStopping, ElementType, Matrix, Metric, Optimizer, Reduction, Rows, Scaling, StopReason, Targets,
+    Validation,
 };
 use crate::engine::draw_parameters;
-use crate::engine::testing::{ACTIVATIONS, adam, network, settings, uniform};
+use crate::engine::element::all_finite;
+use crate::engine::testing::{
+    ACTIVATIONS, adam, losses_of, network, network_with, settings, settings_on, sgd, uniform,
+};
 
 const BITS: [f64; 8] = [0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0];
 const AND: [f64; 4] = [0.0, 0.0, 0.0, 1.0];
 const OR: [f64; 4] = [0.0, 1.0, 1.0, 1.0];
 const XOR: [f64; 4] = [0.0, 1.0, 1.0, 0.0];
-const MOMENTUM: Optimizer = Optimizer::Sgd { learning_rate: 0.05, momentum: 0.9 };
+
+fn momentum() -> Optimizer {
+    sgd(0.05, 0.9)
+}
 
 fn matrix(element_type: ElementType, columns: usize, values: &[f64]) -> Matrix {
     let rows = values.len() / columns;
     Matrix::from_values(rows, columns, Values::F64(values.to_vec()).into_element_type(element_type))
 }
 
+fn training_data(inputs: Matrix, targets: Targets) -> TrainingData {
+    TrainingData { training: Rows { inputs, targets, weights: None, mask: None }, validation: None }
+}
+
 fn data(element_type: ElementType, columns: [usize; 2], inputs: &[f64], targets: &[f64]) -> TrainingData {
     let inputs = matrix(element_type, columns[0], inputs);
-    TrainingData { inputs, targets: Targets::Values(matrix(element_type, columns[1], targets)), validation: None }
+    training_data(inputs, Targets::Values(matrix(element_type, columns[1], targets)))
 }
 
 fn input(architecture: Architecture, settings: Settings, data: TrainingData) -> TrainerInput {
     let parameters = draw_parameters(&architecture, settings.seed);
     let preprocessing = Preprocessing::default();
     TrainerInput { architecture, settings, data, preprocessing, fitted: None, parameters }
+}
+
+fn monitored_loss(report: &EpochReport) -> f64 {
+    report.monitored(Metric::Loss).unwrap()
+}
+
+fn stopping(patience: u32, min_delta: f64) -> EarlyStopping {
+    EarlyStopping { patience, min_delta, metric: Metric::Loss, restore_best: true }
+}
+
+fn bce() -> Loss {
+    Loss::BinaryCrossEntropy { positive_weights: Vec::new() }
+}
+
+fn cross_entropy() -> Loss {
+    Loss::SoftmaxCrossEntropy { label_smoothing: 0.0 }
 }
 
 /// Trains to the end, and tells every epoch's.
@@ -58,15 +87,15 @@ fn reason(ends: &[EpochEnd]) -> StopReason {
 /// The epoch in which a perceptron converges from Glorot weights, or from zero weights; by Rosenblatt's rule.
 fn perceptron_epochs(targets: &[f64], seed: u64, is_zero: bool, activation: Activation) -> (StopReason, EpochReport) {
     let architecture = network(ElementType::Float32, 2, &[(1, activation)]);
-    let sgd = Optimizer::Sgd { learning_rate: 1.0, momentum: 0.0 };
+    let plain = sgd(1.0, 0.0);
     let signs: Vec<f64> = targets.iter().map(|y| 2.0 * y - 1.0).collect();
-    let settings = Settings { batch_size: 1, shuffle: true, seed, epochs: 100, ..settings(Loss::Perceptron, sgd, 4) };
+    let settings = Settings { batch_size: 1, shuffle: true, seed, epochs: 100, ..settings(Loss::Perceptron, plain, 4) };
     let mut input = input(architecture, settings, data(ElementType::Float32, [2, 1], &BITS, &signs));
     if is_zero {
         input.parameters = Values::F32(vec![0.0; 3]);
     }
     let ends = run(&mut Trainer::<f32>::new(input));
-    (reason(&ends), ends.last().unwrap().report)
+    (reason(&ends), ends.last().unwrap().report.clone())
 }
 
 /// The most epochs that any of 20,000 seeds took, the last one without an update among them, is 14 for AND and 10 for OR
@@ -94,9 +123,9 @@ fn and_and_or_converge_within_a_few_epochs_from_every_seed_and_xor_never() {
 #[test]
 fn xor_from_zero_weights_is_not_taken_for_done_though_its_loss_is_zero() {
     let architecture = network(ElementType::Float64, 2, &[(1, Activation::Sign)]);
-    let sgd = Optimizer::Sgd { learning_rate: 1.0, momentum: 0.0 };
+    let plain = sgd(1.0, 0.0);
     let signs = XOR.map(|y| 2.0 * y - 1.0);
-    let settings = Settings { reduction: Reduction::Sum, ..settings(Loss::Perceptron, sgd, 4) };
+    let settings = Settings { reduction: Reduction::Sum, ..settings(Loss::Perceptron, plain, 4) };
     let mut input = input(architecture, settings, data(ElementType::Float64, [2, 1], &BITS, &signs));
     input.parameters = Values::F64(vec![0.0; 3]);
     let ends = run(&mut Trainer::<f64>::new(input));
@@ -109,7 +138,7 @@ fn xor_from_zero_weights_is_not_taken_for_done_though_its_loss_is_zero() {
 /// Whether a 2-`hidden`-1 network has learned XOR (all four rows right) after 500 epochs.
 fn learns_xor(hidden: usize, activation: Activation, seed: u64) -> bool {
     let architecture = network(ElementType::Float32, 2, &[(hidden, activation), (1, Activation::Sigmoid)]);
-    let settings = Settings { epochs: 500, seed, ..settings(Loss::BinaryCrossEntropy, adam(0.05), 4) };
+    let settings = Settings { epochs: 500, seed, ..settings(bce(), adam(0.05), 4) };
     let mut trainer =
         Trainer::<f32>::new(input(architecture.clone(), settings, data(ElementType::Float32, [2, 1], &BITS, &XOR)));
     run(&mut trainer);
@@ -143,7 +172,7 @@ fn scaled_regression_finds_the_line_in_the_targets_own_unit() {
     let mut input = input(architecture.clone(), settings, data(ElementType::Float64, [1, 1], &inputs, &targets));
     input.preprocessing = Preprocessing { inputs: Scaling::Standard, targets: Scaling::MinMax };
     let mut trainer = Trainer::<f64>::new(input);
-    let report = run(&mut trainer).last().unwrap().report;
+    let report = run(&mut trainer).last().unwrap().report.clone();
     assert!(report.metrics.r2 > Some(0.999_999) && report.metrics.mean_absolute_error < Some(0.5), "{report:?}");
     assert!(report.metrics.accuracy.is_none());
 
@@ -186,8 +215,8 @@ fn classifier<T: Element>(rows: usize, optimizer: Optimizer, change: impl Fn(&mu
     let inputs: Vec<f64> = uniform(rows * 3, 11);
     let classes = inputs.chunks(3).map(|x| u32::from(x[0] * x[1] > 0.1 * x[2])).collect();
     let inputs = matrix(element_type, 3, &inputs);
-    let data = TrainingData { inputs, targets: Targets::Classes(classes), validation: None };
-    let mut settings = settings(Loss::SoftmaxCrossEntropy, optimizer, rows);
+    let data = training_data(inputs, Targets::Classes(classes));
+    let mut settings = settings(cross_entropy(), optimizer, rows);
     settings.shuffle = true;
     settings.batch_size = 4;
     change(&mut settings);
@@ -198,8 +227,8 @@ fn classifier<T: Element>(rows: usize, optimizer: Optimizer, change: impl Fn(&mu
 fn the_loss_of_an_epoch_is_the_mean_over_rows_before_each_update() {
     for reduction in [Reduction::Mean, Reduction::Sum] {
         let architecture = network(ElementType::Float64, 1, &[(2, Activation::Identity)]);
-        let sgd = Optimizer::Sgd { learning_rate: 0.1, momentum: 0.0 };
-        let settings = Settings { batch_size: 2, epochs: 1, reduction, ..settings(Loss::SquaredError, sgd, 3) };
+        let plain = sgd(0.1, 0.0);
+        let settings = Settings { batch_size: 2, epochs: 1, reduction, ..settings(Loss::SquaredError, plain, 3) };
         let data = data(ElementType::Float64, [1, 2], &[1.0, -1.0, 2.0], &[1.0, 0.0, 0.0, 2.0, 1.0, 1.0]);
         let mut input = input(architecture, settings, data);
         input.parameters = Values::F64(vec![0.0; 4]);
@@ -222,7 +251,7 @@ fn validation_is_that_of_the_epoch_s_last_weights_whatever_the_tile() {
     let input = classifier::<f64>(40, adam(0.01), |settings| settings.validation = Validation::Fraction(0.25));
     let mut trainer = Trainer::<f64>::new(input.clone());
     assert_eq!((trainer.training_rows(), trainer.rows_done_in_epoch()), (30, 0));
-    let report = run(&mut trainer).last().unwrap().report;
+    let report = run(&mut trainer).last().unwrap().report.clone();
     let validation = trainer.validation.clone().unwrap();
     assert_eq!(validation.rows, 10);
     let targets = match &validation.targets {
@@ -234,7 +263,7 @@ fn validation_is_that_of_the_epoch_s_last_weights_whatever_the_tile() {
         trainer.parameters(),
         &validation.inputs,
         &targets,
-        Loss::SoftmaxCrossEntropy,
+        &cross_entropy(),
         Reduction::Mean,
     );
     assert!((loss.unwrap().loss - report.validation_loss.unwrap()).abs() < 1e-14);
@@ -250,23 +279,6 @@ fn every_few_epochs_are_reported_and_always_the_last() {
     assert_eq!(reason(&ends), StopReason::EpochsDone);
 }
 
-#[test]
-fn squared_error_classifies_on_softmax_and_on_sigmoids_with_bits() {
-    let metrics = |activation, targets: Targets| {
-        let architecture = network(ElementType::Float64, 1, &[(2, activation)]);
-        let inputs = matrix(ElementType::Float64, 1, &[1.0, 2.0]);
-        let settings = Settings { epochs: 1, ..settings(Loss::SquaredError, adam(0.1), 2) };
-        let data = TrainingData { inputs, targets, validation: None };
-        run(&mut Trainer::<f64>::new(input(architecture, settings, data)))[0].report.metrics
-    };
-    let values = |values: &[f64]| Targets::Values(matrix(ElementType::Float64, 2, values));
-    let is_classified = |metrics: Metrics| metrics.accuracy.is_some() && metrics.r2.is_none();
-    assert!(is_classified(metrics(Activation::Softmax, Targets::Classes(vec![0, 1]))));
-    assert!(is_classified(metrics(Activation::Sigmoid, values(&[0.0, 1.0, 1.0, 0.0]))));
-    assert!(!is_classified(metrics(Activation::Sigmoid, values(&[0.0, 1.0, 0.5, 0.0]))));
-    assert!(!is_classified(metrics(Activation::Identity, values(&[0.0, 1.0, 1.0, 0.0]))));
-}
-
 // --- Ends -------------------------------------------------------------------------------------------------------------
 
 #[test]
@@ -274,15 +286,15 @@ fn early_stopping_brings_back_the_weights_of_the_best_epoch() {
     let input = classifier::<f64>(30, adam(0.1), |settings| {
         settings.validation = Validation::Fraction(0.3);
         settings.epochs = 1_000;
-        settings.early_stopping = Some(EarlyStopping { patience: 5, min_delta: 0.0 });
+        settings.early_stopping = Some(stopping(5, 0.0));
     });
     let mut trainer = Trainer::<f64>::new(input.clone());
     let ends = run(&mut trainer);
     assert_eq!(reason(&ends), StopReason::EarlyStopped);
     let best =
-        ends.iter().map(|end| end.report).min_by(|a, b| monitored_loss(a).total_cmp(&monitored_loss(b))).unwrap();
+        ends.iter().map(|end| &end.report).min_by(|a, b| monitored_loss(a).total_cmp(&monitored_loss(b))).unwrap();
     assert_eq!(ends.len(), best.epoch as usize + 5);
-    assert_eq!(trainer.result_report(), Some(&best));
+    assert_eq!(trainer.result_report(), Some(best));
 
     let mut again = Trainer::<f64>::new(input);
     while again.epoch() < best.epoch {
@@ -296,9 +308,9 @@ fn early_stopping_brings_back_the_weights_of_the_best_epoch() {
 fn a_loss_that_is_not_finite_ends_the_training_and_keeps_the_last_good_weights() {
     let inputs: Vec<f64> = uniform(20, 1);
     let architecture = network(ElementType::Float32, 1, &[(1, Activation::Identity)]);
-    let sgd = Optimizer::Sgd { learning_rate: 1e6, momentum: 0.0 };
+    let plain = sgd(1e6, 0.0);
     for batch_size in [5, 20] {
-        let settings = Settings { batch_size, epochs: 1_000, ..settings(Loss::SquaredError, sgd, 20) };
+        let settings = Settings { batch_size, epochs: 1_000, ..settings(Loss::SquaredError, plain, 20) };
         let data = data(ElementType::Float32, [1, 1], &inputs, &inputs);
         let mut trainer = Trainer::<f32>::new(input(architecture.clone(), settings, data));
         let ends = run(&mut trainer);
@@ -315,12 +327,11 @@ fn a_loss_that_is_not_finite_ends_the_training_and_keeps_the_last_good_weights()
 
 #[test]
 fn huge_inputs_give_no_nan() {
-    for activation in ACTIVATIONS.into_iter().filter(|it| !matches!(it, Activation::Softmax | Activation::Exponential))
-    {
+    for activation in ACTIVATIONS.into_iter().filter(|it| !it.is_over_rows() && *it != Activation::Exponential) {
         let architecture = network(ElementType::Float64, 2, &[(3, activation), (2, Activation::Softmax)]);
         let inputs = matrix(ElementType::Float64, 2, &[1e4, -1e4, -1e4, 1e4]);
-        let data = TrainingData { inputs, targets: Targets::Classes(vec![0, 1]), validation: None };
-        let settings = settings(Loss::SoftmaxCrossEntropy, adam(1e-3), 2);
+        let data = training_data(inputs, Targets::Classes(vec![0, 1]));
+        let settings = settings(cross_entropy(), adam(1e-3), 2);
         let ends = run(&mut Trainer::<f64>::new(input(architecture, settings, data)));
         assert_eq!(reason(&ends), StopReason::EpochsDone, "{activation}");
     }
@@ -331,12 +342,16 @@ fn huge_inputs_give_no_nan() {
 fn everything(settings: &mut Settings) {
     settings.validation = Validation::Fraction(0.3);
     settings.epochs = 4;
-    settings.early_stopping = Some(EarlyStopping { patience: 3, min_delta: 0.0 });
+    settings.early_stopping = Some(stopping(3, 0.0));
 }
 
 fn check_restore<T: Element>(optimizer: Optimizer, change: impl Fn(&mut Settings)) {
-    let input = classifier::<T>(20, optimizer, change);
-    let mut reference = Trainer::<T>::new(input.clone());
+    check_restore_of(&classifier::<T>(20, optimizer, change), Trainer::<T>::new);
+}
+
+/// From a state at any batch, through bytes, a new trainer goes on to the same steps and states.
+fn check_restore_of<T: Element>(input: &TrainerInput, new: impl Fn(TrainerInput) -> Trainer<T>) {
+    let mut reference = new(input.clone());
     let mut steps = Vec::new();
     let mut states = vec![reference.state()];
     loop {
@@ -348,7 +363,7 @@ fn check_restore<T: Element>(optimizer: Optimizer, change: impl Fn(&mut Settings
     }
     for (taken, state) in states.iter().enumerate() {
         let bytes = rmp_serde::to_vec_named(state).unwrap();
-        let mut trainer = Trainer::<T>::new(input.clone());
+        let mut trainer = new(input.clone());
         trainer.restore(rmp_serde::from_slice(&bytes).unwrap()).unwrap();
         assert_eq!(&trainer.state(), state);
         for (step, state) in steps[taken..].iter().zip(&states[taken + 1..]) {
@@ -362,7 +377,7 @@ fn check_restore<T: Element>(optimizer: Optimizer, change: impl Fn(&mut Settings
 
 #[test]
 fn going_on_from_any_batch_gives_the_bits_of_never_stopping() {
-    for optimizer in [adam(0.05), MOMENTUM, Optimizer::Sgd { learning_rate: 0.1, momentum: 0.0 }] {
+    for optimizer in [adam(0.05), momentum(), sgd(0.1, 0.0)] {
         check_restore::<f32>(optimizer, everything);
         check_restore::<f64>(optimizer, everything);
         check_restore::<f32>(optimizer, |settings| settings.epochs = 3);
@@ -375,7 +390,7 @@ fn going_on_from_any_batch_gives_the_bits_of_never_stopping() {
 fn a_state_of_another_training_is_refused_and_changes_nothing() {
     let trainer = |rows, optimizer| Trainer::<f32>::new(classifier::<f32>(rows, optimizer, |_| {}));
     let mut state = trainer(20, adam(0.1)).state();
-    let mut other = trainer(20, MOMENTUM);
+    let mut other = trainer(20, momentum());
     let before = other.state();
     assert!(other.restore(state.clone()).is_err());
     assert_eq!(other.state(), before);
@@ -442,8 +457,8 @@ proptest! {
 #[test]
 fn an_update_out_of_range_does_not_count_as_an_epoch() {
     let architecture = network(ElementType::Float32, 1, &[(1, Activation::Identity)]);
-    let sgd = Optimizer::Sgd { learning_rate: 1e6, momentum: 0.0 };
-    let settings = Settings { batch_size: 1, ..settings(Loss::SquaredError, sgd, 1) };
+    let plain = sgd(1e6, 0.0);
+    let settings = Settings { batch_size: 1, ..settings(Loss::SquaredError, plain, 1) };
     let data = data(ElementType::Float32, [1, 1], &[1e17], &[1e17]);
     let mut input = input(architecture, settings, data);
     input.parameters = Values::F32(vec![2.0, 0.0]);

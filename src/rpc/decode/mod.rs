@@ -1,8 +1,11 @@
 //! Messages to domain values: what is missing, unknown or contradicts itself is told with its path. Ranges are the
 //! domain's to check.
 
+mod loss;
 mod matrix;
+mod metrics;
 mod model;
+pub(super) mod optimizer;
 mod training;
 
 pub(super) use matrix::{Encoding, required_matrix};

@@ -2,8 +2,11 @@
 
 use super::known;
 use super::matrix::{element_type, raw_matrix};
-use crate::app::{CreateModel, RawLayerParameters};
-use crate::domain::{Activation, At, Faults, ModelId, Preprocessing, RawArchitecture, RawLayer, Scaling};
+use crate::app::{CreateModel, RawLayerParameters, RawNormalizationParameters};
+use crate::domain::{
+    Activation, At, Faults, Initializer, ModelId, Preprocessing, RawArchitecture, RawBatchNormalization, RawLayer,
+    Scaling,
+};
 use crate::rpc::pb;
 
 /// The name of a model.
@@ -45,7 +48,12 @@ fn architecture(message: Option<pb::Architecture>, at: At<'_>, faults: &mut Faul
     let layers_at = at.field("layers");
     let layers =
         message.layers.iter().enumerate().map(|(index, it)| layer(it, layers_at.index(index), faults)).collect();
-    Some(RawArchitecture { input_width: message.input_width.into(), element_type: element_type?, layers })
+    Some(RawArchitecture {
+        input_width: message.input_width.into(),
+        element_type: element_type?,
+        layers,
+        input_dropout: message.input_dropout,
+    })
 }
 
 fn layer(message: &pb::Layer, at: At<'_>, faults: &mut Faults) -> Option<RawLayer> {
@@ -64,12 +72,53 @@ fn layer(message: &pb::Layer, at: At<'_>, faults: &mut Faults) -> Option<RawLaye
         pb::Activation::Exponential => Activation::Exponential,
         pb::Activation::HardSigmoid => Activation::HardSigmoid,
         pb::Activation::Softmax => Activation::Softmax,
+        pb::Activation::Gelu => Activation::Gelu,
+        pb::Activation::GeluTanh => Activation::GeluTanh,
+        pb::Activation::Silu => Activation::Silu,
+        pb::Activation::Mish => Activation::Mish,
+        pb::Activation::LogSoftmax => Activation::LogSoftmax,
     };
+    let initializer = match message.initializer.as_ref().and_then(|it| it.method.as_ref()) {
+        None => None,
+        Some(method) => Some(initializer(method, at.field("initializer"), faults)?),
+    };
+    let normalization = message.batch_normalization.as_ref();
     Some(RawLayer {
         units: message.units.into(),
         activation,
         activation_alpha: message.activation_alpha,
-        bias: message.bias.unwrap_or(true),
+        bias: message.bias,
+        initializer,
+        dropout: message.dropout,
+        batch_normalization: normalization
+            .map(|&pb::BatchNormalization { momentum, epsilon }| RawBatchNormalization { momentum, epsilon }),
+        max_norm: message.max_norm,
+        frozen: message.frozen,
+    })
+}
+
+fn initializer(method: &pb::initializer::Method, at: At<'_>, faults: &mut Faults) -> Option<Initializer> {
+    use pb::initializer::Method;
+    Some(match method {
+        Method::Zeros(_) => Initializer::Zeros,
+        Method::Constant(pb::ConstantInitializer { value: Some(value) }) => Initializer::Constant { value: *value },
+        Method::Constant(_) => {
+            faults.add(at.field("constant").field("value"), "is required: what every weight is to be");
+            return None;
+        }
+        Method::Uniform(uniform) => {
+            Initializer::Uniform { minimum: uniform.minimum.unwrap_or(-0.05), maximum: uniform.maximum.unwrap_or(0.05) }
+        }
+        Method::Normal(normal) => {
+            Initializer::Normal { mean: normal.mean.unwrap_or(0.0), deviation: normal.deviation.unwrap_or(0.05) }
+        }
+        Method::GlorotUniform(_) => Initializer::GlorotUniform,
+        Method::GlorotNormal(_) => Initializer::GlorotNormal,
+        Method::HeUniform(_) => Initializer::HeUniform,
+        Method::HeNormal(_) => Initializer::HeNormal,
+        Method::LecunUniform(_) => Initializer::LecunUniform,
+        Method::LecunNormal(_) => Initializer::LecunNormal,
+        Method::Orthogonal(orthogonal) => Initializer::Orthogonal { gain: orthogonal.gain.unwrap_or(1.0) },
     })
 }
 
@@ -92,12 +141,27 @@ pub(in crate::rpc) fn layer_parameters(
         let at = at.index(index);
         let weights = message.weights.map(|matrix| raw_matrix(matrix, at.field("weights"), faults));
         let bias = message.bias.map(|matrix| raw_matrix(matrix, at.field("bias"), faults));
-        let (weights, bias) = (transposed(weights)?, transposed(bias)?);
-        Some(RawLayerParameters { layer: message.layer.map(i64::from), weights, bias })
+        let normalization = message
+            .batch_normalization
+            .map(|message| normalization_parameters(message, at.field("batch_normalization"), faults));
+        let (weights, bias, normalization) = (transposed(weights)?, transposed(bias)?, transposed(normalization)?);
+        Some(RawLayerParameters { layer: message.layer.map(i64::from), weights, bias, normalization })
     });
     // All of them are read, so that all their faults are told.
     let layers: Vec<Option<RawLayerParameters>> = layers.collect();
     layers.into_iter().collect()
+}
+
+fn normalization_parameters(
+    message: pb::BatchNormalizationWeights,
+    at: At<'_>,
+    faults: &mut Faults,
+) -> Option<RawNormalizationParameters> {
+    let mut read =
+        |matrix: Option<pb::Matrix>, name| transposed(matrix.map(|matrix| raw_matrix(matrix, at.field(name), faults)));
+    let (scale, shift) = (read(message.scale, "scale"), read(message.shift, "shift"));
+    let (mean, variance) = (read(message.mean, "mean"), read(message.variance, "variance"));
+    Some(RawNormalizationParameters { scale: scale?, shift: shift?, mean: mean?, variance: variance? })
 }
 
 /// Not there: fine. There and unreadable: `None`.

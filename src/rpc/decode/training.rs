@@ -5,48 +5,92 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::known;
-use super::matrix::required_matrix;
+use super::loss::loss;
+use super::matrix::{raw_matrix, required_matrix};
+use super::metrics::{metric, metrics};
+use super::optimizer::{optimizer, schedule};
 use crate::app::{GradientsRequest, TrainCommand};
 use crate::domain::{
-    At, Faults, JobState, Loss, ModelId, RawEarlyStopping, RawOptimizer, RawTraining, RawValidation, Reduction, Start,
+    At, Faults, JobState, ModelId, RawClassWeights, RawEarlyStopping, RawMatrix, RawRows, RawStopAt, RawTraining,
+    RawValidation, Reduction, Start,
 };
 use crate::rpc::pb;
 
 /// A training to start.
 pub(in crate::rpc) fn train_command(request: pb::TrainRequest) -> Result<TrainCommand, Faults> {
     let mut faults = Faults::new();
-    let at = At::ROOT;
     // Only a request that may come again is worth its hash.
     let request_hash = match request.request_id.as_str() {
         "" => [0; 16],
         _ => xxh3_128(&request.encode_to_vec()).to_le_bytes(),
     };
-    let model_id = ModelId::new(&request.model_id, at.field("model_id"), &mut faults);
-    let inputs = required_matrix(request.inputs, at.field("inputs"), &mut faults);
-    let targets = required_matrix(request.targets, at.field("targets"), &mut faults);
-    let validation = validation(request.validation, &mut faults);
-    let reduction = reduction(request.reduction, &mut faults);
-    let start = start(request.start, &mut faults);
-    let command = (|| {
-        let training = RawTraining {
-            inputs: inputs?,
-            targets: targets?,
-            validation: validation?,
-            loss: loss(request.loss),
-            reduction: reduction?,
-            optimizer: optimizer(request.optimizer),
-            epochs: request.epochs.map(i64::from),
-            batch_size: request.batch_size.map(i64::from),
-            shuffle: request.shuffle,
-            seed: request.seed,
-            early_stopping: request.early_stopping.map(early_stopping),
-            report_every: request.report_every.map(i64::from),
-            start: start?,
-            cancel_on_disconnect: request.cancel_on_disconnect,
-        };
-        Some(TrainCommand { model_id: model_id?, training, request_id: request.request_id, request_hash })
-    })();
+    let model_id = ModelId::new(&request.model_id, At::ROOT.field("model_id"), &mut faults);
+    let request_id = request.request_id.clone();
+    let training = training(request, &mut faults);
+    let command = model_id.zip(training).map(|(model_id, training)| TrainCommand {
+        model_id,
+        training,
+        request_id,
+        request_hash,
+    });
     faults.finish(command)
+}
+
+fn training(request: pb::TrainRequest, faults: &mut Faults) -> Option<RawTraining> {
+    let at = At::ROOT;
+    let inputs = required_matrix(request.inputs, at.field("inputs"), faults);
+    let targets = required_matrix(request.targets, at.field("targets"), faults);
+    let weights = optional_matrix(request.sample_weights, at.field("sample_weights"), faults);
+    let mask = optional_matrix(request.target_mask, at.field("target_mask"), faults);
+    let validation = validation(request.validation, faults);
+    let loss = loss(request.loss, faults);
+    let reduction = reduction(request.reduction, faults);
+    let start = start(request.start, faults);
+    let early_stopping = early_stopping(request.early_stopping, faults);
+    let stop_at = stop_at(request.stop_at, faults);
+    let metrics = metrics(&request.metrics, at.field("metrics"), faults);
+    let max_duration_micros = request.max_duration.map(micros);
+    Some(RawTraining {
+        rows: RawRows { inputs: inputs?, targets: targets?, weights: weights?, mask: mask? },
+        validation: validation?,
+        loss: loss?,
+        reduction: reduction?,
+        optimizer: optimizer(request.optimizer),
+        schedule: schedule(request.schedule),
+        epochs: request.epochs.map(i64::from),
+        batch_size: request.batch_size.map(i64::from),
+        shuffle: request.shuffle,
+        seed: request.seed,
+        early_stopping: early_stopping?,
+        report_every: request.report_every.map(i64::from),
+        start: start?,
+        cancel_on_disconnect: request.cancel_on_disconnect,
+        l1: request.l1,
+        l2: request.l2,
+        max_gradient_norm: request.max_gradient_norm,
+        max_gradient_value: request.max_gradient_value,
+        class_weights: request.class_weights.map(|it| RawClassWeights { weights: it.weights, balanced: it.balanced }),
+        metrics: metrics?,
+        top_k: request.top_k.map(i64::from),
+        diagnostics: request.diagnostics,
+        stop_at: stop_at?,
+        max_duration_micros,
+        frozen_layers: request.frozen_layers.into_iter().map(i64::from).collect(),
+    })
+}
+
+/// Not there: `Some(None)`.
+fn optional_matrix(message: Option<pb::Matrix>, at: At<'_>, faults: &mut Faults) -> Option<Option<RawMatrix>> {
+    match message {
+        None => Some(None),
+        Some(matrix) => raw_matrix(matrix, at, faults).map(Some),
+    }
+}
+
+/// A duration in microseconds; rounded up, so that what is above 0 stays so.
+fn micros(duration: prost_types::Duration) -> i64 {
+    let nanos = i64::from(duration.nanos);
+    duration.seconds.saturating_mul(1_000_000).saturating_add(nanos.div_euclid(1_000) + i64::from(nanos % 1_000 > 0))
 }
 
 /// A batch whose gradients are asked for.
@@ -56,6 +100,7 @@ pub(in crate::rpc) fn gradients_request(request: pb::ComputeGradientsRequest) ->
     let model_id = ModelId::new(&request.model_id, at.field("model_id"), &mut faults);
     let inputs = required_matrix(request.inputs, at.field("inputs"), &mut faults);
     let targets = required_matrix(request.targets, at.field("targets"), &mut faults);
+    let loss = loss(request.loss, &mut faults);
     let reduction = reduction(request.reduction, &mut faults);
     let decoded = (|| {
         Some(GradientsRequest {
@@ -63,7 +108,7 @@ pub(in crate::rpc) fn gradients_request(request: pb::ComputeGradientsRequest) ->
             inputs: inputs?,
             targets: targets?,
             version: request.version.map(i64::from),
-            loss: loss(request.loss),
+            loss: loss?,
             reduction: reduction?,
         })
     })();
@@ -78,21 +123,11 @@ fn validation(message: Option<pb::train_request::Validation>, faults: &mut Fault
             let at = At::ROOT.field("validation_data");
             let inputs = required_matrix(data.inputs, at.field("inputs"), faults);
             let targets = required_matrix(data.targets, at.field("targets"), faults);
-            Some(RawValidation::Given { inputs: inputs?, targets: targets? })
+            let weights = optional_matrix(data.sample_weights, at.field("sample_weights"), faults);
+            let mask = optional_matrix(data.target_mask, at.field("target_mask"), faults);
+            Some(RawValidation::Given(RawRows { inputs: inputs?, targets: targets?, weights: weights?, mask: mask? }))
         }
     }
-}
-
-fn loss(message: Option<pb::Loss>) -> Option<Loss> {
-    Some(match message?.kind? {
-        pb::loss::Kind::SquaredError(_) => Loss::SquaredError,
-        pb::loss::Kind::BinaryCrossEntropy(_) => Loss::BinaryCrossEntropy,
-        pb::loss::Kind::SoftmaxCrossEntropy(_) => Loss::SoftmaxCrossEntropy,
-        pb::loss::Kind::Perceptron(_) => Loss::Perceptron,
-        pb::loss::Kind::AbsoluteError(_) => Loss::AbsoluteError,
-        pb::loss::Kind::Huber(huber) => Loss::Huber { delta: huber.delta.unwrap_or(Loss::HUBER_DELTA_DEFAULT) },
-        pb::loss::Kind::LogCosh(_) => Loss::LogCosh,
-    })
 }
 
 fn reduction(value: i32, faults: &mut Faults) -> Option<Reduction> {
@@ -106,22 +141,25 @@ fn start(value: i32, faults: &mut Faults) -> Option<Start> {
     Some(match known(value, At::ROOT.field("start"), faults)? {
         pb::TrainingStart::Unspecified | pb::TrainingStart::Latest => Start::Latest,
         pb::TrainingStart::Initial => Start::Initial,
+        pb::TrainingStart::Continue => Start::Continue,
     })
 }
 
-fn optimizer(message: Option<pb::Optimizer>) -> Option<RawOptimizer> {
-    Some(match message?.method? {
-        pb::optimizer::Method::Sgd(pb::Sgd { learning_rate, momentum }) => {
-            RawOptimizer::Sgd { learning_rate, momentum }
-        }
-        pb::optimizer::Method::Adam(pb::Adam { learning_rate, beta1, beta2, epsilon }) => {
-            RawOptimizer::Adam { learning_rate, beta1, beta2, epsilon }
-        }
-    })
+fn early_stopping(message: Option<pb::EarlyStopping>, faults: &mut Faults) -> Option<Option<RawEarlyStopping>> {
+    let Some(message) = message else { return Some(None) };
+    let at = At::ROOT.field("early_stopping");
+    Some(Some(RawEarlyStopping {
+        patience: message.patience.map(i64::from),
+        min_delta: message.min_delta,
+        metric: metric(message.metric, at.field("metric"), faults)?,
+        restore_best: message.restore_best,
+    }))
 }
 
-fn early_stopping(message: pb::EarlyStopping) -> RawEarlyStopping {
-    RawEarlyStopping { patience: message.patience.map(i64::from), min_delta: message.min_delta }
+fn stop_at(message: Option<pb::StopAt>, faults: &mut Faults) -> Option<Option<RawStopAt>> {
+    let Some(message) = message else { return Some(None) };
+    let at = At::ROOT.field("stop_at");
+    Some(Some(RawStopAt { metric: metric(message.metric, at.field("metric"), faults)?, value: message.value }))
 }
 
 /// The id of a job.

@@ -42,5 +42,11 @@ pub(in crate::rpc) fn layer_weights(layer: &LayerParameters, encoding: Encoding)
         layer: Some(layer.layer as i32),
         weights: Some(matrix(&layer.weights, encoding)),
         bias: layer.bias.as_ref().map(|bias| matrix(bias, encoding)),
+        batch_normalization: layer.normalization.as_ref().map(|it| pb::BatchNormalizationWeights {
+            scale: Some(matrix(&it.scale, encoding)),
+            shift: Some(matrix(&it.shift, encoding)),
+            mean: Some(matrix(&it.mean, encoding)),
+            variance: Some(matrix(&it.variance, encoding)),
+        }),
     }
 }

@@ -1,7 +1,10 @@
 //! Domain values to messages.
 
+mod loss;
 mod matrix;
+mod metrics;
 mod model;
+mod optimizer;
 mod training;
 
 pub(super) use matrix::{layer_weights, matrix};

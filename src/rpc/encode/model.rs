@@ -3,7 +3,7 @@
 use super::{layer_weights, matrix, timestamp};
 use crate::app::{BatchGradients, ModelView, ModelWeights, Prediction};
 use crate::domain::{
-    Activation, Architecture, ElementType, Layer, Preprocessing, Scaler, Scaling, Version, VersionSource,
+    Activation, Architecture, ElementType, Initializer, Layer, Preprocessing, Scaler, Scaling, Version, VersionSource,
 };
 use crate::rpc::decode::Encoding;
 use crate::rpc::pb;
@@ -17,7 +17,7 @@ pub(in crate::rpc) fn model(view: &ModelView) -> pb::Model {
         architecture: Some(architecture(&model.architecture)),
         seed: model.seed,
         latest_version: model.latest_version as i32,
-        parameter_count: model.architecture.parameter_count() as i32,
+        parameter_count: model.architecture.trainable_count() as i32,
         class_labels: model.class_labels.clone(),
         preprocessing: Some(preprocessing(model.preprocessing)),
         labels: model.labels.clone().into_iter().collect(),
@@ -36,6 +36,7 @@ fn architecture(architecture: &Architecture) -> pb::Architecture {
         input_width: architecture.input_width() as i32,
         element_type: element_type.into(),
         layers: architecture.layers().iter().map(layer).collect(),
+        input_dropout: Some(architecture.input_dropout()),
     }
 }
 
@@ -55,8 +56,47 @@ fn layer(layer: &Layer) -> pb::Layer {
         Activation::Exponential => (pb::Activation::Exponential, None),
         Activation::HardSigmoid => (pb::Activation::HardSigmoid, None),
         Activation::Softmax => (pb::Activation::Softmax, None),
+        Activation::Gelu => (pb::Activation::Gelu, None),
+        Activation::GeluTanh => (pb::Activation::GeluTanh, None),
+        Activation::Silu => (pb::Activation::Silu, None),
+        Activation::Mish => (pb::Activation::Mish, None),
+        Activation::LogSoftmax => (pb::Activation::LogSoftmax, None),
     };
-    pb::Layer { units: layer.units as i32, activation: activation.into(), activation_alpha, bias: Some(layer.bias) }
+    pb::Layer {
+        units: layer.units as i32,
+        activation: activation.into(),
+        activation_alpha,
+        bias: Some(layer.bias),
+        initializer: Some(initializer(layer.initializer())),
+        dropout: Some(layer.dropout),
+        batch_normalization: layer
+            .batch_normalization
+            .map(|it| pb::BatchNormalization { momentum: Some(it.momentum), epsilon: Some(it.epsilon) }),
+        max_norm: layer.max_norm,
+        frozen: layer.frozen,
+    }
+}
+
+fn initializer(initializer: Initializer) -> pb::Initializer {
+    use pb::initializer::Method;
+    let method = match initializer {
+        Initializer::Zeros => Method::Zeros(pb::ZerosInitializer {}),
+        Initializer::Constant { value } => Method::Constant(pb::ConstantInitializer { value: Some(value) }),
+        Initializer::Uniform { minimum, maximum } => {
+            Method::Uniform(pb::UniformInitializer { minimum: Some(minimum), maximum: Some(maximum) })
+        }
+        Initializer::Normal { mean, deviation } => {
+            Method::Normal(pb::NormalInitializer { mean: Some(mean), deviation: Some(deviation) })
+        }
+        Initializer::GlorotUniform => Method::GlorotUniform(pb::GlorotUniformInitializer {}),
+        Initializer::GlorotNormal => Method::GlorotNormal(pb::GlorotNormalInitializer {}),
+        Initializer::HeUniform => Method::HeUniform(pb::HeUniformInitializer {}),
+        Initializer::HeNormal => Method::HeNormal(pb::HeNormalInitializer {}),
+        Initializer::LecunUniform => Method::LecunUniform(pb::LecunUniformInitializer {}),
+        Initializer::LecunNormal => Method::LecunNormal(pb::LecunNormalInitializer {}),
+        Initializer::Orthogonal { gain } => Method::Orthogonal(pb::OrthogonalInitializer { gain: Some(gain) }),
+    };
+    pb::Initializer { method: Some(method) }
 }
 
 fn preprocessing(preprocessing: Preprocessing) -> pb::Preprocessing {
@@ -119,6 +159,12 @@ pub(in crate::rpc) fn prediction(prediction: Prediction, encoding: Encoding) -> 
         version: prediction.version as i32,
         job_id: job_id.map(|job_id| job_id.to_string()).unwrap_or_default(),
         epoch: epoch.map(|epoch| epoch as i32),
+        layers: (prediction.layers.iter())
+            .map(|(layer, values)| pb::LayerOutputs {
+                layer: Some(*layer as i32),
+                values: Some(matrix(values, encoding)),
+            })
+            .collect(),
     }
 }
 
@@ -128,6 +174,8 @@ pub(in crate::rpc) fn gradients(gradients: &BatchGradients, encoding: Encoding) 
         delta: Some(matrix(delta, encoding)),
         weights: Some(matrix(&layer.weights, encoding)),
         bias: layer.bias.as_ref().map(|bias| matrix(bias, encoding)),
+        scale: layer.normalization.as_ref().map(|it| matrix(&it.scale, encoding)),
+        shift: layer.normalization.as_ref().map(|it| matrix(&it.shift, encoding)),
     });
     pb::ComputeGradientsResponse {
         loss: gradients.loss,

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::loss::loss;
+use super::metrics::{diagnostics, metric, metrics};
+use super::optimizer::{optimizer, schedule};
 use super::{duration, timestamp};
 use crate::app::{Event, JobView};
-use crate::domain::training::validation_rows;
-use crate::domain::{
-    EpochReport, Job, JobState, Loss, Metrics, Optimizer, Reduction, Settings, Start, StopReason, Validation,
-};
+use crate::domain::settings::validation_rows;
+use crate::domain::{ClassWeights, EpochReport, Job, JobState, Reduction, Settings, Start, StopReason, Validation};
 use crate::rpc::pb;
 use crate::rpc::status::failure_status;
 
@@ -80,15 +81,7 @@ pub(super) fn epoch_report(report: &EpochReport) -> pb::EpochReport {
         learning_rate: report.learning_rate,
         elapsed: Some(duration(Duration::from_micros(report.elapsed_micros))),
         samples_per_second: report.samples_per_second,
-    }
-}
-
-fn metrics(metrics: &Metrics) -> pb::Metrics {
-    pb::Metrics {
-        accuracy: metrics.accuracy,
-        misclassified_rows: metrics.misclassified_rows.map(|rows| rows as i32),
-        mean_absolute_error: metrics.mean_absolute_error,
-        r2: metrics.r2,
+        diagnostics: diagnostics(&report.diagnostics),
     }
 }
 
@@ -99,7 +92,7 @@ fn settings(settings: &Settings) -> pb::TrainingSettings {
         Validation::Given { rows } => (None, rows),
     };
     pb::TrainingSettings {
-        loss: Some(loss(settings.loss)),
+        loss: Some(loss(&settings.loss)),
         reduction: reduction(settings.reduction).into(),
         optimizer: Some(optimizer(settings.optimizer)),
         epochs: settings.epochs as i32,
@@ -109,6 +102,8 @@ fn settings(settings: &Settings) -> pb::TrainingSettings {
         early_stopping: settings.early_stopping.map(|stopping| pb::EarlyStopping {
             patience: Some(stopping.patience as i32),
             min_delta: Some(stopping.min_delta),
+            metric: metric(stopping.metric).into(),
+            restore_best: Some(stopping.restore_best),
         }),
         report_every: settings.report_every as i32,
         start: start(settings.start).into(),
@@ -116,20 +111,29 @@ fn settings(settings: &Settings) -> pb::TrainingSettings {
         training_rows: settings.training_rows() as i32,
         validation_rows: validation_rows as i32,
         cancel_on_disconnect: settings.cancel_on_disconnect,
+        schedule: Some(schedule(settings.schedule)),
+        l1: settings.l1,
+        l2: settings.l2,
+        max_gradient_norm: settings.max_gradient_norm,
+        max_gradient_value: settings.max_gradient_value,
+        class_weights: settings.class_weights.as_ref().map(class_weights),
+        has_sample_weights: settings.has_sample_weights,
+        has_target_mask: settings.has_target_mask,
+        metrics: settings.metrics.iter().map(|&it| metric(it).into()).collect(),
+        top_k: settings.top_k as i32,
+        diagnostics: settings.diagnostics,
+        stop_at: settings
+            .stop_at
+            .map(|target| pb::StopAt { metric: metric(target.metric).into(), value: Some(target.value) }),
+        max_duration: settings.max_duration_micros.map(|micros| duration(Duration::from_micros(micros))),
+        frozen_layers: settings.frozen_layers.iter().map(|&layer| layer as i32).collect(),
     }
 }
 
-fn loss(loss: Loss) -> pb::Loss {
-    pb::Loss {
-        kind: Some(match loss {
-            Loss::SquaredError => pb::loss::Kind::SquaredError(pb::SquaredErrorLoss {}),
-            Loss::BinaryCrossEntropy => pb::loss::Kind::BinaryCrossEntropy(pb::BinaryCrossEntropyLoss {}),
-            Loss::SoftmaxCrossEntropy => pb::loss::Kind::SoftmaxCrossEntropy(pb::SoftmaxCrossEntropyLoss {}),
-            Loss::Perceptron => pb::loss::Kind::Perceptron(pb::PerceptronLoss {}),
-            Loss::AbsoluteError => pb::loss::Kind::AbsoluteError(pb::AbsoluteErrorLoss {}),
-            Loss::Huber { delta } => pb::loss::Kind::Huber(pb::HuberLoss { delta: Some(delta) }),
-            Loss::LogCosh => pb::loss::Kind::LogCosh(pb::LogCoshLoss {}),
-        }),
+fn class_weights(weights: &ClassWeights) -> pb::ClassWeights {
+    match weights {
+        ClassWeights::Given(weights) => pb::ClassWeights { weights: weights.clone(), balanced: false },
+        ClassWeights::Balanced => pb::ClassWeights { weights: Vec::new(), balanced: true },
     }
 }
 
@@ -140,26 +144,11 @@ fn reduction(reduction: Reduction) -> pb::Reduction {
     }
 }
 
-fn optimizer(optimizer: Optimizer) -> pb::Optimizer {
-    pb::Optimizer {
-        method: Some(match optimizer {
-            Optimizer::Sgd { learning_rate, momentum } => {
-                pb::optimizer::Method::Sgd(pb::Sgd { learning_rate: Some(learning_rate), momentum: Some(momentum) })
-            }
-            Optimizer::Adam { learning_rate, beta1, beta2, epsilon } => pb::optimizer::Method::Adam(pb::Adam {
-                learning_rate: Some(learning_rate),
-                beta1: Some(beta1),
-                beta2: Some(beta2),
-                epsilon: Some(epsilon),
-            }),
-        }),
-    }
-}
-
 fn start(start: Start) -> pb::TrainingStart {
     match start {
         Start::Latest => pb::TrainingStart::Latest,
         Start::Initial => pb::TrainingStart::Initial,
+        Start::Continue => pb::TrainingStart::Continue,
     }
 }
 
@@ -183,5 +172,7 @@ fn stop_reason(reason: Option<StopReason>) -> pb::StopReason {
         Some(StopReason::Diverged) => pb::StopReason::Diverged,
         Some(StopReason::Interrupted) => pb::StopReason::Interrupted,
         Some(StopReason::Internal) => pb::StopReason::Internal,
+        Some(StopReason::TargetReached) => pb::StopReason::TargetReached,
+        Some(StopReason::MaxDuration) => pb::StopReason::MaxDuration,
     }
 }

@@ -11,9 +11,9 @@ fn a_reopened_folder_shows_the_same() {
     let store = Store::open(folder.path()).unwrap();
     let model = create(&store, "xor");
     let (queued, running, done) = (accept(&store, &model), accept(&store, &model), accept(&store, &model));
-    let running = store.start_job(running.job_id, 1, at(3)).unwrap().unwrap();
-    let done = store.start_job(done.job_id, 1, at(3)).unwrap().unwrap();
-    store.finish_job(&finished(&done), Some((draft(1), weights(2.0)))).unwrap();
+    let running = store.start_job(running.job_id, begin(1, 3)).unwrap().unwrap();
+    let done = store.start_job(done.job_id, begin(1, 3)).unwrap().unwrap();
+    store.finish_job(&finished(&done), Some(outcome(1, 2.0))).unwrap();
     store.write_reports(done.job_id, 0, &[report(1), report(2)]).unwrap();
     let see = |store: &Store| {
         let weights = |version| store.parameters(model.uid, version, &model.architecture).unwrap().unwrap();
@@ -57,7 +57,7 @@ fn deletion_frees_the_blobs() {
     assert_eq!(blob_count(folder.path()), 3);
     store.delete_model(model.uid).unwrap();
     assert_eq!(blob_count(folder.path()), 1);
-    store.finish_job(&finished(&job), Some((draft(1), weights(2.0)))).unwrap();
+    store.finish_job(&finished(&job), Some(outcome(1, 2.0))).unwrap();
     assert_eq!(blob_count(folder.path()), 0);
 }
 
@@ -80,8 +80,8 @@ fn orphans_are_swept_at_the_next_opening_and_nothing_else() {
     let model = create(&store, "xor");
     let job = accept(&store, &model);
     // What a kill between a blob and its record, or between a record and its blob's removal, leaves.
-    store.write_weights(model.uid, &weights(5.0)).unwrap();
-    store.write_weights(Uuid::now_v7(), &weights(5.0)).unwrap();
+    store.write_weights(model.uid, &weights(5.0), None).unwrap();
+    store.write_weights(Uuid::now_v7(), &weights(5.0), None).unwrap();
     let orphan = BlobName::Rows { job_id: Uuid::now_v7() };
     store.blobs().write(orphan, raw::Parts::of_training_data(&rows()).as_slice()).unwrap();
     fs::write(folder.path().join(BLOBS_FOLDER).join(format!("{orphan}.tmp")), b"cut").unwrap();

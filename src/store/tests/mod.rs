@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::domain::{
-    Activation, Architecture, At, ElementType, EpochReport, Faults, FittedPreprocessing, Job, JobState, Loss, Matrix,
-    Metrics, Model, ModelId, Optimizer, Preprocessing, RawArchitecture, RawLayer, Reduction, Scaler, Settings, Start,
-    StopReason, Targets, Timestamp, TrainingData, Validation, Values, Version, VersionSource,
+    Activation, Architecture, At, Continuation, EpochReport, Faults, FittedPreprocessing, Job, JobState, Matrix,
+    Metrics, Model, ModelId, Preprocessing, RawArchitecture, RawLayer, RawMatrix, RawTraining, RawValidation, Rows,
+    Scaler, StopReason, Targets, Timestamp, TrainingData, Values, Version, VersionSource,
 };
 
 pub(super) mod disk;
@@ -34,9 +34,9 @@ fn at(unix_micros: i64) -> Timestamp {
 
 /// Two inputs, two units, one output: nine parameters.
 fn architecture() -> Architecture {
-    let layer = |units, activation| Some(RawLayer { units, activation, activation_alpha: None, bias: true });
+    let layer = |units, activation| Some(RawLayer { units, activation, ..RawLayer::default() });
     let layers = vec![layer(2, Activation::Elu { alpha: 0.1 }), layer(1, Activation::Identity)];
-    let raw = RawArchitecture { input_width: 2, element_type: ElementType::Float32, layers };
+    let raw = RawArchitecture { input_width: 2, layers, ..RawArchitecture::default() };
     raw.check(At::ROOT, &mut Faults::new()).unwrap()
 }
 
@@ -81,6 +81,15 @@ fn draft(base_version: u32) -> VersionDraft {
     }
 }
 
+fn outcome(base_version: u32, seed: f32) -> Outcome {
+    let continuation = Some(Continuation { head: vec![1, 2, 3], vectors: vec![weights(seed), weights(-seed)] });
+    Outcome { draft: draft(base_version), parameters: weights(seed), continuation }
+}
+
+fn begin(base_version: u32, time: i64) -> JobStart {
+    JobStart { base_version, seed: 3, epochs_before: 0, time: at(time) }
+}
+
 fn report(epoch: u32) -> EpochReport {
     EpochReport {
         epoch,
@@ -91,25 +100,15 @@ fn report(epoch: u32) -> EpochReport {
         learning_rate: 1e-3,
         elapsed_micros: 1_000_000 * u64::from(epoch),
         samples_per_second: 1.5e6,
+        diagnostics: Vec::new(),
     }
 }
 
 fn job(model: &Model, request_id: &str) -> Job {
-    let settings = Settings {
-        loss: Loss::SquaredError,
-        reduction: Reduction::Mean,
-        optimizer: Optimizer::Adam { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
-        epochs: 20,
-        batch_size: 32,
-        shuffle: true,
-        seed: 3,
-        early_stopping: None,
-        report_every: 1,
-        start: Start::Latest,
-        validation: Validation::Fraction(0.2),
-        rows: 3,
-        cancel_on_disconnect: false,
-    };
+    let column = |values: Vec<f32>| RawMatrix { values: Values::F32(values), rows: None, columns: None };
+    let training = RawTraining::new(column(vec![0.5; 6]), column(vec![0.0, 1.0, 2.0]));
+    let training = RawTraining { validation: RawValidation::Fraction(0.2), epochs: Some(20), ..training };
+    let (settings, _) = training.check(&architecture(), 3).unwrap();
     Job {
         job_id: Uuid::now_v7(),
         model_id: model.model_id.clone(),
@@ -119,6 +118,7 @@ fn job(model: &Model, request_id: &str) -> Job {
         request_id: request_id.to_owned(),
         base_version: None,
         version: None,
+        epochs_before: 0,
         create_time: at(2),
         start_time: None,
         end_time: None,
@@ -133,8 +133,9 @@ fn job(model: &Model, request_id: &str) -> Job {
 
 fn rows() -> TrainingData {
     let matrix = |columns| Matrix::from_values(3, columns, Values::F32((0..3 * columns).map(|it| it as f32).collect()));
-    let validation = Some((matrix(2), Targets::Classes(vec![0, 1, u32::MAX])));
-    TrainingData { inputs: matrix(2), targets: Targets::Values(matrix(1)), validation }
+    let rows = |targets| Rows { inputs: matrix(2), targets, weights: Some(matrix(1)), mask: None };
+    let validation = Some(rows(Targets::Classes(vec![0, 1, u32::MAX])));
+    TrainingData { training: rows(Targets::Values(matrix(1))), validation }
 }
 
 /// Accepts a job without a request id.

@@ -129,20 +129,20 @@ fn an_accepted_job_is_found_with_its_data_until_it_is_finished() {
         assert_eq!(store.job(job.job_id).unwrap(), Some(job.clone()));
         assert_eq!(store.training_data(job.job_id).unwrap(), Some(rows()));
         assert_eq!(store.unfinished_jobs().unwrap(), std::slice::from_ref(&job));
-        let started = store.start_job(job.job_id, 1, at(3)).unwrap().unwrap();
+        let started = store.start_job(job.job_id, begin(1, 3)).unwrap().unwrap();
         let expected =
             Job { state: JobState::Running, attempt: 1, base_version: Some(1), start_time: Some(at(3)), ..job.clone() };
         assert_eq!(started, expected);
         assert_eq!(store.unfinished_jobs().unwrap(), std::slice::from_ref(&started));
-        let end = store.finish_job(&finished(&started), Some((draft(1), weights(2.0)))).unwrap();
+        let end = store.finish_job(&finished(&started), Some(outcome(1, 2.0))).unwrap();
         let expected = Job { version: Some(2), ..finished(&started) };
         assert_eq!(end, Finished::Committed(Box::new(expected.clone())));
         assert_eq!(store.job(job.job_id).unwrap(), Some(expected));
         assert_eq!(store.parameters(model.uid, 2, &model.architecture).unwrap(), Some(weights(2.0)));
         assert_eq!(store.training_data(job.job_id).unwrap(), None);
         assert_eq!(store.unfinished_jobs().unwrap(), []);
-        assert_eq!(store.start_job(job.job_id, 1, at(4)).unwrap(), None);
-        assert_eq!(store.start_job(Uuid::now_v7(), 1, at(4)).unwrap(), None);
+        assert_eq!(store.start_job(job.job_id, begin(1, 4)).unwrap(), None);
+        assert_eq!(store.start_job(Uuid::now_v7(), begin(1, 4)).unwrap(), None);
     });
 }
 
@@ -151,15 +151,15 @@ fn a_job_that_another_attempt_owns_or_that_is_finished_is_not_overwritten() {
     on_both(|store| {
         let model = create(store, "xor");
         let job = accept(store, &model);
-        let first = store.start_job(job.job_id, 1, at(3)).unwrap().unwrap();
-        let second = store.start_job(job.job_id, 1, at(4)).unwrap().unwrap();
+        let first = store.start_job(job.job_id, begin(1, 3)).unwrap().unwrap();
+        let second = store.start_job(job.job_id, begin(1, 4)).unwrap().unwrap();
         assert_eq!((second.attempt, second.start_time), (2, Some(at(3))));
-        let late = store.finish_job(&finished(&first), Some((draft(1), weights(2.0)))).unwrap();
+        let late = store.finish_job(&finished(&first), Some(outcome(1, 2.0))).unwrap();
         assert_eq!(late, Finished::NotOwner(Box::new(second.clone())));
         assert_eq!(store.model_by_uid(model.uid).unwrap().unwrap().latest_version, 1);
-        let end = store.finish_job(&finished(&second), Some((draft(1), weights(3.0)))).unwrap();
+        let end = store.finish_job(&finished(&second), Some(outcome(1, 3.0))).unwrap();
         let Finished::Committed(end) = end else { panic!("{end:?}") };
-        let again = store.finish_job(&finished(&second), Some((draft(1), weights(4.0)))).unwrap();
+        let again = store.finish_job(&finished(&second), Some(outcome(1, 4.0))).unwrap();
         assert_eq!(again, Finished::NotOwner(end));
         assert_eq!(store.versions(model.uid, 0, 10).unwrap().len(), 2);
     });
@@ -170,9 +170,9 @@ fn a_job_whose_model_is_gone_ends_as_cancelled_without_a_version() {
     on_both(|store| {
         let model = create(store, "xor");
         let job = accept(store, &model);
-        let started = store.start_job(job.job_id, 1, at(3)).unwrap().unwrap();
+        let started = store.start_job(job.job_id, begin(1, 3)).unwrap().unwrap();
         store.delete_model(model.uid).unwrap();
-        let end = store.finish_job(&finished(&started), Some((draft(1), weights(2.0)))).unwrap();
+        let end = store.finish_job(&finished(&started), Some(outcome(1, 2.0))).unwrap();
         let Finished::Committed(end) = end else { panic!("{end:?}") };
         assert_eq!((end.state, end.version, end.end_time), (JobState::Cancelled, None, Some(at(5))));
         assert_eq!(store.job(job.job_id).unwrap(), Some(*end));
@@ -186,8 +186,8 @@ fn jobs_that_finish_while_weights_are_set_lose_no_version() {
         let model = create(store, "xor");
         let jobs: Vec<Job> = (0..4).map(|_| accept(store, &model)).collect();
         let finish = |job: &Job| {
-            let started = store.start_job(job.job_id, 1, at(3)).unwrap().unwrap();
-            match store.finish_job(&finished(&started), Some((draft(1), weights(2.0)))).unwrap() {
+            let started = store.start_job(job.job_id, begin(1, 3)).unwrap().unwrap();
+            match store.finish_job(&finished(&started), Some(outcome(1, 2.0))).unwrap() {
                 Finished::Committed(job) => job.version.unwrap(),
                 other => panic!("{other:?}"),
             }
@@ -253,7 +253,7 @@ fn jobs_are_listed_newest_first_by_filter_page_after_page() {
     on_both(|store| {
         let (xor, iris) = (create(store, "xor"), create(store, "iris"));
         let jobs: Vec<Job> = [&xor, &iris, &xor, &xor].map(|model| accept(store, model)).into();
-        store.start_job(jobs[2].job_id, 1, at(3)).unwrap();
+        store.start_job(jobs[2].job_id, begin(1, 3)).unwrap();
         let list = |filter: JobFilter, before: Option<usize>, limit| {
             let before = before.map(|index| jobs[index].job_id);
             let listed = store.jobs(&filter, before, limit).unwrap();
@@ -296,12 +296,28 @@ fn the_order_of_a_reports_fields_is_part_of_the_format() {
         epoch: 1,
         loss: 2.0,
         validation_loss: Some(3.0),
-        metrics: Metrics { accuracy: Some(4.0), misclassified_rows: Some(5), mean_absolute_error: Some(6.0), r2: None },
+        metrics: Metrics {
+            accuracy: Some(4.0),
+            misclassified_rows: Some(5),
+            mean_absolute_error: Some(6.0),
+            ..Metrics::default()
+        },
         validation_metrics: None,
         learning_rate: 7.0,
         elapsed_micros: 8,
         samples_per_second: 9.0,
+        diagnostics: Vec::new(),
     };
+    // As it was before there were more metrics, and diagnostics.
     let plain = (1, 2.0, Some(3.0), (Some(4.0), Some(5), Some(6.0), None::<f64>), None::<()>, 7.0, 8, 9.0);
-    assert_eq!(rmp_serde::to_vec(&report).unwrap(), rmp_serde::to_vec(&plain).unwrap());
+    let plain = rmp_serde::to_vec(&plain).unwrap();
+    assert_eq!(rmp_serde::from_slice::<EpochReport>(&plain).unwrap(), report);
+    // An array of nine, in it one of seventeen; then the fields in their order, nil where there is nothing.
+    let bytes = rmp_serde::to_vec(&report).unwrap();
+    let numbers = rmp_serde::to_vec(&(1, 2.0, Some(3.0))).unwrap();
+    let metrics = rmp_serde::to_vec(&(Some(4.0), Some(5), Some(6.0))).unwrap();
+    let timings = rmp_serde::to_vec(&(7.0, 8, 9.0)).unwrap();
+    let expected =
+        [&[0x99], &numbers[1..], &[0xdc, 0, 17], &metrics[1..], &[0xc0; 14], &[0xc0], &timings[1..], &[0x90]].concat();
+    assert_eq!(bytes, expected);
 }

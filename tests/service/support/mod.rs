@@ -1,10 +1,12 @@
 //! A server of its own for each test, on a port of its own, and what tests say to it.
 
+mod json;
 mod process;
 mod requests;
 mod server;
 mod training;
 
+pub use json::*;
 pub use process::{Process, run, signal};
 pub use requests::*;
 pub use server::{Api, Server};

@@ -71,7 +71,7 @@ pub fn adam(learning_rate: f64) -> Option<pb::Optimizer> {
 }
 
 pub fn sgd(learning_rate: f64, momentum: f64) -> Option<pb::Optimizer> {
-    let sgd = pb::Sgd { learning_rate: Some(learning_rate), momentum: Some(momentum) };
+    let sgd = pb::Sgd { learning_rate: Some(learning_rate), momentum: Some(momentum), ..Default::default() };
     Some(pb::Optimizer { method: Some(pb::optimizer::Method::Sgd(sgd)) })
 }
 

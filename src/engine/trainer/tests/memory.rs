@@ -1,32 +1,50 @@
 //! What a step takes from the allocator: nothing.
 
 use super::*;
+use crate::domain::{Expression, RawArchitecture, RawBatchNormalization, TargetKind};
+use crate::engine::optimizer::examples::optimizers;
 
 /// Allocations of steps and epochs after a first epoch.
-fn allocations<T: Element>(activation: Activation, loss: Loss, optimizer: Optimizer, batch_size: u32) -> u64 {
+fn allocations<T: Element>(
+    activation: Activation,
+    loss: &Loss,
+    change: impl FnOnce(&mut RawArchitecture),
+    configure: impl FnOnce(&mut Settings),
+) -> u64 {
     let (rows, units) = (12, 3);
     let layers = [(40, Activation::Tanh), (20, Activation::Relu), (units, activation)];
-    let architecture = network(T::ELEMENT_TYPE, 3, &layers);
-    let bits: Vec<f64> = uniform(rows * units, 5).iter().map(|x: &f64| f64::from(*x > 0.0)).collect();
-    let values = match loss {
-        Loss::Perceptron => bits.iter().map(|bit| 2.0 * bit - 1.0).collect(),
-        _ => bits,
-    };
-    let targets = match activation {
-        Activation::Softmax => Targets::Classes((0..rows as u32).map(|row| row % 3).collect()),
-        _ => Targets::Values(matrix(T::ELEMENT_TYPE, units, &values)),
+    let architecture = network_with(T::ELEMENT_TYPE, 3, &layers, change);
+    let bits = uniform(rows * units, 5).into_iter().map(|x: f64| f64::from(x > 0.0));
+    let targets = match loss.target_kind(activation) {
+        TargetKind::Classes | TargetKind::Distributions | TargetKind::ClassesOrNumbers => {
+            Targets::Classes((0..rows as u32).map(|row| row % 3).collect())
+        }
+        TargetKind::Signs => {
+            Targets::Values(matrix(T::ELEMENT_TYPE, units, &bits.map(|bit| 2.0 * bit - 1.0).collect::<Vec<_>>()))
+        }
+        TargetKind::Positive => {
+            Targets::Values(matrix(T::ELEMENT_TYPE, units, &bits.map(|bit| bit + 0.5).collect::<Vec<_>>()))
+        }
+        TargetKind::Bits | TargetKind::Numbers | TargetKind::NonNegative => {
+            Targets::Values(matrix(T::ELEMENT_TYPE, units, &bits.collect::<Vec<_>>()))
+        }
     };
     let inputs = matrix(T::ELEMENT_TYPE, 3, &uniform(rows * 3, 6));
-    let mut settings = Settings { batch_size, epochs: 1_000, shuffle: true, ..settings(loss, optimizer, rows) };
-    settings.early_stopping = Some(EarlyStopping { patience: 1_000, min_delta: 0.0 });
+    let mut settings = Settings {
+        batch_size: 4,
+        epochs: 1_000,
+        shuffle: true,
+        ..settings_on(activation, loss.clone(), adam(1e-3), rows)
+    };
+    settings.early_stopping = Some(stopping(1_000, 0.0));
     settings.validation = Validation::Fraction(0.25);
-    let data = TrainingData { inputs, targets, validation: None };
-    let mut trainer = Trainer::<T>::new(input(architecture, settings, data));
+    configure(&mut settings);
+    let mut trainer = Trainer::<T>::new(input(architecture, settings, training_data(inputs, targets)));
     while trainer.epoch() < 1 {
         trainer.step_batch();
     }
     let counted = allocation_counter::measure(|| {
-        while trainer.epoch() < 3 {
+        while trainer.epoch() < 3 && trainer.end.is_none() {
             trainer.step_batch();
         }
     });
@@ -34,18 +52,63 @@ fn allocations<T: Element>(activation: Activation, loss: Loss, optimizer: Optimi
 }
 
 #[test]
-fn a_step_allocates_nothing() {
+fn a_step_allocates_nothing_whatever_the_loss() {
     for activation in ACTIVATIONS {
-        for &loss in Loss::fitting(activation) {
-            for optimizer in [adam(1e-3), MOMENTUM, Optimizer::Sgd { learning_rate: 1e-3, momentum: 0.0 }] {
-                for batch_size in [1, 4, 100] {
-                    let counts = [
-                        allocations::<f32>(activation, loss, optimizer, batch_size),
-                        allocations::<f64>(activation, loss, optimizer, batch_size),
-                    ];
-                    assert_eq!(counts, [0, 0], "{activation} {loss:?} {optimizer:?} {batch_size}");
-                }
+        for loss in losses_of(activation) {
+            for batch_size in [1, 4, 100] {
+                let batch = |settings: &mut Settings| settings.batch_size = batch_size;
+                let counts = [
+                    allocations::<f32>(activation, &loss, |_| {}, batch),
+                    allocations::<f64>(activation, &loss, |_| {}, batch),
+                ];
+                assert_eq!(counts, [0, 0], "{activation} {loss:?} {batch_size}");
             }
         }
+    }
+}
+
+#[test]
+fn a_step_allocates_nothing_whatever_the_optimizer() {
+    for optimizer in optimizers() {
+        for batch_size in [4, 100] {
+            let configure = |settings: &mut Settings| {
+                settings.optimizer = optimizer;
+                settings.batch_size = if optimizer.is_full_batch_only() { 100 } else { batch_size };
+            };
+            let (activation, loss) = (Activation::Identity, Loss::SquaredError);
+            let counts = [
+                allocations::<f32>(activation, &loss, |_| {}, configure),
+                allocations::<f64>(activation, &loss, |_| {}, configure),
+            ];
+            assert_eq!(counts, [0, 0], "{optimizer:?} {batch_size}");
+        }
+    }
+}
+
+#[test]
+fn a_step_allocates_nothing_with_every_option_on() {
+    let options = |raw: &mut RawArchitecture| {
+        raw.input_dropout = Some(0.1);
+        for layer in raw.layers[..2].iter_mut().flatten() {
+            layer.dropout = Some(0.2);
+            layer.batch_normalization = Some(RawBatchNormalization::default());
+            layer.max_norm = Some(1.0);
+        }
+    };
+    let expression = Expression::parse("where(y_pred > 0.1, -y_true*log(y_pred), abs(y_true-y_pred)^1.5)").unwrap();
+    for loss in [cross_entropy(), Loss::Custom { expression }] {
+        let configure = |settings: &mut Settings| {
+            (settings.l1, settings.l2) = (1e-3, 1e-3);
+            settings.max_gradient_norm = Some(0.1);
+            settings.max_gradient_value = Some(0.1);
+            settings.class_weights = Some(crate::domain::ClassWeights::Balanced);
+            settings.metrics = Metric::ALL.into_iter().filter(|it| it.fits(settings.task, 3, true).is_ok()).collect();
+        };
+        let activation = Activation::Softmax;
+        let counts = [
+            allocations::<f32>(activation, &loss, options, configure),
+            allocations::<f64>(activation, &loss, options, configure),
+        ];
+        assert_eq!(counts, [0, 0], "{loss:?}");
     }
 }
