@@ -2,10 +2,9 @@
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use epochd::domain::training::RawValidation;
 use epochd::domain::{
-    Activation, Architecture, At, ElementType, Faults, Matrix, Preprocessing, RawArchitecture, RawLayer, RawMatrix,
-    RawTraining, Reduction, Start, Values,
+    Activation, Architecture, At, ElementType, Expression, Faults, Loss, Matrix, Preprocessing, RawArchitecture,
+    RawLayer, RawMatrix, RawTraining, Values,
 };
 use epochd::engine::{AnyNetwork, AnyTrainer, TrainerInput, draw_parameters};
 
@@ -18,11 +17,9 @@ const SHAPES: [(usize, usize, usize, usize); 4] =
     [(4, 64, 3, 16), (64, 64, 10, 32), (784, 128, 10, 64), (784, 512, 10, 256)];
 
 fn architecture(element_type: ElementType, (width, hidden, classes, _): (usize, usize, usize, usize)) -> Architecture {
-    let layer = |units: usize, activation| {
-        Some(RawLayer { units: units as i64, activation, activation_alpha: None, bias: true })
-    };
+    let layer = |units: usize, activation| Some(RawLayer { units: units as i64, activation, ..RawLayer::default() });
     let layers = vec![layer(hidden, Activation::Relu), layer(classes, Activation::Softmax)];
-    let raw = RawArchitecture { input_width: width as i64, element_type, layers };
+    let raw = RawArchitecture { input_width: width as i64, element_type, layers, input_dropout: None };
     raw.check(At::ROOT, &mut Faults::new()).expect("the shape is sound")
 }
 
@@ -30,27 +27,18 @@ fn rows(count: usize, width: usize) -> Values {
     Values::F32((0..count * width).map(|index| (index as f32 * 0.618_034).fract()).collect())
 }
 
-fn trainer(element_type: ElementType, shape: (usize, usize, usize, usize)) -> AnyTrainer {
+fn trainer(element_type: ElementType, shape: (usize, usize, usize, usize), loss: Option<Loss>) -> AnyTrainer {
     let (width, _, classes, batch) = shape;
     let architecture = architecture(element_type, shape);
     let count = batch * 8;
     let matrix = |values| RawMatrix { values, rows: None, columns: None };
     let targets = (0..count).map(|row| (row % classes) as f64).collect();
     let training = RawTraining {
-        inputs: matrix(rows(count, width)),
-        targets: matrix(Values::F64(targets)),
-        validation: RawValidation::None,
-        loss: None,
-        reduction: Reduction::Mean,
-        optimizer: None,
+        loss,
         epochs: Some(1_000_000),
         batch_size: Some(batch as i64),
-        shuffle: None,
         seed: Some(1),
-        early_stopping: None,
-        report_every: None,
-        start: Start::Latest,
-        cancel_on_disconnect: false,
+        ..RawTraining::new(matrix(rows(count, width)), matrix(Values::F64(targets)))
     };
     let (settings, data) = training.check(&architecture, 1).expect("the training is sound");
     let parameters = draw_parameters(&architecture, 1);
@@ -61,14 +49,26 @@ fn trainer(element_type: ElementType, shape: (usize, usize, usize, usize)) -> An
 /// One batch forward, backward and into the weights (Adam).
 #[divan::bench(args = SHAPES)]
 fn step_float32(bencher: Bencher, shape: (usize, usize, usize, usize)) {
-    let mut trainer = trainer(ElementType::Float32, shape);
+    let mut trainer = trainer(ElementType::Float32, shape, None);
     bencher.counter(ItemsCount::new(shape.3)).bench_local(|| trainer.step_batch());
 }
 
 /// The same in float64.
 #[divan::bench(args = SHAPES)]
 fn step_float64(bencher: Bencher, shape: (usize, usize, usize, usize)) {
-    let mut trainer = trainer(ElementType::Float64, shape);
+    let mut trainer = trainer(ElementType::Float64, shape, None);
+    bencher.counter(ItemsCount::new(shape.3)).bench_local(|| trainer.step_batch());
+}
+
+/// A batch with the squared error, built in and as a caller writes it: the second may take twice as long.
+#[divan::bench(args = ["built in", "(y_pred-y_true)^2", "abs(y_pred-y_true)^1.5", "-sum(y_true*log(y_pred))"])]
+fn step_with_expression(bencher: Bencher, text: &str) {
+    let loss = match text {
+        "built in" => Loss::SquaredError,
+        text => Loss::Custom { expression: Expression::parse(text).expect("the expression is sound") },
+    };
+    let shape = SHAPES[1];
+    let mut trainer = trainer(ElementType::Float32, shape, Some(loss));
     bencher.counter(ItemsCount::new(shape.3)).bench_local(|| trainer.step_batch());
 }
 

@@ -59,6 +59,10 @@ pub const TOP_K_DEFAULT: u32 = 5;
 /// Bytes of a loss that a caller writes.
 pub const EXPRESSION_BYTES_MAX: usize = 4_096;
 
+/// Bytes of the buffers that such a loss may take on a network, where it sums over a row's outputs: thirty buffers for the
+/// widest row, and far more for usual ones.
+pub const EXPRESSION_WORK_BYTES_MAX: usize = 16 << 20;
+
 /// Labels of a model (keys and values), so that a list page stays small.
 pub const LABELS_MAX: usize = 64;
 

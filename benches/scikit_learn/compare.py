@@ -12,8 +12,9 @@ How to run, from the root of the repository:
     target/scikit-learn/bin/python benches/scikit_learn/compare.py
 
 It starts `target/release/epochd` (or what EPOCHD names) on a free port with a temporary data folder, or asks a server that is
-running already: `--server http://127.0.0.1:50051`. `--start theirs` gives both sides the same initial weights, `--lbfgs` adds a
-third table, and `--only iris --seeds 300` looks closer at one data set.
+running already: `--server http://127.0.0.1:50051`. Both sides draw their initial weights as Glorot does, which is all that
+scikit-learn offers; `--start he` leaves epochd its own default, `--start theirs` gives it scikit-learn's very weights. `--lbfgs`
+adds a third table, and `--only iris --seeds 300` looks closer at one data set.
 """
 
 import argparse
@@ -209,12 +210,14 @@ def packed(values: Floats) -> dict[str, Any]:
 
 
 def start_our_training(
-    epochd: Epochd, case: Case, solver: Solver, rows: Split, seed: int, initial_weights: list[dict[str, Any]]
+    epochd: Epochd, case: Case, solver: Solver, rows: Split, seed: int, start: str
 ) -> tuple[str, Iterable[Any]]:
     """A new model's name, and the events of its training. In float64, as scikit-learn."""
     input_width, hidden_units, output_units = widths(case, rows)
+    initializer = {"he_uniform" if start == "he" else "glorot_uniform": {}}
+    initial_weights = their_initial_weights(case, rows, seed) if start == "theirs" else []
     layers = [
-        {"units": hidden_units, "activation": "ACTIVATION_RELU"},
+        {"units": hidden_units, "activation": "ACTIVATION_RELU", "initializer": initializer},
         {"units": output_units, "activation": f"ACTIVATION_{case.output.upper()}"},
     ]
     architecture = {"input_width": input_width, "element_type": "ELEMENT_TYPE_FLOAT64", "layers": layers}
@@ -265,9 +268,8 @@ def line(epochd: Epochd, plan: Plan, case: Case, solver: Solver) -> tuple[str, b
     ours, theirs = np.empty(plan.seeds), np.empty(plan.seeds)
     for seed in range(plan.seeds):
         rows = split(case, seed)
-        initial_weights = their_initial_weights(case, rows, seed) if plan.start == "theirs" else []
         # Ours trains in the server while theirs trains here.
-        model_id, events = start_our_training(epochd, case, solver, rows, seed, initial_weights)
+        model_id, events = start_our_training(epochd, case, solver, rows, seed, plan.start)
         network = their_network(case, rows, seed, **solver.theirs)
         theirs[seed] = score(case, rows, network.predict(rows.held_inputs))
         ours[seed] = score(case, rows, our_prediction(epochd, case, rows, model_id, events))
@@ -330,7 +332,7 @@ def server_at(url: str) -> Iterator[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", metavar="URL", help="ask this server instead of starting one")
-    parser.add_argument("--start", choices=["own", "theirs"], default="own", help="whose initial weights we start from")
+    parser.add_argument("--start", choices=["glorot", "he", "theirs"], default="glorot", help="our initial weights")
     parser.add_argument("--lbfgs", action="store_true", help="compare L-BFGS too")
     parser.add_argument("--seeds", type=int, default=20, help="20 where it is left out")
     parser.add_argument("--only", choices=sorted({case.dataset for case in CASES}), help="one data set instead of five")
@@ -350,7 +352,7 @@ def main() -> int:
                 parser.error("this server knows no lbfgs")
             verdicts = [table(epochd, plan, solver) for solver in plan.solvers]
     versions = f"scikit-learn {sklearn.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
-    start = {"own": "each side's own", "theirs": "scikit-learn's for both"}[plan.start]
+    start = {"glorot": "Glorot's", "he": "He's, and Glorot's for scikit-learn", "theirs": "scikit-learn's"}[plan.start]
     print(f"\n{plan.seeds} seeds; initial weights: {start}; {versions}; {time.monotonic() - clock:.0f} s.")
     return 0 if all(verdicts) else 1
 

@@ -72,6 +72,7 @@ impl App {
         let units: usize = architecture.layers().iter().map(|layer| layer.units).sum();
         let numbers = (units + width).saturating_mul(inputs.rows()).saturating_add(architecture.parameter_count());
         self.bound_answer(numbers, "ask with fewer rows, or of a smaller network")?;
+        self.bound_expression(architecture, &loss)?;
         let version = version_number(model, request.version)?;
         let snapshot = self.core.snapshots.load(&self.core.store, model, version)?;
         let preprocessing = snapshot.preprocessing.as_ref();

@@ -34,9 +34,10 @@ pub use weights::{
     LayerParameters, ModelWeights, NormalizationParameters, RawLayerParameters, RawNormalizationParameters,
 };
 
-use crate::domain::{Architecture, Model, ModelId, Timestamp};
+use crate::domain::{Architecture, Loss, Model, ModelId, Timestamp};
+use crate::engine::expression_bytes;
 use crate::jobs::{Limits, Scheduler};
-use crate::limits::CALL_BYTES_MAX;
+use crate::limits::{CALL_BYTES_MAX, EXPRESSION_WORK_BYTES_MAX};
 use crate::store::{Store, StoreError};
 use live::LiveJobs;
 use run::TrainingRun;
@@ -145,6 +146,19 @@ impl App {
         }
         Err(AppError::Exhausted(format!(
             "the answer would have {bytes} bytes or more, past the bound of {max}; {advice}"
+        )))
+    }
+
+    /// Refuses a loss of the caller's own whose buffers would be large.
+    fn bound_expression(&self, architecture: &Architecture, loss: &Loss) -> Result<(), AppError> {
+        let (bytes, max) = (expression_bytes(architecture, loss), EXPRESSION_WORK_BYTES_MAX);
+        if bytes <= max {
+            return Ok(());
+        }
+        Err(AppError::Exhausted(format!(
+            "loss.custom.expression would take {bytes} bytes for each row of {} outputs, past the bound of {max}; write it with \
+             fewer operations, or without sum, mean and max over the row",
+            architecture.output_width()
         )))
     }
 

@@ -105,6 +105,7 @@ impl App {
         let (settings, data) = command.training.check(&model.architecture, draw_seed())?;
         let bytes = training_bytes(&model.architecture, &settings);
         self.bound_training(bytes)?;
+        self.bound_expression(&model.architecture, &settings.loss)?;
         self.check_expression(&model, &settings, &data)?;
         self.check_continuation(&model, &settings)?;
         let permit = self.scheduler.reserve(model.uid)?;

@@ -2,6 +2,7 @@
 
 use super::element::Element;
 use super::gradients::{self, GradientError, Gradients};
+use super::loss::Objective;
 use super::network::Network;
 use super::scaler;
 use super::state::{StateError, Step, TrainerState};
@@ -118,6 +119,11 @@ impl AnyTrainer {
     ) -> Result<(), StateError> {
         each!(self, it => it.continue_from(state, is_same_measure, is_same_order))
     }
+}
+
+/// Bytes of the buffers that a caller's own loss takes on a network; 0 for other losses.
+pub fn expression_bytes(architecture: &Architecture, loss: &Loss) -> usize {
+    Objective::new(architecture, loss, Reduction::Mean).expression_bytes()
 }
 
 /// The first row (of those sent, the validation fraction apart) at which a caller's own loss is not finite, as the network

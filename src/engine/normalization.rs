@@ -3,10 +3,14 @@
 //! Sums over a batch are kept in float64. The definitions are PyTorch's: the biased variance normalizes, the unbiased one goes
 //! into the running value.
 
+use std::ops::Range;
+
 use super::element::Element;
 use super::network::PlanLayer;
 use super::workspace::Normalized;
-use crate::domain::NormalizationLayout;
+
+/// Units whose numbers are kept at hand while the rows go by: rows are walked along, not across, whatever the width.
+const UNITS_AT_ONCE: usize = 64;
 
 /// Normalizes `[rows, units]` by the running mean and variance, in place, where the layer is to be normalized. With `kept`, what
 /// backpropagation needs is kept, too.
@@ -18,23 +22,32 @@ pub fn by_running_values<T: Element>(
 ) {
     let (Some(settings), Some(layout)) = (layer.normalization, &layer.layout.normalization) else { return };
     let units = layer.layout.units;
-    for unit in 0..units {
-        let numbers = UnitNumbers::new(layout, parameters, unit);
-        let mean = parameters[layout.mean.start + unit].to_f64();
-        let variance = parameters[layout.variance.start + unit].to_f64();
-        let inverse = T::from_f64(1.0 / (variance + settings.epsilon).sqrt());
-        let mean = T::from_f64(mean);
-        if let Some(kept) = &mut kept {
-            kept.inverse_deviations[unit] = inverse;
+    let numbers = |range: &Range<usize>, some: &Range<usize>| &parameters[range.start..][some.clone()];
+    for some in chunks(units) {
+        let (scale, shift) = (numbers(&layout.scale, &some), numbers(&layout.shift, &some));
+        let mean = numbers(&layout.mean, &some);
+        let mut inverse = [T::ZERO; UNITS_AT_ONCE];
+        for (inverse, variance) in inverse.iter_mut().zip(numbers(&layout.variance, &some)) {
+            *inverse = T::from_f64(1.0 / (variance.to_f64() + settings.epsilon).sqrt());
         }
-        for (row, value) in values[unit..].iter_mut().step_by(units).enumerate() {
-            let normalized = (*value - mean) * inverse;
-            *value = numbers.scale * normalized + numbers.shift;
-            if let Some(kept) = &mut kept {
-                kept.values[row * units + unit] = normalized;
+        if let Some(kept) = &mut kept {
+            kept.inverse_deviations[some.clone()].copy_from_slice(&inverse[..some.len()]);
+        }
+        for (index, row) in values.chunks_exact_mut(units).enumerate() {
+            for (unit, value) in row[some.clone()].iter_mut().enumerate() {
+                let normalized = (*value - mean[unit]) * inverse[unit];
+                *value = scale[unit] * normalized + shift[unit];
+                if let Some(kept) = &mut kept {
+                    kept.values[index * units + some.start + unit] = normalized;
+                }
             }
         }
     }
+}
+
+/// The units of a layer, some at a time.
+fn chunks(units: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..units).step_by(UNITS_AT_ONCE).map(move |first| first..units.min(first + UNITS_AT_ONCE))
 }
 
 /// Normalizes `[rows, units]` by their own mean and biased variance, in place, and keeps what backpropagation and the running
@@ -44,8 +57,8 @@ pub fn by_batch<T: Element>(layer: &PlanLayer, parameters: &[T], values: &mut [T
     let units = layer.layout.units;
     let rows = values.len() / units;
     moments(values, units, &mut kept.means, &mut kept.variances);
-    for unit in 0..units {
-        kept.inverse_deviations[unit] = T::from_f64(1.0 / (kept.variances[unit] + settings.epsilon).sqrt());
+    for (inverse, variance) in kept.inverse_deviations.iter_mut().zip(&kept.variances) {
+        *inverse = T::from_f64(1.0 / (variance + settings.epsilon).sqrt());
     }
     let (scale, shift) = (&parameters[layout.scale.clone()], &parameters[layout.shift.clone()]);
     let normalized = kept.values[..rows * units].chunks_exact_mut(units);
@@ -109,35 +122,47 @@ pub fn backward<T: Element>(
 ) {
     let Some(layout) = &layer.layout.normalization else { return };
     let units = layer.layout.units;
-    let rows = delta.len() / units;
+    let rows = (delta.len() / units) as f64;
     let goes_by_batch = layer.has_batch_statistics();
-    for unit in 0..units {
-        let column = || delta[unit..].iter().step_by(units).zip(kept.values[unit..].iter().step_by(units));
-        let (mut sum, mut product) = (0.0, 0.0);
-        for (&delta, &normalized) in column() {
-            sum += delta.to_f64();
-            product += delta.to_f64() * normalized.to_f64();
+    for some in chunks(units) {
+        let (sums, products) = column_sums(units, &some, delta, &kept.values);
+        let (mut means, mut slopes) = ([T::ZERO; UNITS_AT_ONCE], [T::ZERO; UNITS_AT_ONCE]);
+        let mut factors = [T::ZERO; UNITS_AT_ONCE];
+        for (index, unit) in some.clone().enumerate() {
+            gradients[layout.shift.start + unit] += T::from_f64(sums[index]);
+            gradients[layout.scale.start + unit] += T::from_f64(products[index]);
+            factors[index] = parameters[layout.scale.start + unit] * kept.inverse_deviations[unit];
+            if goes_by_batch {
+                means[index] = T::from_f64(sums[index] / rows);
+                slopes[index] = T::from_f64(products[index] / rows);
+            }
         }
-        gradients[layout.shift.start + unit] += T::from_f64(sum);
-        gradients[layout.scale.start + unit] += T::from_f64(product);
-        let factor = parameters[layout.scale.start + unit] * kept.inverse_deviations[unit];
-        let (mean, slope) = if goes_by_batch { (sum / rows as f64, product / rows as f64) } else { (0.0, 0.0) };
-        let (mean, slope) = (T::from_f64(mean), T::from_f64(slope));
-        for (row, (&delta, &normalized)) in column().enumerate() {
-            to[row * units + unit] = (factor * (delta - mean - normalized * slope)).flush();
+        let both = delta.chunks_exact(units).zip(kept.values.chunks_exact(units));
+        for ((delta, normalized), to) in both.zip(to.chunks_exact_mut(units)) {
+            for (index, unit) in some.clone().enumerate() {
+                let rest = delta[unit] - means[index] - normalized[unit] * slopes[index];
+                to[unit] = (factors[index] * rest).flush();
+            }
         }
     }
 }
 
-struct UnitNumbers<T> {
-    scale: T,
-    shift: T,
-}
-
-impl<T: Element> UnitNumbers<T> {
-    fn new(layout: &NormalizationLayout, parameters: &[T], unit: usize) -> Self {
-        Self { scale: parameters[layout.scale.start + unit], shift: parameters[layout.shift.start + unit] }
+/// Σ δ and Σ δ·x̂ of some units over all rows.
+fn column_sums<T: Element>(
+    units: usize,
+    some: &Range<usize>,
+    delta: &[T],
+    normalized: &[T],
+) -> ([f64; UNITS_AT_ONCE], [f64; UNITS_AT_ONCE]) {
+    let (mut sums, mut products) = ([0.0; UNITS_AT_ONCE], [0.0; UNITS_AT_ONCE]);
+    for (delta, normalized) in delta.chunks_exact(units).zip(normalized.chunks_exact(units)) {
+        let pairs = delta[some.clone()].iter().zip(&normalized[some.clone()]);
+        for ((sum, product), (&delta, &normalized)) in sums.iter_mut().zip(&mut products).zip(pairs) {
+            *sum += delta.to_f64();
+            *product += delta.to_f64() * normalized.to_f64();
+        }
     }
+    (sums, products)
 }
 
 #[cfg(test)]

@@ -288,7 +288,8 @@ mod tests {
 
     #[test]
     fn a_name_reads_back_and_nothing_else_is_a_name() {
-        for name in [rows(), BlobName::Weights { uid: Uuid::now_v7(), blob: Uuid::now_v7() }] {
+        let (uid, blob) = (Uuid::now_v7(), Uuid::now_v7());
+        for name in [rows(), BlobName::Weights { uid, blob }, BlobName::Continuation { uid, blob }] {
             assert_eq!(BlobName::parse(&name.to_string()), Some(name));
             assert_eq!(BlobName::parse(&name.to_string().to_uppercase()), None);
         }

@@ -19,6 +19,7 @@
 //! FORMAT            "epochd store format 1": written last at creation; anything else is refused
 //! records.redb      two tables: records (key to sealed MessagePack), and log (chunks of histories)
 //! blobs/<uid>_<blob>.weights   a version's weights; <blob> is drawn for each attempt, and stands in the version's record
+//! blobs/<uid>_<blob>.state     where the training of a model's latest version ended, under the id of its weights
 //! blobs/<job_id>.rows          an unfinished job's data
 //! ```
 //!

@@ -91,7 +91,8 @@ async fn weights_are_shown_by_shape_and_norm() {
     let api = server.api().await;
     let mut request = model("line", 2, &[(1, epochd::rpc::pb::Activation::Identity)]);
     let (weights, bias) = (Some(values(&[3.0, -4.0])), Some(values(&[0.5])));
-    request.initial_weights = vec![epochd::rpc::pb::LayerWeights { layer: Some(0), weights, bias, ..Default::default() }];
+    request.initial_weights =
+        vec![epochd::rpc::pb::LayerWeights { layer: Some(0), weights, bias, ..Default::default() }];
     api.create(request).await;
     let (text, _) = ran(&server, 0, &["weights", "line"]).await;
     let row = |name: &str| {

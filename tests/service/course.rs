@@ -60,7 +60,12 @@ async fn one_perceptron_never_learns_xor() {
 async fn a_perceptron_with_loss_zero_and_wrong_rows_has_not_converged() {
     let server = Server::start();
     let api = server.api().await;
-    let zero = pb::LayerWeights { layer: Some(0), weights: Some(values(&[0.0, 0.0])), bias: Some(values(&[0.0])), ..Default::default() };
+    let zero = pb::LayerWeights {
+        layer: Some(0),
+        weights: Some(values(&[0.0, 0.0])),
+        bias: Some(values(&[0.0])),
+        ..Default::default()
+    };
     let request = model("xor", 2, &[(1, Activation::Sign)]);
     api.create(pb::CreateModelRequest { initial_weights: vec![zero], ..request }).await;
     let full_batch = pb::TrainRequest { batch_size: Some(4), epochs: Some(30), ..truth_table("xor", XOR) };

@@ -85,7 +85,8 @@ async fn bad_models_are_refused_by_field() {
     cases.create("an unknown element type", InvalidArgument, "architecture.element_type", element).await;
     let mut initial = one(1, Activation::Tanh);
     let weights = Some(values(&[f64::NAN, 1.0]));
-    initial.initial_weights = vec![pb::LayerWeights { layer: Some(0), weights, bias: Some(values(&[0.0])), ..Default::default() }];
+    initial.initial_weights =
+        vec![pb::LayerWeights { layer: Some(0), weights, bias: Some(values(&[0.0])), ..Default::default() }];
     cases.create("NaN in a weight", InvalidArgument, "initial_weights[0].weights", initial).await;
     let huge = model("m", 65_536, &[(65_536, Activation::Relu), (65_536, Activation::Relu)]);
     cases.create("widths whose product is past the bound", InvalidArgument, layers, huge).await;
@@ -232,8 +233,13 @@ async fn bad_trainings_are_refused_by_field() {
     let mut shares = truth_table("softmax", XOR);
     shares.targets = Some(values(&[0.5, 0.6, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]));
     cases.train("a row that does not sum to 1", InvalidArgument, "targets", shares).await;
-    let given =
-        |inputs, targets| Some(pb::train_request::Validation::ValidationData(pb::ValidationData { inputs, targets, ..Default::default() }));
+    let given = |inputs, targets| {
+        Some(pb::train_request::Validation::ValidationData(pb::ValidationData {
+            inputs,
+            targets,
+            ..Default::default()
+        }))
+    };
     let validation = given(Some(values(&[f64::NAN, 1.0])), Some(values(&[1.0])));
     let request = pb::TrainRequest { validation, ..good() };
     cases.train("NaN in validation", InvalidArgument, "validation_data.inputs", request).await;
@@ -255,7 +261,8 @@ async fn bad_trainings_are_refused_by_field() {
         cases.train("a bad rate", InvalidArgument, "optimizer.sgd.learning_rate", request).await;
     }
     for min_delta in [-1.0, f64::NAN] {
-        let early_stopping = Some(pb::EarlyStopping { patience: None, min_delta: Some(min_delta), ..Default::default() });
+        let early_stopping =
+            Some(pb::EarlyStopping { patience: None, min_delta: Some(min_delta), ..Default::default() });
         let request = pb::TrainRequest { early_stopping, ..good() };
         cases.train("a bad delta", InvalidArgument, "early_stopping.min_delta", request).await;
     }

@@ -93,8 +93,12 @@ async fn an_output_that_is_no_finite_number_is_told_and_names_no_class() {
     let server = Server::start();
     let api = server.api().await;
     api.create(model("line", 2, &[(1, Activation::Identity)])).await;
-    let weights =
-        pb::LayerWeights { layer: Some(0), weights: Some(values(&[1e30, -1e30])), bias: Some(values(&[0.0])), ..Default::default() };
+    let weights = pb::LayerWeights {
+        layer: Some(0),
+        weights: Some(values(&[1e30, -1e30])),
+        bias: Some(values(&[0.0])),
+        ..Default::default()
+    };
     let request = pb::SetWeightsRequest { model_id: "line".into(), layers: vec![weights] };
     api.models.clone().set_weights(request).await.unwrap();
     let inputs = values(&[1.0, 2.0, 3e38, 1.0]);

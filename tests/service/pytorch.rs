@@ -189,7 +189,7 @@ fn every_activation_loss_optimizer_and_schedule_has_a_case_against_pytorch() {
     let activations = contract().get_enum_by_name("epochd.v1.Activation").unwrap();
     let activations = activations.values().filter(|value| value.number() != 0);
     expected.extend(activations.map(|value| value.full_name().to_owned()));
-    // L-BFGS is held to the Wolfe conditions and to SciPy's minima: its line search is not PyTorch's.
+    // L-BFGS has its own tests, beside its line search: the Wolfe conditions, PyTorch's iterations, SciPy's minima.
     expected.retain(|name| name != "epochd.v1.Optimizer.lbfgs");
 
     let missing: Vec<_> = expected.into_iter().filter(|name| !used.contains(name)).collect();

@@ -48,7 +48,10 @@ async fn settings_in_force_tell_every_default_and_repeat_the_run() {
     let request = pb::TrainRequest { seed: None, epochs: Some(20), ..circle("first") };
     let first = api.train(request.clone()).await;
     let settings = first.started.clone().unwrap().settings.unwrap();
-    assert_eq!(settings.loss.unwrap().kind, Some(pb::loss::Kind::BinaryCrossEntropy(pb::BinaryCrossEntropyLoss::default())));
+    assert_eq!(
+        settings.loss.unwrap().kind,
+        Some(pb::loss::Kind::BinaryCrossEntropy(pb::BinaryCrossEntropyLoss::default()))
+    );
     assert_eq!((settings.training_rows, settings.validation_rows, settings.report_every), (100, 0, 1));
     let repeated = pb::TrainRequest { model_id: "second".into(), seed: Some(settings.seed), ..request };
     assert_eq!(api.train(repeated).await.losses(), first.losses());
@@ -86,7 +89,8 @@ async fn a_validation_set_of_ones_own_is_scored_and_not_learned() {
     api.create(xor_model("xor", 8)).await;
     // The validation rows say the opposite of what is trained.
     let opposite = XOR.map(|target| 1.0 - target);
-    let validation = pb::ValidationData { inputs: Some(corners()), targets: Some(values(&opposite)), ..Default::default() };
+    let validation =
+        pb::ValidationData { inputs: Some(corners()), targets: Some(values(&opposite)), ..Default::default() };
     let request = pb::TrainRequest {
         validation: Some(pb::train_request::Validation::ValidationData(validation)),
         optimizer: adam(0.05),

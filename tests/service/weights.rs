@@ -54,7 +54,12 @@ async fn one_layer_can_be_read_and_replaced_alone() {
     let one = pb::GetWeightsRequest { layers: vec![1], ..get_weights("xor") };
     let one = api.models.clone().get_weights(one).await.unwrap().into_inner();
     assert_eq!(one.layers, before.layers[1..]);
-    let ones = pb::LayerWeights { layer: Some(1), weights: Some(values(&[1.0; 3])), bias: Some(values(&[1.0])), ..Default::default() };
+    let ones = pb::LayerWeights {
+        layer: Some(1),
+        weights: Some(values(&[1.0; 3])),
+        bias: Some(values(&[1.0])),
+        ..Default::default()
+    };
     set(&api, "xor", vec![ones]).await.unwrap();
     let after = weights(&api, "xor", MatrixEncoding::Values).await;
     assert_eq!(after.layers[0], before.layers[0]);
@@ -69,7 +74,8 @@ async fn weights_that_do_not_fit_are_refused_by_path() {
     let server = Server::start();
     let api = server.api().await;
     api.create(xor_model("xor", 3)).await;
-    let layer = |layer, weights: &[f64]| pb::LayerWeights { layer, weights: Some(values(weights)), ..Default::default() };
+    let layer =
+        |layer, weights: &[f64]| pb::LayerWeights { layer, weights: Some(values(weights)), ..Default::default() };
     for (layers, path) in [
         (vec![], "layers"),
         (vec![layer(Some(2), &[1.0; 3])], "layers[0].layer"),
@@ -90,8 +96,12 @@ async fn gradients_of_one_unit_are_those_worked_out_by_hand() {
     let server = Server::start();
     let api = server.api().await;
     let mut request = model("unit", 2, &[(1, Activation::Identity)]);
-    request.initial_weights =
-        vec![pb::LayerWeights { layer: Some(0), weights: Some(values(&[2.0, 3.0])), bias: Some(values(&[1.0])), ..Default::default() }];
+    request.initial_weights = vec![pb::LayerWeights {
+        layer: Some(0),
+        weights: Some(values(&[2.0, 3.0])),
+        bias: Some(values(&[1.0])),
+        ..Default::default()
+    }];
     api.create(request).await;
     let request = pb::ComputeGradientsRequest {
         model_id: "unit".into(),

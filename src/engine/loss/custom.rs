@@ -42,14 +42,24 @@ fn weigh<T: Element>(tape: &Tape, units: usize, scale: f64, batch: &mut LossBatc
 }
 
 impl Objective {
-    /// The first row whose loss, or its derivative, is not finite, by a caller's expression, and which of both; `None` for other
-    /// losses. `outputs` are z, as for [`evaluate`](Self::evaluate).
-    pub fn expression_fault<T: Element>(&self, batch: &mut LossBatch<'_, T>) -> Option<(usize, &'static str)> {
+    /// Bytes of the buffers of a caller's expression: one over whole rows needs room for rows of its own.
+    pub fn expression_bytes(&self) -> usize {
+        self.tape.as_ref().map_or(0, Tape::slots_bytes)
+    }
+
+    /// The first row whose loss, or its derivative, is not finite, by a caller's expression, and which of both; `None` for
+    /// other losses. `outputs` are z, as for [`evaluate`](Self::evaluate), whose `scale` this is.
+    pub fn expression_fault<T: Element>(
+        &self,
+        scale: T,
+        batch: &mut LossBatch<'_, T>,
+    ) -> Option<(usize, &'static str)> {
         let tape = self.tape.as_ref()?;
         activate(self.activation, self.units, batch.outputs);
-        weigh(tape, self.units, 1.0, batch);
+        let scale = scale.to_f64();
+        weigh(tape, self.units, scale, batch);
         let Scratch { slots: Some(slots), seeds, .. } = &mut *batch.scratch else { return None };
-        let seeds = if seeds.is_empty() { Seeds::Uniform(1.0) } else { Seeds::Each(seeds) };
+        let seeds = if seeds.is_empty() { Seeds::Uniform(scale) } else { Seeds::Each(seeds) };
         let fault = tape.first_fault(slots, batch.outputs, batch.targets, seeds)?;
         let what = match fault.quantity {
             Quantity::Value => "the value",

@@ -12,7 +12,7 @@ use crate::engine::element::Element;
 use crate::engine::judge::Judge;
 use crate::engine::lbfgs::Progress;
 use crate::engine::metrics::MetricSums;
-use crate::engine::network::{Pass, Plan};
+use crate::engine::network::{Pass, Plan, forward};
 use crate::engine::normalization::update_running_values;
 use crate::engine::workspace::Workspace;
 
@@ -182,13 +182,16 @@ impl<T: Element> Trainer<T> {
     /// both; `None` for other losses.
     pub(super) fn faulty_row(&mut self, rows: Range<usize>) -> Option<(u32, &'static str)> {
         let units = self.objective.units();
-        for tile in self.order[rows].chunks(self.step_rows) {
+        let rows = &self.order[rows];
+        let divisor = self.objective.divisor(self.training.count_of(&self.objective, rows));
+        let scale = T::from_f64(1.0 / divisor);
+        for tile in rows.chunks(self.step_rows) {
             self.training.load(tile.iter().map(|&row| row as usize), &mut self.workspace);
             let workspace = &mut self.workspace;
             let activations = &mut workspace.activations;
-            crate::engine::network::forward(&self.plan, &self.parameters, activations, tile.len(), Pass::Gradients);
+            forward(&self.plan, &self.parameters, activations, tile.len(), Pass::Gradients);
             let batch = &mut workspace.loss_batch(tile.len(), units);
-            if let Some((row, what)) = self.objective.expression_fault(batch) {
+            if let Some((row, what)) = self.objective.expression_fault(scale, batch) {
                 return Some((self.training.sent_row(tile[row]), what));
             }
         }
