@@ -5,7 +5,7 @@ use std::path::Path;
 use divan::Bencher;
 use epochd::domain::model::{Version, VersionSource};
 use epochd::domain::{
-    Activation, Architecture, At, ElementType, Faults, Model, ModelId, Preprocessing, RawArchitecture, RawLayer,
+    Activation, Architecture, At, Faults, Model, ModelId, Preprocessing, RawArchitecture, RawLayer,
     Timestamp, Values,
 };
 use epochd::store::Store;
@@ -22,8 +22,8 @@ fn name(text: &str) -> ModelId {
 }
 
 fn architecture() -> Architecture {
-    let layer = RawLayer { units: 1, activation: Activation::Sigmoid, activation_alpha: None, bias: true };
-    let raw = RawArchitecture { input_width: 2, element_type: ElementType::Float32, layers: vec![Some(layer)] };
+    let layer = RawLayer { units: 1, activation: Activation::Sigmoid, ..RawLayer::default() };
+    let raw = RawArchitecture { input_width: 2, layers: vec![Some(layer)], ..RawArchitecture::default() };
     raw.check(At::ROOT, &mut Faults::new()).expect("the shape is sound")
 }
 

@@ -25,7 +25,7 @@ pub enum RawValidation {
     /// A part of the rows.
     Fraction(f64),
     /// Rows of their own.
-    Given(RawRows),
+    Given(Box<RawRows>),
 }
 
 /// Class weights as a request brings them.
@@ -328,7 +328,7 @@ fn check_validation(
             Some((Validation::Fraction(fraction), None))
         }
         RawValidation::Given(raw) => {
-            let rows = raw.clone().check(loss, architecture, At::ROOT.field("validation_data"), faults)?;
+            let rows = RawRows::clone(raw).check(loss, architecture, At::ROOT.field("validation_data"), faults)?;
             Some((Validation::Given { rows: rows.inputs.rows() as u64 }, Some(rows)))
         }
     }

@@ -13,7 +13,7 @@ pub(super) fn evaluate<T: Element>(objective: &Objective, scale: T, batch: &mut 
         (Loss::NegativeLogLikelihood, TargetRows::Classes(classes)) => {
             rows(units, scale, batch, |row, z, gradient| negative_log_likelihood(classes[row] as usize, z, gradient))
         }
-        (&Loss::SoftmaxCrossEntropy { label_smoothing }, TargetRows::Classes(classes)) if label_smoothing == 0.0 => {
+        (Loss::SoftmaxCrossEntropy { label_smoothing: 0.0 }, TargetRows::Classes(classes)) => {
             rows(units, scale, batch, |row, z, gradient| right_class(classes[row] as usize, z, gradient))
         }
         // Of a single class the entropy is 0.

@@ -125,7 +125,8 @@ fn validation(message: Option<pb::train_request::Validation>, faults: &mut Fault
             let targets = required_matrix(data.targets, at.field("targets"), faults);
             let weights = optional_matrix(data.sample_weights, at.field("sample_weights"), faults);
             let mask = optional_matrix(data.target_mask, at.field("target_mask"), faults);
-            Some(RawValidation::Given(RawRows { inputs: inputs?, targets: targets?, weights: weights?, mask: mask? }))
+            let rows = RawRows { inputs: inputs?, targets: targets?, weights: weights?, mask: mask? };
+            Some(RawValidation::Given(Box::new(rows)))
         }
     }
 }

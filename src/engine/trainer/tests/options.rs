@@ -75,9 +75,9 @@ fn a_last_batch_of_one_row_joins_the_one_before_where_it_has_to() {
         (0..trainer.batches_per_epoch()).map(|batch| trainer.batch_rows(batch)).collect::<Vec<_>>()
     };
     assert_eq!(batches(11, false), [0..11, 11..12]);
-    assert_eq!(batches(11, true), [0..12]);
+    assert_eq!(batches(11, true), vec![0..12; 1]);
     assert_eq!(batches(5, true), [0..5, 5..10, 10..12]);
-    assert_eq!(batches(12, true), [0..12]);
+    assert_eq!(batches(12, true), vec![0..12; 1]);
     let mut trainer = Trainer::<f64>::new(regressor(normalize, |settings| settings.batch_size = 11));
     assert_eq!(reason(&run(&mut trainer)), StopReason::EpochsDone);
 }
