@@ -5,8 +5,7 @@ use std::path::Path;
 use divan::Bencher;
 use epochd::domain::model::{Version, VersionSource};
 use epochd::domain::{
-    Activation, Architecture, At, Faults, Model, ModelId, Preprocessing, RawArchitecture, RawLayer,
-    Timestamp, Values,
+    Activation, Architecture, At, Faults, Model, ModelId, Preprocessing, RawArchitecture, RawLayer, Timestamp, Values,
 };
 use epochd::store::Store;
 use uuid::Uuid;

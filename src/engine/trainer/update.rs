@@ -170,7 +170,8 @@ impl<T: Element> Trainer<T> {
         self.has_converged = matches!(progress, Progress::Converged);
     }
 
-    /// See [`faulty_row`](Self::faulty_row), of all training rows.
+    /// The first training row, as it was sent, at which a caller's expression is not finite before the first step, and whether
+    /// that is its value or its derivative; `None` for other losses.
     pub fn first_faulty_row(&mut self) -> Option<(u32, &'static str)> {
         self.order.sort_unstable();
         let faulty = self.faulty_row(0..self.training.rows);
