@@ -246,3 +246,156 @@ async fn a_closed_pipe_ends_a_command_quietly() {
         assert!(output.status.success() && errors.is_empty(), "{arguments:?}: {errors}");
     }
 }
+
+const IRIS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/iris.csv");
+
+/// What `train` was asked for is what the job was asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn options_of_a_training_reach_the_server() {
+    let server = Server::start();
+    let arguments = [
+        &["train", IRIS, "--target", "species", "--epochs", "4", "--json", "--diagnostics"][..],
+        &["--optimizer", "sgd:learning_rate=0.05,momentum=0.9,nesterov", "--warm-up-epochs", "2"],
+        &["--schedule", "cosine:t_0=10,t_mult=2", "--loss", "softmax_cross_entropy:label_smoothing=0.1"],
+        &["--metric", "f1_macro", "--metric", "log_loss", "--monitor", "f1_macro", "--class-weights", "1,2,3"],
+        &["--l2", "0.001", "--max-gradient-norm", "5", "--max-duration", "5m", "--stop-at", "loss=0", "--no-shuffle"],
+        &["--hidden", "8,4", "--activation", "leaky_relu:alpha=0.1", "--dropout", "0.1", "--batch-normalization"],
+        &["--initializer", "orthogonal:gain=1.4", "--element-type", "float64", "--request", r#"{"frozenLayers":[0]}"#],
+    ]
+    .concat();
+    let told = lines_of_json(&ran(&server, 0, &arguments).await.0).remove(0);
+    assert!(
+        told["report"]["metrics"]["f1Macro"].is_number() && told["report"]["metrics"]["accuracy"].is_null(),
+        "{told}"
+    );
+    assert_eq!(told["report"]["diagnostics"].as_array().unwrap().len(), 3);
+    let jobs = lines_of_json(&ran(&server, 0, &["jobs", "--json"]).await.0);
+    let settings = &jobs[0]["settings"];
+    assert_eq!(settings["optimizer"]["sgd"]["nesterov"], true, "{settings}");
+    assert_eq!(settings["optimizer"]["sgd"]["learningRate"], 0.05);
+    assert_eq!(
+        (&settings["schedule"]["warmUpEpochs"], &settings["schedule"]["cosine"]["tMult"]),
+        (&2.into(), &2.into())
+    );
+    assert_eq!(settings["loss"]["softmaxCrossEntropy"]["labelSmoothing"], 0.1);
+    assert_eq!(settings["earlyStopping"]["metric"], "METRIC_F1_MACRO");
+    assert_eq!(settings["classWeights"]["weights"], serde_json::json!([1.0, 2.0, 3.0]));
+    assert_eq!((&settings["l2"], &settings["maxDuration"]), (&0.001.into(), &"300s".into()));
+    assert_eq!((&settings["shuffle"], &settings["frozenLayers"]), (&Value::Null, &serde_json::json!([0])));
+    let models = lines_of_json(&ran(&server, 0, &["models", "--json"]).await.0);
+    let architecture = &models[0]["architecture"];
+    let layer = &architecture["layers"][1];
+    assert_eq!((&layer["units"], &layer["activationAlpha"], &layer["dropout"]), (&4.into(), &0.1.into(), &0.1.into()));
+    assert!(layer["batchNormalization"].is_object() && layer["initializer"]["orthogonal"].is_object(), "{layer}");
+    assert_eq!(architecture["elementType"], "ELEMENT_TYPE_FLOAT64");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_that_were_asked_for_stand_beside_the_score() {
+    let server = Server::start();
+    let train = ["train", IRIS, "--target", "species", "--epochs", "3"];
+    let (text, _) = ran(&server, 0, &[&train[..], &["--metric", "f1_macro,misclassified_rows"]].concat()).await;
+    let row = text.lines().find(|line| line.starts_with("misclassified_rows")).unwrap();
+    assert_eq!(row.split_whitespace().count(), 3, "{text}");
+    assert!(!ran(&server, 0, &train).await.0.contains("f1_macro"));
+}
+
+/// Optimizers for the full batch get it, unless a batch size is given; a number of one's own scale is not scaled.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_option_asks_of_others_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start();
+    let file = folder.path().join("counts.csv");
+    let rows: String = (0..60).map(|index| format!("{index},{}\n", index / 10)).collect();
+    fs::write(&file, format!("x,y\n{rows}")).unwrap();
+    let train = ["train", file.to_str().unwrap(), "--target", "y", "--epochs", "3"];
+    let (_, errors) = ran(&server, 1, &[&train[..], &["--optimizer", "lbfgs", "--batch-size", "4"]].concat()).await;
+    assert!(errors.contains("batch_size"), "{errors}");
+    for options in [
+        &["--optimizer", "lbfgs"][..],
+        &["--optimizer", "rprop", "--learning-rate", "0.02"],
+        &["--loss", "poisson"],
+        &["--loss", "poisson", "--output-activation", "softplus"],
+        &["--loss", "custom:expression=abs(y_pred-y_true)^1.5"],
+        &["--scale-inputs", "min_max", "--scale-target", "none"],
+        &["--request", r#"{"earlyStopping":null,"optimizer":{"lbfgs":{}}}"#],
+    ] {
+        ran(&server, 0, &[&train[..], options].concat()).await;
+    }
+    let two = folder.path().join("two.csv");
+    let rows: String = (0..60).map(|index| format!("{index},{}\n", if index < 30 { "low" } else { "high" })).collect();
+    fs::write(&two, format!("x,y\n{rows}")).unwrap();
+    let train = ["train", two.to_str().unwrap(), "--target", "y", "--epochs", "60", "--json"];
+    for options in [
+        &["--output-activation", "sigmoid"][..],
+        &["--output-activation", "step", "--no-hidden"],
+        &["--output-activation", "identity", "--loss", "squared_hinge"],
+        &["--output-activation", "log_softmax"],
+    ] {
+        let told = lines_of_json(&ran(&server, 0, &[&train[..], options].concat()).await.0).remove(0);
+        assert!(told["accuracy"].as_f64().unwrap() > 0.8, "{options:?}: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_that_make_no_sense_say_what_would() {
+    let server = Server::start();
+    for (code, options, parts) in [
+        (2, &["--optimizer", "adamm"][..], &["--optimizer", "\"adam\"", "lbfgs"][..]),
+        (2, &["--optimizer", "adam:beta3=1"], &["--optimizer", "beta3", "\"beta2\"", "amsgrad"]),
+        (2, &["--loss", "huber:delta=wide"], &["--loss", "delta must be a number", "wide"]),
+        (
+            2,
+            &["--optimizer", "sgd:learning_rate=1", "--learning-rate", "2"],
+            &["--learning-rate", "--optimizer", "twice"],
+        ),
+        (2, &["--metric", "acuracy"], &["--metric", "\"accuracy\"", "roc_auc"]),
+        (2, &["--activation", "relo"], &["--activation", "\"relu\"", "mish"]),
+        (2, &["--request", r#"{"epoch":3}"#], &["--request", "\"epochs\""]),
+        (2, &["--no-hidden", "--dropout", "0.5"], &["--no-hidden", "--dropout"]),
+        (1, &["--loss-expression", "abs(y_pred-y_tru)"], &["loss.custom.expression", "column 12", "y_tru"]),
+        (1, &["--output-activation", "sigmoid"], &["sigmoid", "there are 3", "softmax"]),
+    ] {
+        let (_, errors) = ran(&server, code, &[&["train", IRIS, "--target", "species"], options].concat()).await;
+        for part in parts {
+            assert!(errors.contains(part), "{options:?}: no {part:?} in {errors}");
+        }
+    }
+    assert_eq!(ran(&server, 0, &["models", "--json"]).await.0, "", "a refused training left its model behind");
+}
+
+/// Whatever the contract lets choose from can be written, with its first number, word or text: each gets past the command
+/// line, to the file that is not there.
+#[test]
+fn every_choice_of_the_contract_can_be_written() {
+    use epochd::rpc::json::{Arm, FieldKind, arms};
+    use epochd::rpc::pb;
+    let folder = tempfile::tempdir().unwrap();
+    let written = |arm: &Arm| match arm.fields.iter().find(|field| field.kind != FieldKind::Other) {
+        None => arm.name.clone(),
+        Some(field) => {
+            let value = match field.kind {
+                FieldKind::Number if field.is_list => "1;2",
+                FieldKind::Number => "0.5",
+                FieldKind::Whole => "3",
+                FieldKind::Truth => "true",
+                FieldKind::Text | FieldKind::Other => "y_pred, = y_true",
+            };
+            format!("{}:{}={value}", arm.name, field.name)
+        }
+    };
+    for (option, arms, count_min) in [
+        ("--loss", arms::<pb::Loss>(), 17),
+        ("--optimizer", arms::<pb::Optimizer>(), 9),
+        ("--schedule", arms::<pb::Schedule>(), 7),
+        ("--initializer", arms::<pb::Initializer>(), 11),
+        ("--scale-inputs", arms::<pb::Scaling>(), 3),
+    ] {
+        assert!(arms.len() >= count_min, "{option}: {arms:?}");
+        for text in arms.iter().map(written) {
+            let output = run(folder.path(), &["train", "nowhere.csv", "--target", "y", option, &text]);
+            let errors = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.code() == Some(1) && errors.contains("nowhere.csv"), "{option} {text}: {errors}");
+        }
+    }
+}

@@ -28,6 +28,15 @@ pub struct Dataset {
     pub test: Rows,
 }
 
+/// Which columns are not learned from, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns<'a> {
+    /// What is to be predicted.
+    pub target: &'a str,
+    /// How much each row counts.
+    pub weights: Option<&'a str>,
+}
+
 /// Inputs row after row, and a target a row: a number, or the index of a class.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
@@ -35,17 +44,24 @@ pub struct Rows {
     pub inputs: Vec<f64>,
     /// Targets.
     pub targets: Vec<f64>,
+    /// How much each row counts; empty where all count alike.
+    pub weights: Vec<f64>,
 }
 
 impl Dataset {
     /// Splits a table; `test` is the share that is held out, drawn by the seed, in proportion for classes.
-    pub fn new(table: &Table, target: &str, task: TaskChoice, test: f64, seed: u64) -> anyhow::Result<Self> {
+    pub fn new(table: &Table, names: Columns<'_>, task: TaskChoice, test: f64, seed: u64) -> anyhow::Result<Self> {
         if !(0.0..1.0).contains(&test) {
             bail!("--test must be at least 0 and below 1, but is {test}");
         }
-        let target = table.column(target)?;
+        let target = table.column(names.target)?;
+        let weights = names.weights.map(|name| table.column(name)).transpose()?;
+        if weights == Some(target) {
+            bail!("--sample-weights and --target are the same column, {:?}", names.target);
+        }
         let (task, targets) = read_targets(table, target, task)?;
-        let columns: Vec<usize> = (0..table.columns.len()).filter(|&column| column != target).collect();
+        let is_input = |column: &usize| *column != target && Some(*column) != weights;
+        let columns: Vec<usize> = (0..table.columns.len()).filter(is_input).collect();
         if columns.is_empty() {
             bail!("{} has no column beside the target to learn from", table.name);
         }
@@ -69,6 +85,9 @@ impl Dataset {
                     rows.inputs.push(table.required_number(row as usize, column)?);
                 }
                 rows.targets.push(targets[row as usize]);
+                if let Some(column) = weights {
+                    rows.weights.push(table.required_number(row as usize, column)?);
+                }
             }
             Ok(rows)
         };
@@ -126,7 +145,7 @@ mod tests {
 
     fn dataset(text: &str, task: TaskChoice) -> anyhow::Result<Dataset> {
         let table = Table::parse(text.as_bytes(), "t.csv".into())?;
-        Dataset::new(&table, "y", task, 0.25, 1)
+        Dataset::new(&table, Columns { target: "y", weights: None }, task, 0.25, 1)
     }
 
     #[test]
@@ -148,6 +167,16 @@ mod tests {
         let mut all = [data.training.inputs, data.test.inputs].concat();
         all.sort_by(f64::total_cmp);
         assert_eq!(all, [1.0, 2.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    fn a_column_of_weights_is_not_learned_from() {
+        let table = Table::parse("w,x,y\n1,10,0\n2,20,0\n3,30,0\n".as_bytes(), "t.csv".into()).unwrap();
+        let columns = Columns { target: "y", weights: Some("w") };
+        let data = Dataset::new(&table, columns, TaskChoice::Auto, 0.0, 1).unwrap();
+        assert_eq!(data.inputs, ["x"]);
+        let tenfold: Vec<f64> = data.training.weights.iter().map(|weight| weight * 10.0).collect();
+        assert_eq!(tenfold, data.training.inputs);
     }
 
     #[test]

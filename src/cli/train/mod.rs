@@ -1,18 +1,24 @@
 //! `epochd train`: from a CSV file to a trained model and its score on rows that it has not seen.
 
 mod dataset;
+mod measuring;
+mod network;
+mod plan;
 mod progress;
+mod regularization;
 mod report;
 mod session;
+mod training;
+mod words;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
-use dataset::Dataset;
+use dataset::{Columns, Dataset};
 pub(super) use session::Interrupted;
-use session::{Options, Trained, train};
+use session::{Trained, train};
 
 use super::Outcome;
 use super::csv_table::Table;
@@ -22,7 +28,12 @@ use super::signals::StopSignals;
 use crate::config::DATA_DIR_DEFAULT;
 use crate::jobs::Threads;
 use crate::rpc::client::Client;
+use measuring::MeasuringArgs;
+use network::NetworkArgs;
+use plan::Plan;
 use progress::Progress;
+use regularization::RegularizationArgs;
+use training::TrainingArgs;
 
 const THREADS_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -35,6 +46,9 @@ that a prediction takes raw numbers. A part of the rows is held out and never tr
 validates: training stops when its loss stops falling, and the best epoch's weights are kept.
 
 Example: epochd train examples/data/iris.csv --target species
+\x20        epochd train examples/data/iris.csv --target species --hidden 32,16 --activation gelu --dropout 0.1 \\
+           --optimizer adamw:learning_rate=0.01,weight_decay=0.1 --schedule cosine:t_0=10 --warm-up-epochs 5 \\
+           --metric f1_macro --metric roc_auc --monitor f1_macro
 
 Exit codes: 0 trained, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C (what was kept is told).")]
 pub struct Args {
@@ -45,37 +59,9 @@ pub struct Args {
     #[arg(long, value_name = "COLUMN")]
     target: String,
 
-    /// Units of the hidden layers, first to last.
-    #[arg(long, value_name = "UNITS", value_delimiter = ',', default_value = "64")]
-    hidden: Vec<i32>,
-
     /// What the target is: `auto` takes numbers for regression and text for classification.
     #[arg(long, value_enum, default_value_t)]
     task: TaskChoice,
-
-    /// Epochs, at most [default: max(20, 2000 ÷ steps an epoch)].
-    #[arg(long, value_name = "COUNT")]
-    epochs: Option<i32>,
-
-    /// Rows of a mini-batch.
-    #[arg(long, value_name = "ROWS", default_value_t = 16)]
-    batch_size: i32,
-
-    /// Step size of Adam.
-    #[arg(long, value_name = "RATE", default_value_t = 0.005)]
-    learning_rate: f64,
-
-    /// Epochs without a lower validation loss before training stops.
-    #[arg(long, value_name = "EPOCHS", default_value_t = 30)]
-    patience: i32,
-
-    /// Share of the rows held out to score the model, 0 to below 1; 0 holds out none, and scores nothing.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
-    test: f64,
-
-    /// Share of the remaining rows that validates, above 0 and below 1.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
-    validation: f64,
 
     /// What the splits, the initial weights and the order of rows are drawn from.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
@@ -96,6 +82,18 @@ pub struct Args {
     /// One line of JSON instead of the text.
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    network: Box<NetworkArgs>,
+
+    #[command(flatten)]
+    training: Box<TrainingArgs>,
+
+    #[command(flatten)]
+    regularization: RegularizationArgs,
+
+    #[command(flatten)]
+    measuring: MeasuringArgs,
 }
 
 /// What the user says of the target.
@@ -110,36 +108,21 @@ pub enum TaskChoice {
     Regression,
 }
 
-impl Args {
-    /// The same settings as the command line's defaults, for a file and a target.
-    pub fn options(&self) -> Options {
-        Options {
-            hidden: self.hidden.clone(),
-            epochs: self.epochs,
-            batch_size: self.batch_size,
-            learning_rate: self.learning_rate,
-            patience: self.patience,
-            validation: self.validation,
-            seed: self.seed,
-            model_id: self.model_id.clone(),
-            model_stem: model_stem(&self.file),
-        }
-    }
-}
-
 /// Trains, and prints how it went.
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let table = Table::read(&args.file)?;
-    let dataset = Dataset::new(&table, &args.target, args.task, args.test, args.seed)?;
+    let columns = Columns { target: &args.target, weights: args.training.sample_weights.as_deref() };
+    let dataset = Dataset::new(&table, columns, args.task, args.measuring.test, args.seed)?;
+    let plan = Plan::new(&args, &dataset)?;
     let train_threads = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = Threads::start(train_threads).context("the training threads cannot be started")?;
     let runtime = tokio::runtime::Runtime::new().context("the serving threads cannot be started")?;
     let handle = threads.handle();
     let trained = runtime.block_on(async {
         match &args.server {
-            Some(url) => train_on(url.clone(), &dataset, &args).await,
+            Some(url) => train_on(url.clone(), &dataset, plan).await,
             None => {
-                let command = |url| train_on(url, &dataset, &args);
+                let command = |url: String| train_on(url, &dataset, plan);
                 with_server(args.data_dir.clone(), handle, train_threads, command).await
             }
         }
@@ -148,18 +131,18 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     runtime.shutdown_timeout(THREADS_DEADLINE);
     let trained = trained?;
     let text = match args.json {
-        true => report::json(&trained, &dataset),
+        true => report::json(&trained, &dataset)?,
         false => report::text(&trained, &dataset, args.server.as_deref(), &args.data_dir),
     };
     print(text.trim_end())?;
     Ok(if trained.is_interrupted { Outcome::Interrupted } else { Outcome::Done })
 }
 
-async fn train_on(url: String, dataset: &Dataset, args: &Args) -> anyhow::Result<Trained> {
+async fn train_on(url: String, dataset: &Dataset, plan: Plan) -> anyhow::Result<Trained> {
     let mut signals = StopSignals::listen().context("signals cannot be listened for")?;
     let mut client = Client::connect(&url).await?;
     let mut progress = Progress::new();
-    train(&mut client, dataset, &args.options(), &mut progress, async || signals.next().await).await
+    train(&mut client, dataset, plan, &mut progress, async || signals.next().await).await
 }
 
 /// A model id out of a file's name: what is not allowed in one becomes a dash.

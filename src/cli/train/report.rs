@@ -5,9 +5,10 @@ use std::path::Path;
 
 use super::dataset::{Dataset, Task};
 use super::session::Trained;
+use super::words::word_of;
 use crate::cli::output::table;
 use crate::config::{DATA_DIR_DEFAULT, LISTEN_DEFAULT};
-use crate::rpc::pb;
+use crate::rpc::{json, pb};
 
 /// How well a model does on held-out rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,6 +93,8 @@ pub(super) fn text(trained: &Trained, dataset: &Dataset, server: Option<&str>, d
             let _ = writeln!(text, "Held-out mean absolute error: {mean_absolute_error:.4}");
         }
     }
+    text.push_str(&metrics_table(trained));
+    text.push_str(&layers_table(trained));
     text.push_str(&how_to_ask(trained, dataset, server, data_dir));
     text
 }
@@ -99,16 +102,19 @@ pub(super) fn text(trained: &Trained, dataset: &Dataset, server: Option<&str>, d
 fn ending(trained: &Trained) -> String {
     let finished = &trained.finished;
     let epoch = |report: &Option<pb::EpochReport>| report.as_ref().map_or(0, |report| report.epoch);
-    let (last, best) = (epoch(&finished.last_report), epoch(&finished.best_report));
+    let last = epoch(&finished.last_report);
+    let kept = trained.kept_report().map_or(0, |report| report.epoch);
     let how = match finished.stop_reason() {
         pb::StopReason::EarlyStopped => format!("stopped early after epoch {last}"),
         pb::StopReason::Cancelled => format!("stopped by you after epoch {last}"),
         pb::StopReason::Converged => format!("converged at epoch {last}"),
+        pb::StopReason::TargetReached => format!("reached what it was to reach at epoch {last}"),
+        pb::StopReason::MaxDuration => format!("ended when its time was over, after epoch {last}"),
         _ => format!("ended after all of its {last} epochs"),
     };
     match finished.version {
         0 => format!("Training {how}; nothing was kept but the model's initial weights.\n"),
-        version => format!("Training {how}; version {version} keeps the weights of epoch {best}.\n"),
+        version => format!("Training {how}; version {version} keeps the weights of epoch {kept}.\n"),
     }
 }
 
@@ -120,8 +126,40 @@ fn class_table(classes: &[ClassScore]) -> String {
     table(&["class", "rows", "precision", "recall"], &[1, 2, 3], rows) + "\n"
 }
 
+/// The metrics that were asked for, of the epoch whose weights are kept; nothing where none were.
+fn metrics_table(trained: &Trained) -> String {
+    let Some(report) = trained.kept_report().filter(|_| !trained.asked.metrics.is_empty()) else {
+        return String::new();
+    };
+    let cell = |metrics: &Option<pb::Metrics>, name: &str| {
+        let value = metrics.as_ref().and_then(|metrics| json::number(metrics, name));
+        value.map_or(
+            "-".to_owned(),
+            |value| if value.fract() == 0.0 { value.to_string() } else { format!("{value:.4}") },
+        )
+    };
+    let rows = trained.asked.metrics.iter().map(|&metric| {
+        let name = word_of::<pb::Metric>(metric);
+        let (training, validation) = (cell(&report.metrics, &name), cell(&report.validation_metrics, &name));
+        vec![name, training, validation]
+    });
+    let epoch = format!("epoch {}", report.epoch);
+    format!("\n{}\n", table(&[&epoch, "training", "validation"], &[1, 2], rows))
+}
+
+/// What the layers went through in that epoch, where that was asked for.
+fn layers_table(trained: &Trained) -> String {
+    let Some(report) = trained.kept_report().filter(|_| trained.asked.diagnostics) else { return String::new() };
+    let rows = report.diagnostics.iter().enumerate().map(|(layer, it)| {
+        let numbers = [it.gradient_norm, it.weight_norm, it.update_ratio].map(|number| format!("{number:.3e}"));
+        [vec![layer.to_string()], numbers.to_vec(), vec![format!("{:.3}", it.dead_units)]].concat()
+    });
+    let header = ["layer", "gradient norm", "weight norm", "update ratio", "dead units"];
+    format!("\n{}\n", table(&header, &[0, 1, 2, 3, 4], rows))
+}
+
 /// The same for machines, in one line.
-pub(super) fn json(trained: &Trained, dataset: &Dataset) -> String {
+pub(super) fn json(trained: &Trained, dataset: &Dataset) -> anyhow::Result<String> {
     let finished = &trained.finished;
     let epoch = |report: &Option<pb::EpochReport>| report.as_ref().map(|report| report.epoch);
     let mut told = serde_json::json!({
@@ -147,7 +185,12 @@ pub(super) fn json(trained: &Trained, dataset: &Dataset) -> String {
             told["meanAbsoluteError"] = (*mean_absolute_error).into();
         }
     }
-    told.to_string()
+    if let Some(report) =
+        trained.kept_report().filter(|_| trained.asked.diagnostics || !trained.asked.metrics.is_empty())
+    {
+        told["report"] = serde_json::from_str(&json::line(report)?)?;
+    }
+    Ok(told.to_string())
 }
 
 /// Two lines that work when they are pasted: a server, and a prediction for a row of the data.

@@ -4,7 +4,8 @@ use anyhow::{Context as _, bail};
 
 use tokio::task::JoinSet;
 
-use super::dataset::{Dataset, Rows, Task};
+use super::dataset::{Dataset, Rows};
+use super::plan::{Plan, Reading};
 use super::progress::Progress;
 use super::report::Score;
 use crate::rpc::client::{Client, Events};
@@ -15,29 +16,6 @@ use crate::rpc::pb::train_event::Event;
 const NAMES_MAX: u32 = 10_000;
 /// Rows of one prediction.
 const PREDICT_ROWS: usize = 4_096;
-
-/// How to train.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Units of the hidden layers.
-    pub hidden: Vec<i32>,
-    /// `None`: the server's default.
-    pub epochs: Option<i32>,
-    /// Rows of a mini-batch.
-    pub batch_size: i32,
-    /// Step size of Adam.
-    pub learning_rate: f64,
-    /// Epochs without a lower validation loss before training stops.
-    pub patience: i32,
-    /// Share of the training rows that validates.
-    pub validation: f64,
-    /// What everything random is drawn from.
-    pub seed: u64,
-    /// The model's name; `None`: one that is free.
-    pub model_id: Option<String>,
-    /// What a free name begins with.
-    pub model_stem: String,
-}
 
 /// What came of it.
 #[derive(Clone, Debug)]
@@ -50,19 +28,52 @@ pub struct Trained {
     pub score: Option<Score>,
     /// Whether it was stopped by a signal.
     pub is_interrupted: bool,
+    /// What was to be told of it.
+    pub asked: Asked,
+}
+
+/// What the request says that a report must know.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The metrics that were asked for, as the contract numbers them.
+    pub metrics: Vec<i32>,
+    /// Whether layers are told of.
+    pub diagnostics: bool,
+    /// Whether the best epoch's weights are kept, and not the last one's.
+    pub restores_best: bool,
+}
+
+impl Asked {
+    fn of(request: &pb::TrainRequest) -> Self {
+        let stopping = request.early_stopping.as_ref();
+        Self {
+            metrics: request.metrics.clone(),
+            diagnostics: request.diagnostics,
+            restores_best: stopping.is_some_and(|stopping| stopping.restore_best != Some(false)),
+        }
+    }
+}
+
+impl Trained {
+    /// The report of the epoch whose weights are kept.
+    pub fn kept_report(&self) -> Option<&pb::EpochReport> {
+        let finished = &self.finished;
+        if self.asked.restores_best { finished.best_report.as_ref() } else { finished.last_report.as_ref() }
+    }
 }
 
 /// Trains over gRPC. `interrupted` completes when the user wants to stop, and when called again, to leave at once.
 pub async fn train(
     client: &mut Client,
     dataset: &Dataset,
-    options: &Options,
+    plan: Plan,
     progress: &mut Progress,
     mut interrupted: impl AsyncFnMut(),
 ) -> anyhow::Result<Trained> {
+    let (asked, reading) = (Asked::of(&plan.training), plan.reading);
     // Until the job has begun nothing is worth keeping, and leaving is at once.
     let (model_id, mut events) = tokio::select! {
-        started = start(client.clone(), dataset, options) => started?,
+        started = start(client.clone(), plan) => started?,
         () = interrupted() => return Err(Interrupted::Early.into()),
     };
     let (finished, is_interrupted) = follow(client, &mut events, progress, &mut interrupted).await?;
@@ -75,8 +86,8 @@ pub async fn train(
         bail!("the training of model {model_id} was cancelled by somebody else; {kept} what it had learned");
     }
     let has_score = finished.version > 0 && !dataset.test.targets.is_empty();
-    let score = if has_score { Some(score(client, &model_id, dataset).await?) } else { None };
-    Ok(Trained { model_id, finished, score, is_interrupted })
+    let score = if has_score { Some(score(client, &model_id, dataset, reading).await?) } else { None };
+    Ok(Trained { model_id, finished, score, is_interrupted, asked })
 }
 
 /// Stopped by the user before there was anything to keep, or a second time.
@@ -89,9 +100,9 @@ pub(in crate::cli) enum Interrupted {
 }
 
 /// Creates the model and begins to train it. A model whose training is refused is not left behind.
-async fn start(mut client: Client, dataset: &Dataset, options: &Options) -> anyhow::Result<(String, Events)> {
-    let model_id = create_model(&mut client, dataset, options).await?;
-    match client.train(train_request(&model_id, dataset, options)).await {
+async fn start(mut client: Client, plan: Plan) -> anyhow::Result<(String, Events)> {
+    let model_id = create_model(&mut client, &plan).await?;
+    match client.train(pb::TrainRequest { model_id: model_id.clone(), ..plan.training }).await {
         Ok(events) => Ok((model_id, events)),
         Err(error) => {
             if let Err(left) = client.delete_model(&model_id).await {
@@ -102,69 +113,17 @@ async fn start(mut client: Client, dataset: &Dataset, options: &Options) -> anyh
     }
 }
 
-async fn create_model(client: &mut Client, dataset: &Dataset, options: &Options) -> anyhow::Result<String> {
+async fn create_model(client: &mut Client, plan: &Plan) -> anyhow::Result<String> {
     for number in 1..=NAMES_MAX {
-        let free = if number == 1 { options.model_stem.clone() } else { format!("{}-{number}", options.model_stem) };
-        let model_id = options.model_id.clone().unwrap_or(free);
-        match client.create_model(model_request(model_id, dataset, options)).await {
+        let free = if number == 1 { plan.model_stem.clone() } else { format!("{}-{number}", plan.model_stem) };
+        let model_id = plan.model_id.clone().unwrap_or(free);
+        match client.create_model(pb::CreateModelRequest { model_id, ..plan.model.clone() }).await {
             Ok(model) => return Ok(model.model_id),
-            Err(error) if error.is_already_exists() && options.model_id.is_none() => {}
+            Err(error) if error.is_already_exists() && plan.model_id.is_none() => {}
             Err(error) => return Err(error).context("the model could not be created"),
         }
     }
-    bail!("{NAMES_MAX} models are named {}-N; choose a name with --model-id", options.model_stem)
-}
-
-fn model_request(model_id: String, dataset: &Dataset, options: &Options) -> pb::CreateModelRequest {
-    let standard = || Some(pb::Scaling { method: Some(pb::scaling::Method::Standard(pb::StandardScaling {})) });
-    let (output, class_labels, targets) = match &dataset.task {
-        Task::Regression => (layer(1, pb::Activation::Identity), Vec::new(), standard()),
-        Task::Classification(classes) => (layer(classes.len() as i32, pb::Activation::Softmax), classes.clone(), None),
-    };
-    let hidden = options.hidden.iter().map(|&units| layer(units, pb::Activation::Relu));
-    pb::CreateModelRequest {
-        model_id,
-        architecture: Some(pb::Architecture {
-            input_width: dataset.inputs.len() as i32,
-            element_type: pb::ElementType::Float32.into(),
-            layers: hidden.chain([output]).collect(),
-            input_dropout: None,
-        }),
-        seed: Some(options.seed),
-        class_labels,
-        preprocessing: Some(pb::Preprocessing { inputs: standard(), targets }),
-        ..pb::CreateModelRequest::default()
-    }
-}
-
-fn layer(units: i32, activation: pb::Activation) -> pb::Layer {
-    pb::Layer { units, activation: activation.into(), ..pb::Layer::default() }
-}
-
-fn train_request(model_id: &str, dataset: &Dataset, options: &Options) -> pb::TrainRequest {
-    let adam = pb::Adam { learning_rate: Some(options.learning_rate), ..pb::Adam::default() };
-    pb::TrainRequest {
-        model_id: model_id.to_owned(),
-        inputs: Some(matrix(&dataset.training.inputs, dataset.inputs.len())),
-        targets: Some(matrix(&dataset.training.targets, 1)),
-        validation: Some(pb::train_request::Validation::ValidationFraction(options.validation)),
-        optimizer: Some(pb::Optimizer { method: Some(pb::optimizer::Method::Adam(adam)) }),
-        epochs: options.epochs,
-        batch_size: Some(options.batch_size),
-        seed: Some(options.seed),
-        early_stopping: Some(pb::EarlyStopping { patience: Some(options.patience), ..Default::default() }),
-        ..pb::TrainRequest::default()
-    }
-}
-
-/// Numbers as a program sends them.
-fn matrix(values: &[f64], columns: usize) -> pb::Matrix {
-    pb::Matrix {
-        columns: Some(columns as i32),
-        packed: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        packed_type: pb::ElementType::Float64.into(),
-        ..pb::Matrix::default()
-    }
+    bail!("{NAMES_MAX} models are named {}-N; choose a name with --model-id", plan.model_stem)
 }
 
 /// Shows the events until the last; whether the user stopped the job.
@@ -208,19 +167,25 @@ async fn follow(
     }
 }
 
-async fn score(client: &mut Client, model_id: &str, dataset: &Dataset) -> anyhow::Result<Score> {
-    let Rows { inputs, targets } = &dataset.test;
+async fn score(client: &mut Client, model_id: &str, dataset: &Dataset, reading: Reading) -> anyhow::Result<Score> {
+    let Rows { inputs, targets, .. } = &dataset.test;
     let width = dataset.inputs.len();
     let mut said = Vec::with_capacity(targets.len());
     for rows in inputs.chunks(PREDICT_ROWS * width) {
         let inputs = pb::Matrix { columns: Some(width as i32), values: rows.to_vec(), ..pb::Matrix::default() };
         let request =
             pb::PredictRequest { model_id: model_id.to_owned(), inputs: Some(inputs), ..pb::PredictRequest::default() };
-        let answer = client.predict(request).await?;
-        match dataset.task {
-            Task::Regression => said.extend(answer.outputs.unwrap_or_default().values),
-            Task::Classification(_) => said.extend(answer.classes.iter().map(|class| f64::from(class.index()))),
-        }
+        said.extend(read(client.predict(request).await?, reading));
     }
     Ok(Score::new(&dataset.task, targets, &said))
+}
+
+fn read(answer: pb::PredictResponse, reading: Reading) -> Vec<f64> {
+    let outputs = answer.outputs.unwrap_or_default().values;
+    match reading {
+        Reading::Value => outputs,
+        Reading::Logarithm => outputs.into_iter().map(f64::exp).collect(),
+        Reading::Class => answer.classes.iter().map(|class| f64::from(class.index())).collect(),
+        Reading::Threshold(least) => outputs.into_iter().map(|output| f64::from(u8::from(output >= least))).collect(),
+    }
 }
