@@ -59,6 +59,10 @@ pub const TOP_K_DEFAULT: u32 = 5;
 /// Bytes of a loss that a caller writes.
 pub const EXPRESSION_BYTES_MAX: usize = 4_096;
 
+/// Multiply-adds (rows × parameters) up to which such a loss is tried on the rows before its training is accepted: a tenth of a
+/// second. Past it the job tries it, on a training thread.
+pub const EXPRESSION_CHECK_OPERATIONS_MAX: u64 = 100_000_000;
+
 /// Bytes of the buffers that such a loss may take on a network, where it sums over a row's outputs: thirty buffers for the
 /// widest row, and far more for usual ones.
 pub const EXPRESSION_WORK_BYTES_MAX: usize = 16 << 20;

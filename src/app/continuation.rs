@@ -3,15 +3,18 @@
 use std::mem;
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::AppError;
-use crate::domain::{Continuation, ElementType, Settings, Values};
+use crate::domain::{Continuation, ElementType, Matrix, Settings, Targets, TrainingData, Values};
 use crate::engine::{AnyTrainer, TrainerState};
 
 /// What is kept beside the vectors.
 #[derive(Serialize, Deserialize)]
 struct Head {
     settings: Settings,
+    /// Of its rows: see [`fingerprint`].
+    fingerprint: u64,
     /// Its vectors are empty: they are kept apart.
     state: TrainerState,
 }
@@ -19,16 +22,45 @@ struct Head {
 /// The end of a training, read back.
 pub(super) struct Ended {
     settings: Settings,
+    fingerprint: u64,
     state: TrainerState,
 }
 
 /// What a trainer's end is to later trainings.
-pub(super) fn of_trainer(trainer: &AnyTrainer, settings: &Settings) -> Result<Continuation, AppError> {
+pub(super) fn of_trainer(
+    trainer: &AnyTrainer,
+    settings: &Settings,
+    fingerprint: u64,
+) -> Result<Continuation, AppError> {
     let mut state = trainer.state();
     let vectors = state.vectors_mut().into_iter().map(|vector| mem::replace(vector, empty(vector))).collect();
-    let head = rmp_serde::to_vec_named(&Head { settings: settings.clone(), state })
+    let head = rmp_serde::to_vec_named(&Head { settings: settings.clone(), fingerprint, state })
         .map_err(|error| AppError::Internal(format!("a training's end cannot be encoded: {error}")))?;
     Ok(Continuation { head, vectors })
+}
+
+/// What tells whether two trainings have the same rows: inputs, targets, weights and masks, and those of the validation.
+pub(super) fn fingerprint(data: &TrainingData) -> u64 {
+    let mut hash = Xxh3::new();
+    for rows in std::iter::once(&data.training).chain(&data.validation) {
+        add_matrix(&mut hash, Some(&rows.inputs));
+        match &rows.targets {
+            Targets::Classes(classes) => hash.update(bytemuck::cast_slice(classes)),
+            Targets::Values(matrix) => add_matrix(&mut hash, Some(matrix)),
+        }
+        add_matrix(&mut hash, rows.weights.as_ref());
+        add_matrix(&mut hash, rows.mask.as_ref());
+    }
+    hash.digest()
+}
+
+fn add_matrix(hash: &mut Xxh3, matrix: Option<&Matrix>) {
+    hash.update(&[u8::from(matrix.is_some())]);
+    match matrix.map(Matrix::values) {
+        None => {}
+        Some(Values::F32(values)) => hash.update(bytemuck::cast_slice(values)),
+        Some(Values::F64(values)) => hash.update(bytemuck::cast_slice(values)),
+    }
 }
 
 fn empty(vector: &Values) -> Values {
@@ -42,13 +74,14 @@ impl Ended {
     /// What [`of_trainer`] kept.
     pub(super) fn new(continuation: Continuation) -> Result<Self, AppError> {
         let damaged = || AppError::DataLoss("the end of the training before cannot be read back".to_owned());
-        let Head { settings, mut state } = rmp_serde::from_slice(&continuation.head).map_err(|_| damaged())?;
+        let Head { settings, fingerprint, mut state } =
+            rmp_serde::from_slice(&continuation.head).map_err(|_| damaged())?;
         let places = state.vectors_mut();
         if places.len() != continuation.vectors.len() {
             return Err(damaged());
         }
         places.into_iter().zip(continuation.vectors).for_each(|(place, vector)| *place = vector);
-        Ok(Self { settings, state })
+        Ok(Self { settings, fingerprint, state })
     }
 
     /// The seed that the training before used.
@@ -69,16 +102,24 @@ impl Ended {
     }
 
     /// Puts a new trainer where the training before ended.
-    pub(super) fn put_into(self, trainer: &mut AnyTrainer, settings: &Settings) -> Result<(), String> {
+    pub(super) fn put_into(
+        self,
+        trainer: &mut AnyTrainer,
+        settings: &Settings,
+        fingerprint: u64,
+    ) -> Result<(), String> {
         let before = &self.settings;
-        let is_same_measure = before.loss == settings.loss
+        // Losses and metrics compare where they are the same functions of the same rows, split in the same way.
+        let is_same_measure = self.fingerprint == fingerprint
+            && before.loss == settings.loss
+            && before.reduction == settings.reduction
+            && before.class_weights == settings.class_weights
+            && before.metrics == settings.metrics
             && before.monitored() == settings.monitored()
-            && before.validation == settings.validation;
-        let is_same_order = before.seed == settings.seed
-            && before.rows == settings.rows
-            && before.batch_size == settings.batch_size
-            && before.shuffle == settings.shuffle
-            && before.validation == settings.validation;
+            && before.validation == settings.validation
+            && before.seed == settings.seed;
+        let is_same_order =
+            is_same_measure && before.batch_size == settings.batch_size && before.shuffle == settings.shuffle;
         trainer.continue_from(self.state, is_same_measure, is_same_order).map_err(|error| {
             format!("`start` is CONTINUE, but the training before had other options ({error}): repeat them, or start from LATEST")
         })

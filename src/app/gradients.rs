@@ -1,9 +1,10 @@
 //! Gradients of a batch, for who wants to look inside backpropagation. Changes nothing.
 
-use super::train::check_trainable;
+use super::train::{check_trainable, expression_fault};
 use super::weights::{LayerParameters, split_layers, version_number};
 use super::{App, AppError};
 use crate::domain::{At, Faults, Loss, Matrix, ModelId, RawMatrix, Reduction, Targets};
+use crate::engine::GradientError;
 
 /// What is asked.
 #[derive(Debug)]
@@ -73,11 +74,15 @@ impl App {
         let numbers = (units + width).saturating_mul(inputs.rows()).saturating_add(architecture.parameter_count());
         self.bound_answer(numbers, "ask with fewer rows, or of a smaller network")?;
         self.bound_expression(architecture, &loss)?;
+        if architecture.has_batch_normalization() && inputs.rows() < 2 {
+            let message = "need two rows or more for batch normalization, which goes by their mean and variance";
+            return Err(Faults::one(at.field("inputs"), message).into());
+        }
         let version = version_number(model, request.version)?;
         let snapshot = self.core.snapshots.load(&self.core.store, model, version)?;
         let preprocessing = snapshot.preprocessing.as_ref();
         let gradients = (snapshot.network.gradients(&inputs, &targets, &loss, request.reduction, preprocessing))
-            .map_err(|error| AppError::Precondition(error.to_string()))?;
+            .map_err(|error| refused(error, &loss))?;
         Ok(BatchGradients {
             loss: gradients.loss,
             deltas: gradients.deltas,
@@ -85,5 +90,19 @@ impl App {
             inputs: gradients.inputs,
             version,
         })
+    }
+}
+
+/// Why there are no gradients, in words that say what to change.
+fn refused(error: GradientError, loss: &Loss) -> AppError {
+    match error {
+        GradientError::Flat { .. } => AppError::Precondition(error.to_string()),
+        GradientError::NotFinite { row } if matches!(loss, Loss::Custom { .. }) => {
+            expression_fault(row as u32, "the value or the derivative").into()
+        }
+        GradientError::NotFinite { .. } => {
+            let message = format!("{error}; use smaller inputs, float64, or a loss that is defined there");
+            Faults::one(At::ROOT.field("inputs"), message).into()
+        }
     }
 }

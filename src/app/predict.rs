@@ -147,6 +147,7 @@ impl App {
             let (network, preprocessing) = answers.network();
             let Question { inputs, layers, before_activation } = question;
             let (outputs, values) = network.predict_with_layers(&inputs, preprocessing, &layers, before_activation);
+            let values = values.into_iter().map(finite).collect::<Result<Vec<_>, _>>()?;
             Ok((finite(outputs)?, layers.into_iter().zip(values).collect()))
         };
         if operations <= PREDICT_INLINE_OPERATIONS_MAX {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::continuation::{self, Ended};
 use super::live::{LiveJob, LiveSnapshot};
+use super::train::expression_fault;
 use super::{AppError, Core, now};
 use crate::domain::{EpochReport, Failure, FailureKind, Job, JobState, Start, StopReason, Values, VersionSource};
 use crate::engine::{AnyTrainer, EpochEnd, Step, TrainerInput};
@@ -56,6 +57,8 @@ struct Running {
     trainer: AnyTrainer,
     started: Instant,
     time_max: Option<Duration>,
+    epochs_before: u32,
+    fingerprint: u64,
     snapshot_taken: Instant,
     epoch_time: Stopwatch,
     /// Reports when the open chunk was last stored.
@@ -97,10 +100,16 @@ impl TrainingRun {
                 let kind = match error {
                     AppError::DataLoss(_) => FailureKind::DataLoss,
                     AppError::Precondition(_) => FailureKind::NotContinuable,
+                    AppError::Invalid(_) => FailureKind::Diverged,
                     _ => FailureKind::Internal,
                 };
+                let reason = match kind {
+                    FailureKind::NotContinuable => StopReason::Refused,
+                    FailureKind::Diverged => StopReason::Diverged,
+                    _ => StopReason::Internal,
+                };
                 let failure = Failure { kind, message: error.to_string() };
-                Err(Box::new(End::without_result(StopReason::Internal, Some(failure))))
+                Err(Box::new(End::without_result(reason, Some(failure))))
             }
         }
     }
@@ -143,6 +152,7 @@ impl TrainingRun {
                 settings.seed = ended.seed();
             }
         }
+        let fingerprint = continuation::fingerprint(&data);
         let mut trainer = AnyTrainer::new(TrainerInput {
             architecture: model.architecture.clone(),
             settings: settings.clone(),
@@ -152,15 +162,24 @@ impl TrainingRun {
             parameters,
         });
         if let Some(ended) = ended {
-            ended.put_into(&mut trainer, &settings).map_err(AppError::Precondition)?;
+            ended.put_into(&mut trainer, &settings, fingerprint).map_err(AppError::Precondition)?;
         }
+        check_expression(&mut trainer)?;
         let start = JobStart { base_version, seed: settings.seed, epochs_before: trainer.epoch(), time: now() };
         let Some(job) = store.start_job(self.job_id, start)? else { return Ok(None) };
         let instant = Instant::now();
         let epoch_time = Stopwatch { before: Duration::ZERO, since: instant };
         let time_max = job.settings.max_duration_micros.map(Duration::from_micros);
-        let running =
-            Running { trainer, started: instant, time_max, snapshot_taken: instant, epoch_time, reports_written: 0 };
+        let running = Running {
+            trainer,
+            started: instant,
+            time_max,
+            epochs_before: start.epochs_before,
+            fingerprint,
+            snapshot_taken: instant,
+            epoch_time,
+            reports_written: 0,
+        };
         self.live.set_snapshot(running.snapshot(running.trainer.epoch()));
         tracing::info!(base_version, epochs = job.settings.epochs, "job started");
         self.live.set_record(job);
@@ -285,7 +304,7 @@ impl TrainingRun {
                 create_time: now(),
             };
             // Without it the version is as good; only `continue` is not possible.
-            let continuation = continuation::of_trainer(&running.trainer, &job.settings);
+            let continuation = continuation::of_trainer(&running.trainer, &job.settings, running.fingerprint);
             let continuation = continuation.inspect_err(|error| tracing::error!(%error, "kept without its end")).ok();
             Outcome { draft, parameters, continuation }
         });
@@ -405,9 +424,14 @@ impl Running {
     fn cancelled(&self, request: StopRequest) -> End {
         let result = match request {
             StopRequest::Discard => None,
-            StopRequest::Keep => self.trainer.last_whole_epoch().map(|_| self.trainer.result()),
+            StopRequest::Keep => self.has_whole_epoch().then(|| self.trainer.result()),
         };
         End { state: JobState::Cancelled, reason: StopReason::Cancelled, failure: None, result }
+    }
+
+    /// Whether this job, not only one that it goes on with, has finished an epoch.
+    fn has_whole_epoch(&self) -> bool {
+        self.trainer.epoch() > self.epochs_before && self.trainer.last_whole_epoch().is_some()
     }
 
     fn is_time_over(&self, instant: Instant) -> bool {
@@ -417,7 +441,7 @@ impl Running {
     /// The last whole epoch is the result; without one there is nothing to commit.
     fn out_of_time(&self) -> End {
         let reason = StopReason::MaxDuration;
-        if self.trainer.last_whole_epoch().is_some() {
+        if self.has_whole_epoch() {
             return End { state: JobState::Succeeded, reason, failure: None, result: Some(self.trainer.result()) };
         }
         let message =
@@ -432,6 +456,15 @@ impl Running {
             return End { state: JobState::Failed, reason, failure, result: None };
         }
         End { state: JobState::Succeeded, reason, failure: None, result: Some(self.trainer.result()) }
+    }
+}
+
+/// A caller's own loss is tried on every row before the first step: where it leaves the range of numbers, the job ends and says at
+/// which row.
+fn check_expression(trainer: &mut AnyTrainer) -> Result<(), AppError> {
+    match trainer.first_faulty_row() {
+        None => Ok(()),
+        Some((row, what)) => Err(expression_fault(row, what).into()),
     }
 }
 

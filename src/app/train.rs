@@ -11,9 +11,10 @@ use super::watch::Watch;
 use super::{App, AppError, now};
 use crate::domain::{
     Architecture, At, Faults, Job, JobState, Layer, Loss, Model, ModelId, RawTraining, Settings, Start, TrainingData,
+    Validation,
 };
-use crate::engine::{MetricPlan, TrainerInput, expression_fault, slot_count};
-use crate::limits::LABEL_BYTES_MAX;
+use crate::engine::{AnyTrainer, MetricPlan, TrainerInput, slot_count};
+use crate::limits::{EXPRESSION_CHECK_OPERATIONS_MAX, LABEL_BYTES_MAX};
 use crate::store::Accepted;
 
 /// A training as a request asks for it.
@@ -54,14 +55,15 @@ impl App {
     }
 
     /// Tries a caller's own loss on the rows, as the network answers them now: a formula that leaves the range of numbers is told
-    /// before it has cost a training.
+    /// before it has cost a training. Only where that is quick; the job tries it in any case, on its own thread.
     fn check_expression(&self, model: &Model, settings: &Settings, data: &TrainingData) -> Result<(), AppError> {
-        if !matches!(settings.loss, Loss::Custom { .. }) {
+        let operations = settings.rows.saturating_mul(model.architecture.parameter_count() as u64);
+        if !matches!(settings.loss, Loss::Custom { .. }) || operations > EXPRESSION_CHECK_OPERATIONS_MAX {
             return Ok(());
         }
         let version = if settings.start == Start::Initial { 1 } else { model.latest_version };
         let snapshot = self.core.snapshots.load(&self.core.store, model, version)?;
-        let fault = expression_fault(TrainerInput {
+        let mut trainer = AnyTrainer::new(TrainerInput {
             architecture: model.architecture.clone(),
             settings: settings.clone(),
             data: data.clone(),
@@ -69,19 +71,17 @@ impl App {
             fitted: snapshot.preprocessing.clone(),
             parameters: snapshot.network.parameters(),
         });
-        let Some((row, what)) = fault else { return Ok(()) };
-        let at = At::ROOT.field("loss");
-        let at = at.field("custom");
-        let message = format!(
-            "{what} is not finite at row {row} (from 0), as the network answers it now: keep arguments in range, such as \
-             log(clip(y_pred, 1e-7, 1)) or sqrt(x + 1e-9)"
-        );
-        Err(Faults::one(at.field("expression"), message).into())
+        match trainer.first_faulty_row() {
+            None => Ok(()),
+            Some((row, what)) => Err(expression_fault(row, what).into()),
+        }
     }
 
     /// Refuses to continue by another method. The version may be another when the job starts: then it is looked at again.
     fn check_continuation(&self, model: &Model, settings: &Settings) -> Result<(), AppError> {
-        if settings.start != Start::Continue {
+        // Jobs ahead of it will change what it goes on from.
+        let is_unfinished = |job_id| self.core.live.get(job_id).is_some_and(|it| !it.record().state.is_finished());
+        if settings.start != Start::Continue || self.scheduler.ids(&model.uid).into_iter().any(is_unfinished) {
             return Ok(());
         }
         match self.core.store.continuation(model.uid, model.latest_version)? {
@@ -157,6 +157,17 @@ fn follow_known(known: Accepted) -> Result<Followed, AppError> {
     }
 }
 
+/// That a caller's own loss is not finite at a row of those that were sent.
+pub(super) fn expression_fault(row: u32, what: &str) -> Faults {
+    let at = At::ROOT.field("loss");
+    let at = at.field("custom");
+    let message = format!(
+        "{what} is not finite at row {row} (from 0), as the network answers it now: keep arguments in range, such \
+         as log(clip(y_pred, 1e-7, 1)) or sqrt(x + 1e-9)"
+    );
+    Faults::one(at.field("expression"), message)
+}
+
 /// What a training takes in memory, by estimate: its rows as they came and as the network wants them, the parameters with
 /// gradients, what the optimizer remembers and the epochs that are kept, and the values of one batch on their way through the
 /// network.
@@ -165,7 +176,7 @@ fn training_bytes(architecture: &Architecture, settings: &Settings) -> u64 {
     const COPIES: u64 = 6;
     let element = architecture.element_type().size_bytes() as u64;
     let units: u64 = architecture.layers().iter().map(|layer| layer.units as u64).sum();
-    let (width, rows) = (architecture.input_width() as u64, settings.rows);
+    let (width, rows) = (architecture.input_width() as u64, settings.rows + given_validation_rows(settings));
     let targets = architecture.output_layer().units as u64;
     let batch_rows = u64::from(settings.batch_size).min(rows);
     let extras = u64::from(settings.has_sample_weights) + u64::from(settings.has_target_mask) * targets;
@@ -184,7 +195,14 @@ fn training_bytes(architecture: &Architecture, settings: &Settings) -> u64 {
 fn metric_bytes(architecture: &Architecture, settings: &Settings) -> u64 {
     let Layer { units, activation, .. } = architecture.output_layer();
     let plan = MetricPlan::new(settings.task, activation, units, &settings.metrics, settings.top_k as usize);
-    plan.bytes(settings.rows as usize)
+    plan.bytes((settings.rows + given_validation_rows(settings)) as usize)
+}
+
+fn given_validation_rows(settings: &Settings) -> u64 {
+    match settings.validation {
+        Validation::Given { rows } => rows,
+        Validation::None | Validation::Fraction(_) => 0,
+    }
 }
 
 enum Followed {

@@ -164,7 +164,13 @@ pub(super) fn wanted_layers(architecture: &Architecture, asked: &[i64]) -> Resul
     }
     let wanted: Vec<Option<i64>> =
         asked.iter().enumerate().map(|(place, &layer)| faults.whole(at.index(place), layer, 0..=last as i64)).collect();
-    faults.finish(wanted.into_iter().map(|layer| layer.map(|layer| layer as usize)).collect())
+    let wanted: Option<Vec<usize>> = wanted.into_iter().map(|layer| layer.map(|layer| layer as usize)).collect();
+    for (place, layer) in wanted.iter().flatten().enumerate() {
+        if wanted.iter().flatten().take(place).any(|earlier| earlier == layer) {
+            faults.add(at.index(place), format!("names layer {layer} a second time"));
+        }
+    }
+    faults.finish(wanted)
 }
 
 /// The flat buffer as a matrix and a bias a layer.

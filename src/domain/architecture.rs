@@ -21,7 +21,7 @@ pub struct BatchNormalization {
 
 impl BatchNormalization {
     const MOMENTUM_RANGE: RealRange = RealRange::above(0.0, 1.0);
-    const EPSILON_RANGE: RealRange = RealRange::above(0.0, 1.0);
+    const EPSILON_RANGE: RealRange = RealRange::closed(1e-30, 1.0);
 }
 
 /// Batch normalization as a request brings it.
@@ -197,7 +197,7 @@ impl RawLayer {
         let normalization = self.check_normalization(at, faults);
         let max_norm = match self.max_norm {
             None => Some(None),
-            Some(bound) => faults.real(at.field("max_norm"), bound, RealRange::above(0.0, f64::MAX)).map(Some),
+            Some(bound) => faults.real(at.field("max_norm"), bound, RealRange::MAGNITUDE).map(Some),
         };
         let (units, activation) = (units? as usize, activation?);
         Self::check_place(units, activation, is_last, at, faults)?;

@@ -125,9 +125,7 @@ impl Faults {
         if range.contains(value) {
             return Some(value);
         }
-        // A number like 1e300 has three hundred digits otherwise.
-        let value = if value.abs() < 1e9 { value.to_string() } else { format!("{value:e}") };
-        self.add(at, format!("must be {range}, but is {value}"));
+        self.add(at, format!("must be {range}, but is {}", short(value)));
         None
     }
 }
@@ -147,6 +145,12 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
+/// A number as a person would write it: 1e300 has three hundred digits otherwise, 1e-30 thirty.
+pub(super) fn short(value: f64) -> String {
+    let is_plain = value == 0.0 || (1e-5..1e9).contains(&value.abs());
+    if is_plain { value.to_string() } else { format!("{value:e}") }
+}
+
 /// A range of finite real numbers, each end included or not. NaN and infinity are in none.
 #[derive(Clone, Copy, Debug)]
 pub struct RealRange {
@@ -157,6 +161,10 @@ pub struct RealRange {
 }
 
 impl RealRange {
+    /// A positive number of which float32 holds also the root, the square root's reciprocal and products with usual numbers: what is
+    /// smaller or larger would become 0 or infinite on its way.
+    pub const MAGNITUDE: RealRange = RealRange::closed(1e-30, 1e30);
+
     /// `low ≤ x ≤ high`.
     pub const fn closed(low: f64, high: f64) -> Self {
         Self { low, low_included: true, high, high_included: true }
@@ -188,8 +196,11 @@ impl fmt::Display for RealRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let low = if self.low_included { "at least" } else { "more than" };
         let high = if self.high_included { "at most" } else { "less than" };
-        write!(f, "a finite number, {low} {}", self.low)?;
-        if self.high < f64::MAX { write!(f, " and {high} {}", self.high) } else { Ok(()) }
+        f.write_str("a finite number")?;
+        if self.low > f64::MIN {
+            write!(f, ", {low} {}", short(self.low))?;
+        }
+        if self.high < f64::MAX { write!(f, " and {high} {}", short(self.high)) } else { Ok(()) }
     }
 }
 

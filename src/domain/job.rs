@@ -54,6 +54,8 @@ pub enum StopReason {
     TargetReached,
     /// The time it was given was over.
     MaxDuration,
+    /// What it was to go on from did not fit it when its turn came.
+    Refused,
 }
 
 /// What kind of fault ended a job.

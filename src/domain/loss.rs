@@ -209,13 +209,13 @@ impl Loss {
         let at = at.field(self.name());
         match self {
             Self::Huber { delta } => {
-                faults.real(at.field("delta"), *delta, RealRange::above(0.0, f64::MAX))?;
+                faults.real(at.field("delta"), *delta, RealRange::MAGNITUDE)?;
             }
             Self::Quantile { q } => {
-                faults.real(at.field("q"), *q, RealRange::open(0.0, 1.0))?;
+                faults.real(at.field("q"), *q, RealRange::closed(1e-6, 1.0 - 1e-6))?;
             }
             Self::TweedieDeviance { power } => {
-                faults.real(at.field("power"), *power, RealRange::open(1.0, 2.0))?;
+                faults.real(at.field("power"), *power, RealRange::closed(1.001, 1.999))?;
             }
             Self::SoftmaxCrossEntropy { label_smoothing } => {
                 faults.real(at.field("label_smoothing"), *label_smoothing, RealRange::below(0.0, 1.0))?;
@@ -294,7 +294,7 @@ fn check_positive_weights(weights: &[f64], units: usize, at: At<'_>, faults: &mu
     let sound = weights
         .iter()
         .enumerate()
-        .map(|(index, &weight)| faults.real(at.index(index), weight, RealRange::above(0.0, f64::MAX)).map(|_| ()));
+        .map(|(index, &weight)| faults.real(at.index(index), weight, RealRange::MAGNITUDE).map(|_| ()));
     // All of them are looked at, so that all their faults are told.
     sound.fold(Some(()), Option::and)
 }

@@ -177,8 +177,8 @@ impl Optimizer {
     /// Range of momentum, of β, and of every other share that is kept from step to step.
     pub const DECAY_RANGE: RealRange = RealRange::below(0.0, 1.0);
     /// Range of ε.
-    pub const EPSILON_RANGE: RealRange = RealRange::above(0.0, 1.0);
-    const AT_LEAST_ZERO: RealRange = RealRange::closed(0.0, f64::MAX);
+    pub const EPSILON_RANGE: RealRange = RealRange::closed(1e-30, 1.0);
+    const AT_LEAST_ZERO: RealRange = RealRange::closed(0.0, 1e30);
 
     /// The step size in force at the start.
     pub fn learning_rate(&self) -> f64 {
@@ -299,8 +299,8 @@ impl RawOptimizer {
                 learning_rate: check.learning_rate(learning_rate, 0.01),
                 eta_minus: check.real("eta_minus", eta_minus, 0.5, RealRange::open(0.0, 1.0)),
                 eta_plus: check.real("eta_plus", eta_plus, 1.2, RealRange::above(1.0, 100.0)),
-                step_min: check.real("step_min", step_min, 1e-6, RealRange::above(0.0, f64::MAX)),
-                step_max: check.real("step_max", step_max, 50.0, RealRange::above(0.0, f64::MAX)),
+                step_min: check.real("step_min", step_min, 1e-6, RealRange::MAGNITUDE),
+                step_max: check.real("step_max", step_max, 50.0, RealRange::MAGNITUDE),
             },
             Self::Lbfgs(numbers) => Optimizer::Lbfgs(Lbfgs {
                 learning_rate: check.learning_rate(numbers.learning_rate, 1.0),

@@ -70,8 +70,15 @@ fn check_weights(
 ) -> Option<Matrix> {
     let matrix = raw.check(1, architecture.element_type(), at, faults)?;
     check_rows(&matrix, rows, at, faults)?;
-    if let Some(row) = matrix.values().iter().position(|weight| weight < 0.0) {
-        faults.add(at, format!("row {row} (from 0) is {}, but a weight is at least 0", matrix.show(row, 0)));
+    let is_sound = |weight: f64| weight == 0.0 || (1e-30..=1e30).contains(&weight);
+    if let Some(row) = matrix.values().iter().position(|weight| !is_sound(weight)) {
+        let value = matrix.show(row, 0);
+        faults.add(
+            at,
+            format!(
+                "row {row} (from 0) is {value}, but a weight is at least 0, and from 1e-30 to 1e30 where it is not 0"
+            ),
+        );
         return None;
     }
     if matrix.values().iter().all(|weight| weight == 0.0) {

@@ -7,6 +7,7 @@ use super::architecture::{Architecture, Layer};
 use super::fault::{At, Faults};
 use super::loss::{Loss, TargetKind};
 use super::matrix::{Matrix, RawMatrix, Values};
+use super::metric::Task;
 
 /// How far the sum of a row of probabilities may lie from 1: what float32 loses over thousands of classes.
 const PROBABILITY_SUM_TOLERANCE: f64 = 1e-4;
@@ -83,11 +84,20 @@ impl Targets {
         }
     }
 
-    /// How many classes the rows are of, where each has one: `units` of a softmax, or the two sides of one sigmoid unit.
-    pub(super) fn class_count(&self, units: usize) -> Option<usize> {
+    /// How many classes the rows are of in a task, where each has one: `units` of a softmax, or the two sides of one unit.
+    pub(super) fn class_count(&self, units: usize, task: Task) -> Option<usize> {
+        match (self, task) {
+            (Self::Classes(_), _) => Some(units),
+            (Self::Values(matrix), Task::Bits | Task::Sides) => (matrix.columns() == 1).then_some(2),
+            (Self::Values(_), Task::Classes | Task::Numbers) => None,
+        }
+    }
+
+    /// The class of each row, where rows have one (see [`class_count`](Self::class_count)): 0 and 1 for the sides of one unit.
+    pub(super) fn classes(&self) -> Box<dyn Iterator<Item = usize> + '_> {
         match self {
-            Self::Classes(_) => Some(units),
-            Self::Values(matrix) => (matrix.columns() == 1 && self.are_bits()).then_some(2),
+            Self::Classes(classes) => Box::new(classes.iter().map(|&class| class as usize)),
+            Self::Values(matrix) => Box::new(matrix.values().iter().map(|value| usize::from(value > 0.0))),
         }
     }
 

@@ -4,7 +4,7 @@ use super::architecture::Architecture;
 use super::fault::{At, Faults, RealRange};
 use super::loss::Loss;
 use super::matrix::RawMatrix;
-use super::metric::Metric;
+use super::metric::{Metric, Task};
 use super::optimizer::{Optimizer, RawOptimizer};
 use super::rows::{RawRows, Rows, TrainingData};
 use super::schedule::RawSchedule;
@@ -146,7 +146,10 @@ impl RawTraining {
             let regularization = regularization?;
             let data = TrainingData { training: rows, validation: validation_rows };
             let measures = self.check_measures(&loss, &data, architecture, &mut faults);
-            let class_weights = self.check_class_weights(&data.training, architecture, &mut faults);
+            let class_weights = match &measures {
+                None => Some(None),
+                Some(it) => self.check_class_weights(&data.training, it.task, architecture, &mut faults),
+            };
             let count = data.training.inputs.rows();
             let batch_size = numbers.batch_size.unwrap_or_else(|| default_batch_size(&loss, &optimizer, count));
             let (measures, class_weights) = (measures?, class_weights?);
@@ -214,12 +217,12 @@ impl RawTraining {
 
     fn check_regularization(&self, architecture: &Architecture, faults: &mut Faults) -> Option<Regularization> {
         let mut penalty = |name, value: Option<f64>| {
-            faults.real(At::ROOT.field(name), value.unwrap_or(0.0), RealRange::closed(0.0, f64::MAX))
+            faults.real(At::ROOT.field(name), value.unwrap_or(0.0), RealRange::closed(0.0, 1e30))
         };
         let (l1, l2) = (penalty("l1", self.l1), penalty("l2", self.l2));
         let mut bound = |name, value: Option<f64>| match value {
             None => Some(None),
-            Some(value) => faults.real(At::ROOT.field(name), value, RealRange::above(0.0, f64::MAX)).map(Some),
+            Some(value) => faults.real(At::ROOT.field(name), value, RealRange::MAGNITUDE).map(Some),
         };
         let max_gradient_norm = bound("max_gradient_norm", self.max_gradient_norm);
         let max_gradient_value = bound("max_gradient_value", self.max_gradient_value);
@@ -245,6 +248,12 @@ impl RawTraining {
             .map(|(place, &layer)| faults.whole(at.index(place), layer, 0..=last as i64))
             .collect();
         let frozen: Vec<u32> = checked.into_iter().map(|layer| layer.map(|it| it as u32)).collect::<Option<_>>()?;
+        for (place, layer) in frozen.iter().enumerate() {
+            if frozen[..place].contains(layer) {
+                faults.add(at.index(place), format!("names layer {layer} a second time"));
+                return None;
+            }
+        }
         if architecture.trainable_segments(&frozen).is_empty() {
             faults.add(at, "leaves nothing to train: every layer is frozen, by this or by the model; free one of them");
             return None;
@@ -256,17 +265,18 @@ impl RawTraining {
     fn check_class_weights(
         &self,
         rows: &Rows,
+        task: Task,
         architecture: &Architecture,
         faults: &mut Faults,
     ) -> Option<Option<ClassWeights>> {
         let Some(raw) = &self.class_weights else { return Some(None) };
         let at = At::ROOT.field("class_weights");
-        let classes = rows.targets.class_count(architecture.output_layer().units);
+        let classes = rows.targets.class_count(architecture.output_width(), task);
         let Some(classes) = classes else {
             faults.add(
                 at,
-                "are for rows of one class each: softmax with class indices, or one sigmoid unit with targets 0 and 1; use \
-                 sample_weights, or positive_weights of binary_cross_entropy, instead",
+                "are for rows of one class each: softmax with class indices, or one unit that tells two classes apart; use \
+                 sample_weights instead (for several sigmoid units, positive_weights of binary_cross_entropy)",
             );
             return None;
         };
@@ -282,12 +292,14 @@ impl RawTraining {
             faults.add(at, format!("needs {classes} weights, one a class, but has {}", raw.weights.len()));
             return None;
         }
-        let range = RealRange::closed(0.0, f64::from(f32::MAX));
-        let sound: Vec<Option<f64>> =
-            raw.weights.iter().enumerate().map(|(index, &it)| faults.real(at.index(index), it, range)).collect();
+        let mut check = |(index, &weight): (usize, &f64)| match weight {
+            0.0 => Some(0.0),
+            weight => faults.real(at.index(index), weight, RealRange::MAGNITUDE),
+        };
+        let sound: Vec<Option<f64>> = raw.weights.iter().enumerate().map(&mut check).collect();
         let weights: Vec<f64> = sound.into_iter().collect::<Option<_>>()?;
-        if weights.iter().all(|&weight| weight == 0.0) {
-            faults.add(at, "are all 0: no row would count");
+        if !rows.targets.classes().any(|class| weights[class] > 0.0) {
+            faults.add(at, "are 0 for every class that there are rows of: no row would count");
             return None;
         }
         Some(Some(ClassWeights::Given(weights)))

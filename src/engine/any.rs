@@ -100,6 +100,11 @@ impl AnyTrainer {
         each!(self, it => it.preprocessing().cloned())
     }
 
+    /// See [`Trainer::first_faulty_row`].
+    pub fn first_faulty_row(&mut self) -> Option<(u32, &'static str)> {
+        each!(self, it => it.first_faulty_row())
+    }
+
     /// See [`Trainer::state`].
     pub fn state(&self) -> TrainerState {
         each!(self, it => it.state())
@@ -124,15 +129,6 @@ impl AnyTrainer {
 /// Bytes of the buffers that a caller's own loss takes on a network; 0 for other losses.
 pub fn expression_bytes(architecture: &Architecture, loss: &Loss) -> usize {
     Objective::new(architecture, loss, Reduction::Mean).expression_bytes()
-}
-
-/// The first row (of those sent, the validation fraction apart) at which a caller's own loss is not finite, as the network
-/// answers it before its first step, and whether that is its value or its derivative.
-pub fn expression_fault(input: TrainerInput) -> Option<(u32, &'static str)> {
-    match input.architecture.element_type() {
-        ElementType::Float32 => Trainer::<f32>::new(input).first_faulty_row(),
-        ElementType::Float64 => Trainer::<f64>::new(input).first_faulty_row(),
-    }
 }
 
 fn values<T: Element>(values: &[T]) -> Values {

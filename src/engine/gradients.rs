@@ -1,8 +1,8 @@
 //! The gradients of a loss on a given batch, changing nothing: what a training step would follow, made visible.
 
 use super::backward::{backward, input_gradient};
-use super::element::Element;
-use super::loss::Objective;
+use super::element::{Element, all_finite};
+use super::loss::{LossBatch, Objective, TargetRows};
 use super::network::{Pass, Plan, forward};
 use super::workspace::Workspace;
 use crate::domain::{Activation, Architecture, Loss, Reduction, Targets};
@@ -17,6 +17,12 @@ pub enum GradientError {
         layer: usize,
         /// What it applies.
         activation: Activation,
+    },
+    /// The loss, or its gradient, is no finite number.
+    #[error("row {row} (from 0) leads to a loss or a gradient that is no finite number")]
+    NotFinite {
+        /// The first row where it is none.
+        row: usize,
     },
 }
 
@@ -61,7 +67,44 @@ pub fn compute<T: Element>(
     let mut gradients = vec![T::ZERO; parameters.len()];
     backward(&plan, parameters, &mut workspace, rows, &mut gradients, Pass::Gradients);
     let inputs = input_gradient(&plan, parameters, &mut workspace, rows);
+    if !(sum.is_finite() && all_finite(&gradients) && all_finite(&inputs)) {
+        let row = first_faulty_row(&plan, &objective, parameters, &mut workspace, rows);
+        return Err(GradientError::NotFinite { row });
+    }
     Ok(Gradients { loss: sum / divisor, deltas: workspace.deltas, parameters: gradients, inputs })
+}
+
+/// The first row whose own loss, or δ of the last layer, is not finite; 0 where it takes several rows to leave the range of
+/// numbers.
+fn first_faulty_row<T: Element>(
+    plan: &Plan,
+    objective: &Objective,
+    parameters: &[T],
+    workspace: &mut Workspace<T>,
+    rows: usize,
+) -> usize {
+    let units = objective.units();
+    forward(plan, parameters, &mut workspace.activations, rows, Pass::Gradients);
+    let LossBatch { targets, outputs, pre_activations, gradient, scratch, .. } = workspace.loss_batch(rows, units);
+    let faulty = (0..rows).find(|&row| {
+        let range = row * units..(row + 1) * units;
+        let kept = pre_activations.len().min(units);
+        let mut alone = LossBatch {
+            targets: match targets {
+                TargetRows::Classes(classes) => TargetRows::Classes(&classes[row..=row]),
+                TargetRows::Values(values) => TargetRows::Values(&values[range.clone()]),
+            },
+            weights: None,
+            mask: None,
+            outputs: &mut outputs[range.clone()],
+            pre_activations: &mut pre_activations[..kept],
+            gradient: &mut gradient[range.clone()],
+            scratch,
+        };
+        let loss = objective.evaluate(T::ONE, &mut alone);
+        !(loss.is_finite() && all_finite(&gradient[range]))
+    });
+    faulty.unwrap_or(0)
 }
 
 fn refuse_flat_layers(architecture: &Architecture) -> Result<(), GradientError> {

@@ -160,9 +160,8 @@ impl Objective {
             | Loss::Focal { .. }
             | Loss::Perceptron => true,
             Loss::Poisson => self.activation == Activation::Identity,
-            Loss::GammaDeviance | Loss::TweedieDeviance { .. } => {
-                matches!(self.activation, Activation::Identity | Activation::Exponential)
-            }
+            Loss::GammaDeviance => matches!(self.activation, Activation::Identity | Activation::Exponential),
+            Loss::TweedieDeviance { .. } => true,
             Loss::SquaredError
             | Loss::AbsoluteError
             | Loss::Huber { .. }
@@ -195,7 +194,10 @@ impl Objective {
             Loss::GammaDeviance => self.each(scale, batch, amounts::gamma_of_log_mean),
             &Loss::TweedieDeviance { power } => {
                 let tweedie = amounts::Tweedie::new(power);
-                self.each(scale, batch, |z, y| tweedie.of_log_mean(z, y))
+                match self.activation {
+                    Activation::Softplus => self.each(scale, batch, |z, y| tweedie.of_softplus(z, y)),
+                    _ => self.each(scale, batch, |z, y| tweedie.of_log_mean(z, y)),
+                }
             }
             other => panic!("{} is told from outputs", other.name()),
         };
@@ -223,10 +225,6 @@ impl Objective {
             Loss::SquaredHinge => self.each(scale, batch, margins::squared_hinge),
             Loss::Poisson => self.each(scale, batch, amounts::poisson_of_rate),
             Loss::GammaDeviance => self.each(scale, batch, amounts::gamma_of_mean),
-            &Loss::TweedieDeviance { power } => {
-                let tweedie = amounts::Tweedie::new(power);
-                self.each(scale, batch, |output, y| tweedie.of_mean(output, y))
-            }
             other => panic!("{} is told from logits", other.name()),
         }
     }

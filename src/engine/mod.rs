@@ -58,7 +58,7 @@ pub mod workspace;
 #[cfg(test)]
 mod testing;
 
-pub use any::{AnyNetwork, AnyTrainer, BatchGradients, expression_bytes, expression_fault};
+pub use any::{AnyNetwork, AnyTrainer, BatchGradients, expression_bytes};
 pub use element::Element;
 pub use gradients::{GradientError, Gradients};
 pub use initializer::draw_parameters;

@@ -100,6 +100,11 @@ fn reduced(base: f64, factor: f64, min_lr: f64, reductions: u32) -> f64 {
 }
 
 impl ScheduleState {
+    /// The same place in the schedule, but nothing to compare the next losses with: for losses that are no longer of the same kind.
+    pub fn with_best_forgotten(self) -> Self {
+        Self { best_loss: None, bad_epochs: 0, ..self }
+    }
+
     /// Takes note of the monitored loss of an epoch; `epoch` is the number that [`learning_rate`] had in it. In the epochs
     /// of the warm-up nothing is counted.
     ///

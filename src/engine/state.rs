@@ -61,6 +61,8 @@ pub struct TrainerState {
     pub rate: f64,
     /// Whether the optimizer found nothing to improve.
     pub has_converged: bool,
+    /// Whether a batch of the epoch so far had a gradient.
+    pub has_moved: bool,
     /// Σ of the losses of the epoch's rows so far.
     pub loss_sum: f64,
     /// Metrics of the epoch's rows so far.

@@ -22,9 +22,7 @@ use super::random::{Purpose, Stream};
 use super::schedule::{self, ScheduleState};
 use super::state::{EpochEnd, Step};
 use super::workspace::Workspace;
-use crate::domain::{
-    Architecture, EpochReport, FittedPreprocessing, Loss, Preprocessing, Settings, TrainingData, Values,
-};
+use crate::domain::{Architecture, EpochReport, FittedPreprocessing, Preprocessing, Settings, TrainingData, Values};
 
 mod diagnostics;
 mod epoch;
@@ -72,6 +70,8 @@ pub struct Trainer<T> {
     // What a step writes before it reads.
     workspace: Workspace<T>,
     gradients: Vec<T>,
+    /// Whether the batch has a row in M, the misclassified rows that count; true for other losses than the perceptron criterion.
+    batch_has_wrong_rows: bool,
     validation_sums: MetricSums,
 
     // Follows from seed and epoch: the order of the rows in the epoch that is under way.
@@ -89,6 +89,8 @@ pub struct Trainer<T> {
     rate: f64,
     /// Whether the optimizer found nothing to improve.
     has_converged: bool,
+    /// Whether a batch of the epoch under way had a row in M; looked at for the perceptron criterion alone.
+    has_moved: bool,
     loss_sum: f64,
     metric_sums: MetricSums,
     last_report: Option<EpochReport>,
@@ -135,6 +137,7 @@ impl<T: Element> Trainer<T> {
         let mut trainer = Self {
             workspace: Workspace::new(&plan, &objective, rows_at_once),
             gradients: copy_if(true),
+            batch_has_wrong_rows: true,
             validation_sums: MetricSums::new(&metrics, validation_rows),
             order: (0..training.rows as u32).collect(),
             epoch: 0,
@@ -144,6 +147,7 @@ impl<T: Element> Trainer<T> {
             schedule: ScheduleState::default(),
             rate: settings.optimizer.learning_rate(),
             has_converged: false,
+            has_moved: false,
             loss_sum: 0.0,
             metric_sums: MetricSums::new(&metrics, training.rows),
             last_report: None,
@@ -179,17 +183,16 @@ impl<T: Element> Trainer<T> {
             return Step::Epoch(end.clone());
         }
         let rows = self.batch_rows(self.next_batch);
-        let wrong_rows_before = self.metric_sums.wrong_rows;
         self.rate = self.learning_rate();
         let loss_sum = self.accumulate_gradients(rows.clone());
         self.loss_sum += loss_sum;
         if !loss_sum.is_finite() {
             return Step::Epoch(self.loss_diverged(rows));
         }
-        // A perceptron does not move where M is empty; what momentum is left must not either, or an epoch without a wrong
+        // A perceptron does not move where M is empty (not where gradients cancel: then it stays where it is); what momentum is left must not either, or an epoch without a wrong
         // row would end in other weights than those that were right.
-        let is_all_right = self.metric_sums.wrong_rows == wrong_rows_before;
-        if self.settings.loss != Loss::Perceptron || !is_all_right {
+        if self.batch_has_wrong_rows {
+            self.has_moved = true;
             self.update(rows, loss_sum);
         }
         self.next_batch += 1;

@@ -161,6 +161,12 @@ impl<T: Element> Workspace<T> {
         &self.activations.layers[last][..rows * units]
     }
 
+    /// δ of the last layer for the first `rows` rows.
+    pub fn output_delta(&self, rows: usize, units: usize) -> &[T] {
+        let last = self.deltas.len() - 1;
+        &self.deltas[last][..rows * units]
+    }
+
     /// What a loss needs of the first `rows` rows.
     pub fn loss_batch(&mut self, rows: usize, units: usize) -> LossBatch<'_, T> {
         let count = rows * units;

@@ -7,7 +7,6 @@ use super::pb::job_service_server::JobService;
 use super::{bounded, decode, encode, pb};
 use crate::app::{App, AppError, JobFilterRequest, PageRequest};
 use crate::domain::{At, Faults, ModelId};
-use crate::limits::EPOCHS_MAX;
 
 /// The service over the use cases.
 pub(super) struct Jobs {
@@ -48,7 +47,7 @@ impl JobService for Jobs {
         let job_id = decode::job_id(&request.job_id).map_err(AppError::from)?;
         let mut faults = Faults::new();
         let from_epoch = i64::from(request.from_epoch.unwrap_or(1));
-        let from_epoch = faults.whole(At::ROOT.field("from_epoch"), from_epoch, 1..=i64::from(EPOCHS_MAX));
+        let from_epoch = faults.whole(At::ROOT.field("from_epoch"), from_epoch, 1..=i64::from(i32::MAX));
         let from_epoch = faults.finish(from_epoch).map_err(AppError::from)? as u32;
         let watch = self.app.watch_job(job_id, from_epoch).await?;
         Ok(Response::new(event_stream(watch)))

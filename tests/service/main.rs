@@ -3,15 +3,21 @@
 mod support;
 
 mod architecture;
+mod bad_options;
 mod command_line;
 mod commands;
+mod continuing;
 mod course;
 mod dependencies;
 mod durability;
 mod errors;
+mod expressions;
+mod gradients;
 mod jobs;
+mod losses;
 mod models;
 mod operations;
+mod options;
 mod predictions;
 mod pytorch;
 mod real_data;

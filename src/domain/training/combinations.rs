@@ -1,6 +1,6 @@
 //! What makes no sense together is refused, naming what does.
 
-use crate::domain::architecture::Architecture;
+use crate::domain::architecture::{Architecture, Layer};
 use crate::domain::fault::{At, Faults};
 use crate::domain::loss::Loss;
 use crate::domain::optimizer::Optimizer;
@@ -73,9 +73,13 @@ fn check_lbfgs(settings: &Settings, architecture: &Architecture, faults: &mut Fa
     }
 }
 
-/// The mean and variance of one row say nothing.
+/// The mean and variance of one row say nothing; frozen layers go by their running values.
 fn check_batch_normalization(settings: &Settings, architecture: &Architecture, faults: &mut Faults) {
-    if !architecture.has_batch_normalization() {
+    let goes_by_batch = |(index, layer): (usize, &Layer)| {
+        let is_frozen = layer.frozen || settings.frozen_layers.contains(&(index as u32));
+        layer.batch_normalization.is_some() && !is_frozen
+    };
+    if !architecture.layers().iter().enumerate().any(goes_by_batch) {
         return;
     }
     if settings.training_rows() < 2 {

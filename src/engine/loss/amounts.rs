@@ -1,6 +1,8 @@
 //! Losses of counts and positive amounts: each gives its value and its derivative by the output, or by z where the output is a
 //! logarithm (or e^z), which never divides by a small mean.
 
+use crate::engine::activation::functions::softplus;
+use crate::engine::activation::sigmoid;
 use crate::engine::element::Element;
 
 /// Below ŷ in Poisson's logarithm, as PyTorch's `poisson_nll_loss`: a rate of 0 then has a loss.
@@ -40,6 +42,9 @@ pub(super) fn gamma_of_mean<T: Element>(mean: T, y: T) -> (T, T) {
 
 /// Tweedie's deviance of power p, between 1 and 2 (Jørgensen 1987):
 /// 2·(y^(2−p) ÷ ((1−p)·(2−p)) − y·μ^(1−p) ÷ (1−p) + μ^(2−p) ÷ (2−p))
+///
+/// In float64 whatever the network computes in: near either end of its range the terms are large and cancel. For y = 0 only the
+/// last term is there, also where μ^(1−p) is infinite.
 pub(super) struct Tweedie {
     power: f64,
 }
@@ -52,28 +57,34 @@ impl Tweedie {
     /// With μ = e^z; derivative by z 2·(μ^(2−p) − y·μ^(1−p))
     #[inline]
     pub(super) fn of_log_mean<T: Element>(&self, z: T, y: T) -> (T, T) {
-        let (one, two) = self.exponents::<T>();
-        let (low, high) = ((one * z).exp(), (two * z).exp());
-        (self.deviance(low, high, y), T::TWO * (high - y * low))
+        let (loss, slope) = self.evaluate(z.to_f64(), y.to_f64());
+        (T::from_f64(loss), T::from_f64(slope))
     }
 
-    /// Derivative by μ 2·(μ^(1−p) − y·μ^−p)
+    /// With μ = ln(1 + e^z), which is e^z far below 0; the derivative by z is that by ln μ times σ(z) ÷ μ.
     #[inline]
-    pub(super) fn of_mean<T: Element>(&self, mean: T, y: T) -> (T, T) {
-        let (one, two) = self.exponents();
-        let (low, high) = (mean.pow(one), mean.pow(two));
-        (self.deviance(low, high, y), T::TWO * (low - y * low / mean))
+    pub(super) fn of_softplus<T: Element>(&self, z: T, y: T) -> (T, T) {
+        let z = z.to_f64();
+        let (log_mean, bend) = if z < -30.0 {
+            (z, 1.0)
+        } else {
+            let mean = softplus(z);
+            (mean.ln(), sigmoid(z) / mean)
+        };
+        let (loss, slope) = self.evaluate(log_mean, y.to_f64());
+        (T::from_f64(loss), T::from_f64(slope * bend))
     }
 
-    /// 1 − p and 2 − p.
-    fn exponents<T: Element>(&self) -> (T, T) {
-        (T::from_f64(1.0 - self.power), T::from_f64(2.0 - self.power))
-    }
-
-    /// From μ^(1−p) and μ^(2−p).
+    /// From ln μ; the derivative by it.
     #[inline]
-    fn deviance<T: Element>(&self, low: T, high: T, y: T) -> T {
-        let (one, two) = self.exponents();
-        T::TWO * (y.pow(two) / (one * two) - y * low / one + high / two)
+    fn evaluate(&self, log_mean: f64, y: f64) -> (f64, f64) {
+        let (one, two) = (1.0 - self.power, 2.0 - self.power);
+        let high = Element::exp(two * log_mean);
+        if y == 0.0 {
+            return (2.0 * high / two, 2.0 * high);
+        }
+        let low = y * Element::exp(one * log_mean);
+        let own = Element::pow(y, two) / (one * two);
+        (2.0 * (own - low / one + high / two), 2.0 * (high - low))
     }
 }

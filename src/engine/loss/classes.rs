@@ -121,7 +121,8 @@ fn probability<T: Element>(targets: TargetRows<'_, T>, units: usize, row: usize,
     }
 }
 
-/// q' = (1 − ε)·q + ε ÷ classes (Szegedy et al. 2016)
+/// q' = (1 − ε)·q + ε ÷ classes (Szegedy et al. 2016). With class weights a row's whole loss is weighted by its right class's, as
+/// every other loss's: Σ w·l ÷ Σ w. PyTorch weighs each class's part of the smoothing by that class's.
 struct Smoothing<T> {
     kept: T,
     shared: T,

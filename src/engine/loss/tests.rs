@@ -287,3 +287,36 @@ fn weights_multiply_and_masks_leave_out() {
         }
     }
 }
+
+/// Where μ^(1−p) is infinite, y = 0 leaves it out; near the ends of the range the terms cancel, and enough digits stay.
+#[test]
+fn tweedie_has_a_value_for_no_claim_at_all_and_near_its_ends() {
+    let of = |activation, power, z: f32, y: f32| {
+        let architecture = network(ElementType::Float32, 1, &[(1, activation)]);
+        let objective = Objective::new(&architecture, &Loss::TweedieDeviance { power }, Reduction::Sum);
+        let (mut outputs, mut gradient) = ([z], [0.0]);
+        let mut batch = LossBatch {
+            targets: TargetRows::Values(&[y]),
+            weights: None,
+            mask: None,
+            outputs: &mut outputs,
+            pre_activations: &mut [],
+            gradient: &mut gradient,
+            scratch: &mut objective.scratch(1),
+        };
+        let loss = objective.evaluate(1.0, &mut batch);
+        (loss, f64::from(gradient[0]))
+    };
+    for activation in [Activation::Identity, Activation::Exponential, Activation::Softplus] {
+        for (power, z) in [(1.5, -200.0), (1.999, -100.0), (1.001, -104.0), (1.5, -800.0)] {
+            let (loss, slope) = of(activation, power, z, 0.0);
+            assert!(loss.is_finite() && slope.is_finite() && loss >= 0.0, "{activation} {power} {z}: {loss} {slope}");
+        }
+    }
+    // 4·e^−1 and 2·e^−1.
+    let (loss, slope) = of(Activation::Identity, 1.5, -2.0, 0.0);
+    assert!((loss - 4.0 * (-1.0_f64).exp()).abs() < 1e-7 && (slope - 2.0 * (-1.0_f64).exp()).abs() < 1e-7);
+    // Next to Poisson's deviance, 2·(y·ln(y ÷ μ) − y + μ) with y = 2 and μ = 3.
+    let (loss, _) = of(Activation::Identity, 1.001, 3.0_f32.ln(), 2.0);
+    assert!((loss - 2.0 * (2.0 * (2.0_f64 / 3.0).ln() + 1.0)).abs() < 1e-3, "{loss}");
+}

@@ -13,8 +13,7 @@ impl<T: Element> Trainer<T> {
     pub(super) fn end_epoch(&mut self) -> EpochEnd {
         self.next_batch = 0;
         self.epoch += 1;
-        // A perceptron's count is told by every metric or by none: it stands in the sums, which the report clears.
-        let wrong_rows = self.metric_sums.wrong_rows;
+        let has_moved = std::mem::take(&mut self.has_moved);
         let report = self.report();
         self.loss_sum = 0.0;
         self.metric_sums.clear();
@@ -28,7 +27,7 @@ impl<T: Element> Trainer<T> {
         let loss = report.validation_loss.unwrap_or(report.loss);
         self.schedule.end_epoch(&self.settings.schedule, base, self.epoch - 1, loss);
         self.keep(&report);
-        let stop = self.stop_reason(&report, wrong_rows);
+        let stop = self.stop_reason(&report, has_moved);
         let is_reported = stop.is_some() || self.epoch.is_multiple_of(self.settings.report_every);
         let end = EpochEnd { report, is_reported, stop };
         if end.stop.is_some() {
@@ -78,14 +77,15 @@ impl<T: Element> Trainer<T> {
         }
     }
 
-    fn stop_reason(&mut self, report: &EpochReport, wrong_rows: u64) -> Option<Stop> {
+    fn stop_reason(&mut self, report: &EpochReport, has_moved: bool) -> Option<Stop> {
         let epoch = report.epoch;
         let is_out_of_patience =
             self.settings.early_stopping.is_some_and(|settings| self.patience.is_exhausted_by(settings, report));
         let stop = |reason, message| Some(Stop { reason, message });
         // Never because the loss is 0: from zero weights XOR sits there with every row wrong.
-        if self.settings.loss == Loss::Perceptron && wrong_rows == 0 {
-            let message = format!("no row was misclassified in epoch {epoch}, so nothing was left to change");
+        if self.settings.loss == Loss::Perceptron && !has_moved {
+            let message =
+                format!("no row that counts was misclassified in epoch {epoch}, so nothing was left to change");
             return stop(StopReason::Converged, message);
         }
         if let Some(message) = self.reached_target(report) {
@@ -143,8 +143,13 @@ impl<T: Element> Trainer<T> {
     /// Ends the training in the epoch that is under way.
     fn diverged(&mut self, what: &str) -> EpochEnd {
         let epoch = self.epoch + 1;
-        let message =
-            format!("{what} was not finite in epoch {epoch}: use a smaller learning rate, or scale inputs and targets");
+        let advice = match self.settings.loss {
+            Loss::Custom { .. } => {
+                "keep the arguments of your expression in range, such as log(clip(y_pred, 1e-7, 1)), or use a smaller learning rate"
+            }
+            _ => "use a smaller learning rate, or scale inputs and targets",
+        };
+        let message = format!("{what} was not finite in epoch {epoch}: {advice}");
         let report = EpochReport { epoch, loss: f64::NAN, learning_rate: self.rate, ..EpochReport::default() };
         let stop = Some(Stop { reason: StopReason::Diverged, message });
         let end = EpochEnd { report, is_reported: false, stop };

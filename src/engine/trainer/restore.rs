@@ -22,6 +22,7 @@ impl<T: Element> Trainer<T> {
             schedule: self.schedule,
             rate: self.rate,
             has_converged: self.has_converged,
+            has_moved: self.has_moved,
             loss_sum: self.loss_sum,
             metric_sums: self.metric_sums.clone(),
             last_report: self.last_report.clone(),
@@ -45,6 +46,7 @@ impl<T: Element> Trainer<T> {
         self.schedule = state.schedule;
         self.rate = state.rate;
         self.has_converged = state.has_converged;
+        self.has_moved = state.has_moved;
         self.loss_sum = state.loss_sum;
         self.metric_sums.resume(state.metric_sums);
         self.last_report = state.last_report;
@@ -88,6 +90,7 @@ impl<T: Element> Trainer<T> {
         let goes_on = is_same_order && fits_sums && (state.next_batch as usize) < self.batches_per_epoch();
         if !goes_on {
             state.next_batch = 0;
+            state.has_moved = false;
             state.loss_sum = 0.0;
             state.metric_sums = self.metric_sums.clone();
             state.is_alive = None;
@@ -99,6 +102,9 @@ impl<T: Element> Trainer<T> {
         if !is_same_measure || (keeps_best && state.best_parameters.is_none()) {
             state.best_report = None;
             state.patience = Default::default();
+        }
+        if !is_same_measure {
+            state.schedule = state.schedule.with_best_forgotten();
         }
         if !keeps_best || state.best_report.is_none() {
             state.best_parameters = None;

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::{
-    Activation, EarlyStopping, ElementType, Matrix, Metric, Optimizer, Reduction, Rows, Scaling, StopReason, Targets,
-    Validation,
+    Activation, EarlyStopping, ElementType, Loss, Matrix, Metric, Optimizer, Reduction, Rows, Scaling, StopReason,
+    Targets, Validation,
 };
 use crate::engine::draw_parameters;
 use crate::engine::element::all_finite;
@@ -131,6 +131,18 @@ fn xor_from_zero_weights_is_not_taken_for_done_though_its_loss_is_zero() {
     let ends = run(&mut Trainer::<f64>::new(input));
     assert_eq!(reason(&ends), StopReason::EpochsDone);
     assert!(ends.iter().all(|end| end.report.loss == 0.0 && end.report.metrics.misclassified_rows == Some(4)));
+}
+
+#[test]
+fn a_wrong_row_that_does_not_count_keeps_no_perceptron_from_converging() {
+    let architecture = network(ElementType::Float64, 2, &[(1, Activation::Sign)]);
+    let signs = XOR.map(|y| 2.0 * y - 1.0);
+    let settings = Settings { batch_size: 1, epochs: 100, ..settings(Loss::Perceptron, sgd(1.0, 0.0), 4) };
+    let mut input = input(architecture, settings, data(ElementType::Float64, [2, 1], &BITS, &signs));
+    input.data.training.weights = Some(matrix(ElementType::Float64, 1, &[1.0, 1.0, 1.0, 0.0]));
+    let ends = run(&mut Trainer::<f64>::new(input));
+    assert_eq!(reason(&ends), StopReason::Converged);
+    assert_eq!(ends.last().unwrap().report.metrics.misclassified_rows, Some(1));
 }
 
 // --- Learning ---------------------------------------------------------------------------------------------------------

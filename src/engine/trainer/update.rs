@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Trainer;
-use crate::domain::Optimizer;
+use crate::domain::{Loss, Optimizer};
 use crate::engine::activation::sign;
 use crate::engine::backward::backward;
 use crate::engine::data::RowSet;
@@ -83,7 +83,12 @@ impl<T: Element> Trainer<T> {
                 dropped.mask[..given.len()].copy_from_slice(given);
             }
         };
+        let is_perceptron = self.settings.loss == Loss::Perceptron;
+        let (units, mut has_wrong_rows) = (self.objective.units(), !is_perceptron);
         let see = |rows: usize, workspace: &Workspace<T>| {
+            // δ is 0 but in M.
+            has_wrong_rows =
+                has_wrong_rows || workspace.output_delta(rows, units).iter().any(|&delta| delta != T::ZERO);
             if let Some(diagnostics) = diagnostics {
                 diagnostics.see_units(plan, &workspace.activations, rows);
             }
@@ -91,6 +96,7 @@ impl<T: Element> Trainer<T> {
         let sums = Some(&mut self.metric_sums);
         let sum = pass.run(&self.parameters, &mut self.workspace, &mut self.gradients, sums, draw, see);
         let count = rows.len();
+        self.batch_has_wrong_rows = has_wrong_rows;
         for (layer, kept) in self.plan.layers.iter().zip(&self.workspace.activations.normalizations) {
             if layer.has_batch_statistics() {
                 update_running_values(layer, &mut self.parameters, kept, count);
@@ -173,6 +179,9 @@ impl<T: Element> Trainer<T> {
     /// The first training row, as it was sent, at which a caller's expression is not finite before the first step, and whether
     /// that is its value or its derivative; `None` for other losses.
     pub fn first_faulty_row(&mut self) -> Option<(u32, &'static str)> {
+        if !matches!(self.settings.loss, Loss::Custom { .. }) {
+            return None;
+        }
         self.order.sort_unstable();
         let faulty = self.faulty_row(0..self.training.rows);
         self.draw_order();

@@ -174,5 +174,6 @@ fn stop_reason(reason: Option<StopReason>) -> pb::StopReason {
         Some(StopReason::Internal) => pb::StopReason::Internal,
         Some(StopReason::TargetReached) => pb::StopReason::TargetReached,
         Some(StopReason::MaxDuration) => pb::StopReason::MaxDuration,
+        Some(StopReason::Refused) => pb::StopReason::Refused,
     }
 }

@@ -26,3 +26,9 @@ pub fn dynamic_from_json<M: Name>(json: &Value) -> DynamicMessage {
 pub fn from_json<M: Name + Default>(json: &Value) -> M {
     dynamic_from_json::<M>(json).transcode_to().unwrap()
 }
+
+/// A message as one that knows its fields.
+pub fn dynamic<M: Name>(message: &M) -> DynamicMessage {
+    let descriptor = contract().get_message_by_name(&M::full_name()).unwrap();
+    DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).unwrap()
+}

@@ -2,12 +2,14 @@
 
 mod json;
 mod process;
+mod refusals;
 mod requests;
 mod server;
 mod training;
 
 pub use json::*;
 pub use process::{Process, run, signal};
+pub use refusals::{Failures, nested};
 pub use requests::*;
 pub use server::{Api, Server};
 pub use training::*;
