@@ -158,6 +158,28 @@ mod tests {
         }
     }
 
+    /// Σ gᵢ·aᵢ by zⱼ is gⱼ − e^aⱼ·Σ gᵢ.
+    #[test]
+    fn log_softmax_passes_gradients_through_its_full_jacobian() {
+        let (z, upstream, h) = ([0.3, -1.2, 0.8], [0.7, -0.1, 0.9], 1e-6);
+        let weighted = |z: [f64; 3]| {
+            let mut a = z;
+            log_softmax(&mut a);
+            a.iter().zip(upstream).map(|(a, g)| a * g).sum::<f64>()
+        };
+        let mut a = z;
+        log_softmax(&mut a);
+        let mut gradient = upstream;
+        multiply_by_derivative(Activation::LogSoftmax, 3, &a, &z, &mut gradient);
+        for index in 0..3 {
+            let (mut above, mut below) = (z, z);
+            above[index] += h;
+            below[index] -= h;
+            let slope = (weighted(above) - weighted(below)) / (2.0 * h);
+            assert!((slope - gradient[index]).abs() < 1e-9);
+        }
+    }
+
     /// From the formulas in mpmath with 30 digits, such as `log(1 + exp(-1))` and `lambda * alpha * (exp(-1) - 1)`.
     #[test]
     fn values_have_the_digits_of_the_formulas() {

@@ -63,4 +63,15 @@ mod tests {
         draw_masks(&plan, &mut buffers, 400, Moment { tile: 5, ..moment });
         assert_ne!(buffers.drops[1].mask[..20_000], mask);
     }
+    #[test]
+    fn each_place_has_a_mask_of_its_own() {
+        let layers = [(50, Activation::Relu), (50, Activation::Relu), (1, Activation::Identity)];
+        let architecture = network_with(ElementType::Float64, 3, &layers, |raw| {
+            raw.layers[..2].iter_mut().for_each(|layer| layer.as_mut().unwrap().dropout = Some(0.3));
+        });
+        let plan = Plan::new(&architecture);
+        let mut buffers = Activations::<f64>::for_training(&plan, 8);
+        draw_masks(&plan, &mut buffers, 8, Moment { seed: 1, epoch: 2, batch: 3, tile: 4 });
+        assert_ne!(buffers.drops[1].mask, buffers.drops[2].mask);
+    }
 }

@@ -189,6 +189,32 @@ mod tests {
     }
 
     #[test]
+    fn an_orthogonal_matrix_may_be_any() {
+        // The decomposition alone would give its first element one sign for every seed.
+        let first = |seed| {
+            let architecture = network_with(ElementType::Float64, 4, &[(3, Activation::Tanh)], |raw| {
+                raw.layers[0].as_mut().unwrap().initializer = Some(Initializer::Orthogonal { gain: 1.0 });
+            });
+            draw_parameters(&architecture, seed).get(0) > 0.0
+        };
+        let positive = (0..64).filter(|&seed| first(seed)).count();
+        // 64 fair coins: all but one time in ten million between 11 and 53.
+        assert!((11..=53).contains(&positive), "{positive} of 64");
+    }
+
+    #[test]
+    fn a_batch_normalization_starts_by_changing_nothing() {
+        let architecture = network_with(ElementType::Float32, 2, &[(3, Activation::Tanh)], |raw| {
+            raw.layers[0].as_mut().unwrap().batch_normalization = Some(Default::default());
+        });
+        let parameters = draw_parameters(&architecture, 1);
+        let places = architecture.layout()[0].normalization.clone().unwrap();
+        for (range, value) in [(places.scale, 1.0), (places.shift, 0.0), (places.mean, 0.0), (places.variance, 1.0)] {
+            assert!(range.clone().all(|index| parameters.get(index) == value), "{range:?}");
+        }
+    }
+
+    #[test]
     fn a_seed_means_the_same_weights() {
         let architecture = network(ElementType::Float32, 4, &[(8, Activation::Relu), (3, Activation::Softmax)]);
         assert_eq!(draw_parameters(&architecture, 9), draw_parameters(&architecture, 9));

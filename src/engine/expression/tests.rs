@@ -70,6 +70,7 @@ fn operators_and_functions_have_their_values_and_derivatives() {
     gives("clip(y_pred, 0, 1)", 2.0, 0.0, 1.0, 0.0);
     gives("(y_pred > y_true) + (y_pred >= 3) + (y_pred != 3) + (y_pred == 3)", 3.0, 2.0, 3.0, 0.0);
     gives("(y_pred < y_true) + 2*(y_pred <= 3)", 3.0, 2.0, 2.0, 0.0);
+    gives("(y_pred < y_true) + 2*(y_pred > y_true)", 3.0, 3.0, 0.0, 0.0);
 }
 
 #[test]
@@ -81,6 +82,7 @@ fn far_out_nothing_overflows_and_no_digit_is_lost() {
     gives("tanh(y_pred)", 20.0, 0.0, 1.0, 4.0 * (-40_f64).exp());
     gives("log1p(y_pred)", 1e-20, 0.0, 1e-20, 1.0);
     gives("expm1(y_pred)", -40.0, 0.0, -1.0, (-40_f64).exp());
+    gives("y_pred^1.25", 1e-260, 0.0, 0.0, 1.25e-65);
 }
 
 #[test]
@@ -93,7 +95,9 @@ fn the_derivative_at_a_kink_is_zero() {
         ("sqrt(y_pred^2)", 0.0),
         ("sqrt(sum(y_pred^2))", 0.0),
         ("min(y_pred, y_true)", 0.0),
+        ("min(y_true, y_pred)", 0.0),
         ("max(y_pred, 0)", 0.0),
+        ("max(0, y_pred)", 0.0),
         ("clip(y_pred, 0, 1)", 0.0),
         ("clip(y_pred, -1, 0)", 0.0),
         ("sign(y_pred)", 0.0),

@@ -86,6 +86,51 @@ fn losses_of_residuals_are_those_worked_out_by_hand() {
     }
 }
 
+/// From 40 digits: `log(cosh(0.0099))`, which the terms of r² and r⁴ alone miss by 4e-10 of it.
+#[test]
+fn log_cosh_of_a_small_residual_has_its_digits() {
+    let objective = objective(Activation::Identity, 1, Loss::LogCosh, Reduction::Sum);
+    let (loss, _, _) = evaluate(&objective, TargetRows::Values(&[0.0]), &[0.0099]);
+    assert!((loss / 4.900_419_952_424_615e-5 - 1.0).abs() < 1e-12, "{loss:e}");
+}
+
+#[test]
+fn residuals_of_zero_have_no_derivative() {
+    for loss in [Loss::AbsoluteError, Loss::Huber { delta: 0.6 }, Loss::LogCosh, Loss::Quantile { q: 0.3 }] {
+        let objective = objective(Activation::Identity, 1, loss.clone(), Reduction::Sum);
+        let (sum, _, gradient) = evaluate(&objective, TargetRows::Values(&[0.5]), &[0.5]);
+        assert_eq!((sum, gradient), (0.0, vec![0.0]), "{loss:?}");
+    }
+}
+
+#[test]
+fn at_the_margin_hinge_has_no_derivative() {
+    let objective = objective(Activation::Identity, 1, Loss::Hinge, Reduction::Sum);
+    let (loss, _, gradient) = evaluate(&objective, TargetRows::Values(&[-1.0]), &[-1.0]);
+    assert_eq!((loss, gradient), (0.0, vec![0.0]));
+}
+
+/// The terms without the mean, which no derivative shows, are there for that.
+#[test]
+fn a_deviance_is_zero_where_the_mean_is_met() {
+    let y = 2.5_f64;
+    for loss in [Loss::GammaDeviance, Loss::TweedieDeviance { power: 1.3 }] {
+        for (activation, z) in [(Activation::Identity, y.ln()), (Activation::Softplus, y.exp_m1().ln())] {
+            let objective = objective(activation, 1, loss.clone(), Reduction::Sum);
+            let (sum, _, gradient) = evaluate(&objective, TargetRows::Values(&[y]), &[z]);
+            assert!(sum.abs() < 1e-13 && gradient[0].abs() < 1e-13, "{loss:?} {activation}: {sum} {gradient:?}");
+        }
+    }
+}
+
+/// Σ over classes of p·Σq − q, whatever the q of a row add up to.
+#[test]
+fn the_derivatives_of_a_row_of_logits_add_up_to_zero() {
+    let objective = objective(Activation::Softmax, 3, cross_entropy(0.0), Reduction::Sum);
+    let (_, _, gradient) = evaluate(&objective, TargetRows::Values(&[0.2, 0.4, 0.1]), &[0.3, -1.2, 2.0]);
+    assert!(gradient.iter().sum::<f64>().abs() < 1e-15, "{gradient:?}");
+}
+
 #[test]
 fn softmax_of_two_is_one_sigmoid_of_the_difference() {
     let softmax = objective(Activation::Softmax, 2, cross_entropy(0.0), Reduction::Mean);
@@ -238,6 +283,18 @@ fn expressions_agree_with_the_built_in_losses() {
         let ((sum, outputs, gradient), (expected, same, slopes)) = (of(custom(text)), of(loss));
         assert!((sum - expected).abs() < 1e-13 && outputs == same, "{text}: {sum} for {expected}");
         assert!(gradient.iter().zip(slopes).all(|(a, b)| (a - b).abs() < 1e-14), "{text}: {gradient:?}");
+    }
+}
+
+#[test]
+fn what_counts_for_nothing_may_be_infinite() {
+    for loss in [Loss::SquaredError, custom("(y_pred - y_true)^2")] {
+        let objective = objective(Activation::Identity, 2, loss.clone(), Reduction::Sum);
+        let (targets, z) = (TargetRows::Values(&[1.0, 2.0]), [3.0, f64::INFINITY]);
+        let (sum, _, gradient) = evaluate_weighted(&objective, targets, &z, None, Some(&[1.0, 0.0]));
+        assert_eq!((sum, gradient), (4.0, vec![4.0, 0.0]), "{loss:?}");
+        let (sum, _, gradient) = evaluate_weighted(&objective, targets, &z, Some(&[0.0]), None);
+        assert_eq!((sum, gradient), (0.0, vec![0.0; 2]), "{loss:?}");
     }
 }
 

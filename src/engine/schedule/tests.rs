@@ -81,6 +81,12 @@ fn a_period_is_found_at_once_however_far_it_is() {
 }
 
 #[test]
+fn a_base_below_the_lowest_rate_stays_until_it_is_reduced() {
+    assert_eq!(reduced(1e-3, 0.5, 1e-2, 0), 1e-3);
+    assert_eq!(reduced(1e-3, 0.5, 1e-2, 1), 1e-2);
+}
+
+#[test]
 fn a_loss_below_zero_that_stands_still_does_not_count_as_a_fall() {
     let kind = ScheduleKind::ReduceOnPlateau { factor: 0.5, patience: 1, threshold: 1e-2, cooldown: 0, min_lr: 0.0 };
     let schedule = of(kind);

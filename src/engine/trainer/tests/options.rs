@@ -142,6 +142,14 @@ fn balanced_classes_weigh_the_same_together() {
     let given = ClassWeights::Given(vec![20.0 / (2.0 * (20.0 - ones)), 20.0 / (2.0 * ones)]);
     let mut same = input.clone();
     same.settings.class_weights = Some(given);
+    // With a sum the weights stand in the loss as they are; with a mean only their ratio does.
+    let by_sum = |mut input: TrainerInput| {
+        input.settings.reduction = Reduction::Sum;
+        input.settings.optimizer = sgd(0.01, 0.0);
+        Trainer::<f64>::new(input)
+    };
+    let (mut first, mut second) = (by_sum(input.clone()), by_sum(same.clone()));
+    assert_eq!(run(&mut first), run(&mut second));
     let (mut balanced, mut given) = (Trainer::<f64>::new(input), Trainer::<f64>::new(same));
     assert_eq!(run(&mut balanced), run(&mut given));
     assert_eq!(balanced.parameters(), given.parameters());
@@ -183,6 +191,43 @@ fn a_monitored_metric_decides_which_epoch_is_the_best() {
     let mut last = Trainer::<f64>::new(last);
     let ends = run(&mut last);
     assert_eq!(last.result_report(), Some(&ends.last().unwrap().report));
+}
+
+/// Least squares with a penalty has one minimum; there the gradient of both is 0, and frozen weights stand where they stood.
+#[test]
+fn lbfgs_minimizes_loss_and_penalty_together_and_leaves_frozen_layers() {
+    for frozen_layers in [vec![], vec![0]] {
+        let layers = [(2, Activation::Identity), (2, Activation::Identity)];
+        let architecture = network(ElementType::Float64, 3, &layers);
+        let lbfgs = |settings: &mut Settings| {
+            let is_lbfgs = |it: &Optimizer| matches!(it, Optimizer::Lbfgs(_));
+            settings.optimizer =
+                crate::engine::optimizer::examples::with_defaults().into_iter().find(is_lbfgs).unwrap();
+            (settings.batch_size, settings.epochs, settings.l2) = (12, 1_000, 0.05);
+            settings.frozen_layers = frozen_layers.clone();
+        };
+        let mut input = regressor(|_| {}, lbfgs);
+        input.parameters = draw_parameters(&architecture, 1);
+        input.architecture = architecture.clone();
+        let rows = input.data.training.clone();
+        let before = f64::vec_from(input.parameters.clone());
+        let mut trainer = Trainer::<f64>::new(input);
+        assert_eq!(reason(&run(&mut trainer)), StopReason::Converged);
+        let parameters = trainer.parameters();
+        let inputs = f64::vec_from(rows.inputs.into_values());
+        let (loss, targets) = (Loss::SquaredError, &rows.targets);
+        let found =
+            crate::engine::gradients::compute(&architecture, parameters, &inputs, targets, &loss, Reduction::Mean);
+        let found = found.unwrap().parameters;
+        for (index, layout) in architecture.layout().into_iter().enumerate() {
+            let is_frozen = frozen_layers.contains(&(index as u32));
+            assert_eq!(parameters[layout.trainable()] == before[layout.trainable()], is_frozen);
+            let slope = |place: usize| found[place] + 0.05 * parameters[place];
+            // It ends where the loss changes by less than 1e-9.
+            let flat = layout.weights.clone().map(slope).all(|slope| slope.abs() < 1e-5);
+            assert!(flat || is_frozen, "layer {index}: {:?}", layout.weights.map(slope).collect::<Vec<_>>());
+        }
+    }
 }
 
 #[test]
