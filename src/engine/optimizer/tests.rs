@@ -227,12 +227,16 @@ fn a_centred_root_is_never_of_a_number_below_zero() {
         centered: true,
         weight_decay: 0.0,
     };
-    let mut state = OptimizerState::<f32>::new(&optimizer, 3);
-    let mut w = [0.0; 3];
-    for _ in 0..2_000 {
-        state.step(&optimizer, 1e-3, &whole(3), &mut w, &[0.1, 0.7, -1.3]);
+    let gradients: Vec<f32> = (1..=300).map(|index| 0.013 * index as f32).collect();
+    let mut state = OptimizerState::<f32>::new(&optimizer, 300);
+    let mut w = [0.0; 300];
+    for _ in 0..1_000 {
+        state.step(&optimizer, 1e-3, &whole(300), &mut w, &gradients);
         assert!(w.iter().all(|w| w.is_finite()));
     }
+    // Rounding did put some of them there.
+    let slots = state.save().slots;
+    assert!((0..300).any(|index| (slots[0].get(index) as f32) < (slots[1].get(index) as f32).powi(2)));
 }
 
 #[test]
