@@ -74,12 +74,20 @@ class Readme(unittest.TestCase):
             (found,) = [output for text, output in said.items() if part in text]
             return found
 
-        self.assertIn("Held-out accuracy: 0.9", of("train examples/data/iris.csv"))
-        events = json_stream(of("ModelService/Train"))
-        epochs = [report["epoch"] for event in events for report in event.get("epochs", {}).get("reports", [])]
-        self.assertEqual(epochs, [500, 1000, 1500, 2000])
-        (answer,) = [it for text, it in said.items() if '"xor"' in text and "/Predict" in text]
-        self.assertEqual(json_stream(answer)[0]["classes"][0]["index"], 1)
+        def all_of(part):
+            return [json_stream(output) for text, output in said.items() if part in text and '"xor"' in text]
+
+        self.assertIn("Held-out accuracy: 0.9", of("cargo run --release -- train"))
+        self.assertIn("f1_macro", of("--metric f1_macro"))
+        trainings = all_of("ModelService/Train")
+        self.assertEqual(len(trainings), 2)
+        for events in trainings:
+            epochs = [report["epoch"] for event in events for report in event.get("epochs", {}).get("reports", [])]
+            self.assertEqual(epochs, [500, 1000, 1500, 2000])
+        plain, featured = all_of("ModelService/Predict")
+        for answer in (plain, featured):
+            self.assertEqual(answer[0]["classes"][0]["index"], 1)
+        self.assertEqual(len(featured[0]["layers"][0]["values"]["values"]), 8)
         self.assertEqual(len(json_stream(of("GetWeights"))[0]["layers"]), 2)
         self.assertTrue(of("client.py").rstrip().endswith("classes [0, 1, 1, 0]"))
         self.assertTrue(of("client.js").rstrip().endswith("classes [ 0, 1, 1, 0 ]"))

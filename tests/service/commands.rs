@@ -249,6 +249,25 @@ async fn a_closed_pipe_ends_a_command_quietly() {
 
 const IRIS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/iris.csv");
 
+/// `--continue` trains a model on, and says so where the file is another's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_trained_on_by_its_name() {
+    let server = Server::start();
+    let train = ["train", IRIS, "--target", "species", "--epochs", "4", "--patience", "100", "--json"];
+    ran(&server, 0, &[&train[..], &["--model-id", "flowers"]].concat()).await;
+    ran(&server, 0, &[&train[..], &["--continue", "flowers"]].concat()).await;
+    let models = lines_of_json(&ran(&server, 0, &["models", "--json"]).await.0);
+    assert_eq!((models.len(), &models[0]["latestVersion"]), (1, &3.into()));
+    let jobs = lines_of_json(&ran(&server, 0, &["jobs", "--json"]).await.0);
+    assert_eq!(jobs[0]["settings"]["start"], "TRAINING_START_CONTINUE");
+    assert_eq!(jobs[0]["lastReport"]["epoch"], 8);
+    let digits = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/digits.csv");
+    let (_, told) = ran(&server, 1, &["train", digits, "--target", "digit", "--continue", "flowers"]).await;
+    assert!(told.contains("model flowers takes 4 columns, but the file has 64"), "{told}");
+    let (_, told) = ran(&server, 1, &[&train[..], &["--continue", "nobody"]].concat()).await;
+    assert!(told.contains("nobody"), "{told}");
+}
+
 /// What `train` was asked for is what the job was asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn options_of_a_training_reach_the_server() {

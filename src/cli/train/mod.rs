@@ -71,6 +71,11 @@ pub struct Args {
     #[arg(long, value_name = "ID")]
     model_id: Option<String>,
 
+    /// Goes on with the last training of this model instead of making a new one: its weights, its optimizer's state, its epochs.
+    /// Its network stays as it is.
+    #[arg(long = "continue", value_name = "ID", conflicts_with_all = ["model_id", "hidden", "activation"])]
+    continues: Option<String>,
+
     /// A running server to train on, such as http://127.0.0.1:50051 [default: one inside this process].
     #[arg(long, env = "EPOCHD_SERVER", value_name = "URL")]
     server: Option<String>,

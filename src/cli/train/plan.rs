@@ -1,5 +1,7 @@
 //! What is asked of the server: a model and its training, put together from the command line and the data.
 
+use anyhow::bail;
+
 use super::Args;
 use super::dataset::{Dataset, Task};
 use super::network::{output_activation, tells_classes};
@@ -17,8 +19,11 @@ pub struct Plan {
     pub model_id: Option<String>,
     /// What a free name begins with.
     pub model_stem: String,
+    /// Whether that model is there already, and its last training goes on.
+    pub continues: bool,
     /// How what comes out is read.
     pub reading: Reading,
+    task: Task,
 }
 
 /// How the output becomes what is scored.
@@ -64,8 +69,33 @@ impl Plan {
             ..pb::CreateModelRequest::default()
         };
         let reading = reading(&dataset.task, activation, loss);
-        let (model_id, model_stem) = (args.model_id.clone(), super::model_stem(&args.file));
-        Ok(Self { model, training, model_id, model_stem, reading })
+        let continues = args.continues.is_some();
+        if continues && training.start() == pb::TrainingStart::Unspecified {
+            training.start = pb::TrainingStart::Continue.into();
+        }
+        let model_id = args.continues.clone().or_else(|| args.model_id.clone());
+        let (model_stem, task) = (super::model_stem(&args.file), dataset.task.clone());
+        Ok(Self { model, training, model_id, model_stem, continues, reading, task })
+    }
+
+    /// How what comes out of a model that is there already is read; an error where it was made for other columns.
+    pub fn reading_of(&self, model: &pb::Model) -> anyhow::Result<Reading> {
+        let architecture = model.architecture.clone().unwrap_or_default();
+        let activation = output_activation(&architecture);
+        let width = self.model.architecture.as_ref().map_or(0, |architecture| architecture.input_width);
+        let id = &model.model_id;
+        if architecture.input_width != width {
+            bail!("model {id} takes {} columns, but the file has {width} beside the target", architecture.input_width);
+        }
+        if let Task::Classification(classes) = &self.task
+            && tells_classes(activation)
+            && *classes != model.class_labels
+        {
+            let (known, found) = (model.class_labels.join(", "), classes.join(", "));
+            bail!("model {id} tells apart the classes {known}, but the file has {found}; make a new model for them");
+        }
+        let loss = self.training.loss.as_ref().and_then(|loss| loss.kind.as_ref());
+        Ok(reading(&self.task, activation, loss))
     }
 }
 

@@ -15,6 +15,7 @@ pub struct Progress {
     bar: ProgressBar,
     is_terminal: bool,
     epochs: i32,
+    epochs_before: Option<i32>,
 }
 
 impl Progress {
@@ -22,7 +23,7 @@ impl Progress {
     pub fn new() -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-        Self { bar, is_terminal, epochs: 0 }
+        Self { bar, is_terminal, epochs: 0, epochs_before: None }
     }
 
     /// A line beside the bar.
@@ -45,13 +46,16 @@ impl Progress {
         }
     }
 
-    pub(super) fn epoch(&self, report: &pb::EpochReport) {
+    pub(super) fn epoch(&mut self, report: &pb::EpochReport) {
         let losses = losses(report);
+        // A training that goes on counts on where the one before ended.
+        let before = *self.epochs_before.get_or_insert(report.epoch - 1);
+        let done = report.epoch - before;
         self.bar.set_message(losses.clone());
-        self.bar.set_position(report.epoch.max(0) as u64);
+        self.bar.set_position(done.max(0) as u64);
         let every = (self.epochs / LINES).max(1);
-        if !self.is_terminal && (report.epoch == 1 || report.epoch % every == 0) {
-            self.say(&format!("epoch {}/{}  {losses}", report.epoch, self.epochs));
+        if !self.is_terminal && (done == 1 || done % every == 0) {
+            self.say(&format!("epoch {}/{}  {losses}", report.epoch, before + self.epochs));
         }
     }
 

@@ -70,9 +70,9 @@ pub async fn train(
     progress: &mut Progress,
     mut interrupted: impl AsyncFnMut(),
 ) -> anyhow::Result<Trained> {
-    let (asked, reading) = (Asked::of(&plan.training), plan.reading);
+    let asked = Asked::of(&plan.training);
     // Until the job has begun nothing is worth keeping, and leaving is at once.
-    let (model_id, mut events) = tokio::select! {
+    let (model_id, reading, mut events) = tokio::select! {
         started = start(client.clone(), plan) => started?,
         () = interrupted() => return Err(Interrupted::Early.into()),
     };
@@ -99,11 +99,23 @@ pub(in crate::cli) enum Interrupted {
     Twice(String),
 }
 
-/// Creates the model and begins to train it. A model whose training is refused is not left behind.
-async fn start(mut client: Client, plan: Plan) -> anyhow::Result<(String, Events)> {
+/// Begins to train a model: one that is there already, or one that it creates.
+async fn start(mut client: Client, plan: Plan) -> anyhow::Result<(String, Reading, Events)> {
+    match plan.model_id.clone().filter(|_| plan.continues) {
+        None => create_and_train(client, plan).await,
+        Some(model_id) => {
+            let reading = plan.reading_of(&client.model(&model_id).await?)?;
+            let events = client.train(pb::TrainRequest { model_id: model_id.clone(), ..plan.training }).await?;
+            Ok((model_id, reading, events))
+        }
+    }
+}
+
+/// A model whose training is refused is not left behind.
+async fn create_and_train(mut client: Client, plan: Plan) -> anyhow::Result<(String, Reading, Events)> {
     let model_id = create_model(&mut client, &plan).await?;
     match client.train(pb::TrainRequest { model_id: model_id.clone(), ..plan.training }).await {
-        Ok(events) => Ok((model_id, events)),
+        Ok(events) => Ok((model_id, plan.reading, events)),
         Err(error) => {
             if let Err(left) = client.delete_model(&model_id).await {
                 return Err(error).context(format!("model {model_id} was created and is still there: {left}"));
