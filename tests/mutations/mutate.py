@@ -36,6 +36,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LIST = Path(__file__).with_name("mutations.toml")
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 COPY = TARGET / "mutations"
+# Apart from the project's own: to cargo, two copies of one package in one target folder are the same, and the last built wins.
+BUILD = COPY / "target"
 
 # What the copy has of the repository.
 PARTS = ["Cargo.toml", "Cargo.lock", "build.rs", "src", "proto", "tests", "benches", "examples", "README.md", "ARCHITECTURE.md"]
@@ -244,7 +246,7 @@ class Binaries:
 def build() -> Binaries:
     """Builds the tests."""
     command = ["cargo", "test", "--locked", "--no-run", "--message-format", "json", "--lib", "--test", "service"]
-    environment = {**os.environ, "CARGO_TARGET_DIR": str(TARGET)}
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(BUILD)}
     built = subprocess.run(command, cwd=COPY, env=environment, stdout=subprocess.PIPE, text=True)
     messages = [json.loads(line) for line in built.stdout.splitlines()]
     for message in messages:

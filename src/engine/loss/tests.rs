@@ -377,3 +377,20 @@ fn tweedie_has_a_value_for_no_claim_at_all_and_near_its_ends() {
     let (loss, _) = of(Activation::Identity, 1.001, 3.0_f32.ln(), 2.0);
     assert!((loss - 2.0 * (2.0 * (2.0_f64 / 3.0).ln() + 1.0)).abs() < 1e-3, "{loss}");
 }
+
+/// Both ways to the logarithm of the mean have the slopes of their losses.
+#[test]
+fn tweedie_s_derivatives_are_slopes_behind_each_output() {
+    for activation in [Activation::Identity, Activation::Exponential, Activation::Softplus] {
+        for (power, y) in [(1.5, 0.0), (1.5, 0.7), (1.2, 3.0), (1.9, 0.2)] {
+            let objective = objective(activation, 1, Loss::TweedieDeviance { power }, Reduction::Sum);
+            for z in [-40.0, -30.5, -29.5, -3.0, -0.4, 0.3, 2.0, 9.0] {
+                let at = |z: f64| evaluate(&objective, TargetRows::Values(&[y]), &[z]);
+                let (loss, _, slope) = at(z);
+                let numeric = (at(z + 1e-5).0 - at(z - 1e-5).0) / 2e-5;
+                let bound = 1e-9 * loss.abs().max(1.0) + 1e-6 * numeric.abs().max(slope[0].abs());
+                assert!((numeric - slope[0]).abs() <= bound, "{activation} {power} {y} {z}: {numeric} {}", slope[0]);
+            }
+        }
+    }
+}
