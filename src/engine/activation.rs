@@ -137,47 +137,34 @@ mod tests {
         }
     }
 
-    #[test]
-    fn softmax_passes_gradients_through_its_full_jacobian() {
+    /// Gradients pass an activation over a row as Σ gᵢ·aᵢ has slopes.
+    fn check_jacobian(activation: Activation) {
         let (z, upstream, h) = ([0.3, -1.2, 0.8], [0.7, -0.1, 0.4], 1e-6);
-        let weighted = |z: [f64; 3]| {
-            let mut p = z;
-            softmax(&mut p);
-            p.iter().zip(upstream).map(|(p, g)| p * g).sum::<f64>()
+        let outputs = |z: [f64; 3]| {
+            let mut row = z;
+            activate(activation, 3, &mut row);
+            row
         };
-        let mut p = z;
-        softmax(&mut p);
+        let weighted = |z| outputs(z).iter().zip(upstream).map(|(a, g)| a * g).sum::<f64>();
         let mut gradient = upstream;
-        multiply_by_derivative(Activation::Softmax, 3, &p, &z, &mut gradient);
+        multiply_by_derivative(activation, 3, &outputs(z), &z, &mut gradient);
         for index in 0..3 {
             let (mut above, mut below) = (z, z);
             above[index] += h;
             below[index] -= h;
             let slope = (weighted(above) - weighted(below)) / (2.0 * h);
-            assert!((slope - gradient[index]).abs() < 1e-9);
+            assert!((slope - gradient[index]).abs() < 1e-9, "{activation} {index}");
         }
     }
 
-    /// Σ gᵢ·aᵢ by zⱼ is gⱼ − e^aⱼ·Σ gᵢ.
+    #[test]
+    fn softmax_passes_gradients_through_its_full_jacobian() {
+        check_jacobian(Activation::Softmax);
+    }
+
     #[test]
     fn log_softmax_passes_gradients_through_its_full_jacobian() {
-        let (z, upstream, h) = ([0.3, -1.2, 0.8], [0.7, -0.1, 0.9], 1e-6);
-        let weighted = |z: [f64; 3]| {
-            let mut a = z;
-            log_softmax(&mut a);
-            a.iter().zip(upstream).map(|(a, g)| a * g).sum::<f64>()
-        };
-        let mut a = z;
-        log_softmax(&mut a);
-        let mut gradient = upstream;
-        multiply_by_derivative(Activation::LogSoftmax, 3, &a, &z, &mut gradient);
-        for index in 0..3 {
-            let (mut above, mut below) = (z, z);
-            above[index] += h;
-            below[index] -= h;
-            let slope = (weighted(above) - weighted(below)) / (2.0 * h);
-            assert!((slope - gradient[index]).abs() < 1e-9);
-        }
+        check_jacobian(Activation::LogSoftmax);
     }
 
     /// From the formulas in mpmath with 30 digits, such as `log(1 + exp(-1))` and `lambda * alpha * (exp(-1) - 1)`.

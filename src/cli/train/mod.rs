@@ -95,10 +95,10 @@ pub struct Args {
     training: Box<TrainingArgs>,
 
     #[command(flatten)]
-    regularization: RegularizationArgs,
+    regularization: Box<RegularizationArgs>,
 
     #[command(flatten)]
-    measuring: MeasuringArgs,
+    measuring: Box<MeasuringArgs>,
 }
 
 /// What the user says of the target.
