@@ -3,6 +3,7 @@
 mod continuation;
 mod error;
 mod gradients;
+mod interrupted;
 mod jobs;
 mod live;
 mod models;
@@ -84,7 +85,7 @@ impl App {
             is_draining: AtomicBool::new(false),
             streams_end: CancellationToken::new(),
         };
-        run::fail_interrupted(&core)?;
+        interrupted::fail_interrupted(&core)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             core: Arc::new(core),

@@ -148,7 +148,7 @@ impl RawTraining {
             let measures = self.check_measures(&loss, &data, architecture, &mut faults);
             let class_weights = match &measures {
                 None => Some(None),
-                Some(it) => self.check_class_weights(&data.training, it.task, architecture, &mut faults),
+                Some(it) => self.check_class_weights(&data, it.task, architecture, &mut faults),
             };
             let count = data.training.inputs.rows();
             let batch_size = numbers.batch_size.unwrap_or_else(|| default_batch_size(&loss, &optimizer, count));
@@ -264,15 +264,17 @@ impl RawTraining {
     /// `Some(None)` where none were asked for.
     fn check_class_weights(
         &self,
-        rows: &Rows,
+        data: &TrainingData,
         task: Task,
         architecture: &Architecture,
         faults: &mut Faults,
     ) -> Option<Option<ClassWeights>> {
         let Some(raw) = &self.class_weights else { return Some(None) };
         let at = At::ROOT.field("class_weights");
-        let classes = rows.targets.class_count(architecture.output_width(), task);
-        let Some(classes) = classes else {
+        let classes_of = |rows: &Rows| rows.targets.class_count(architecture.output_width(), task);
+        // The loss of validation rows is weighted, too.
+        let are_validated = data.validation.as_ref().is_none_or(|rows| classes_of(rows).is_some());
+        let Some(classes) = classes_of(&data.training).filter(|_| are_validated) else {
             faults.add(
                 at,
                 "are for rows of one class each: softmax with class indices, or one unit that tells two classes apart; use \
@@ -298,7 +300,7 @@ impl RawTraining {
         };
         let sound: Vec<Option<f64>> = raw.weights.iter().enumerate().map(&mut check).collect();
         let weights: Vec<f64> = sound.into_iter().collect::<Option<_>>()?;
-        if !rows.targets.classes().any(|class| weights[class] > 0.0) {
+        if !data.training.targets.classes().any(|class| weights[class] > 0.0) {
             faults.add(at, "are 0 for every class that there are rows of: no row would count");
             return None;
         }

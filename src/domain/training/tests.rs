@@ -103,6 +103,21 @@ fn class_weights_are_one_a_class() {
     assert_eq!(settings.class_weights, Some(ClassWeights::Balanced));
 }
 
+/// Rows of probabilities have no class whose weight they could take, those that only validate neither.
+#[test]
+fn class_weights_want_a_class_of_validation_rows_as_well() {
+    let softmax = network(2, Activation::Softmax);
+    let validated = |targets: [f64; 4]| {
+        let mut raw = RawTraining::new(column(&[1.0, 2.0]), column(&[1.0, 0.0, 0.0, 1.0]));
+        raw.class_weights = Some(RawClassWeights { weights: vec![1.0, 5.0], balanced: false });
+        let rows = RawRows { inputs: column(&[1.0, 2.0]), targets: column(&targets), weights: None, mask: None };
+        raw.validation = RawValidation::Given(Box::new(rows));
+        raw
+    };
+    assert_eq!(paths(validated([0.5, 0.5, 0.25, 0.75]), &softmax), ["class_weights"]);
+    assert!(validated([0.0, 1.0, 1.0, 0.0]).check(&softmax, 7).is_ok());
+}
+
 #[test]
 fn weights_and_masks_fit_the_rows() {
     let wrong = |change: &dyn Fn(&mut RawTraining), activation| {
