@@ -9,6 +9,7 @@ mod jobs;
 mod local;
 mod models;
 mod output;
+mod picture;
 mod predict;
 mod remote;
 mod serve;

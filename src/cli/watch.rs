@@ -8,7 +8,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Outcome;
 use super::jobs::state_word;
-use super::output::{losses, print, print_json, sparkline, svg};
+use super::output::{losses, print, print_json, sparkline};
+use super::picture::{self, Losses};
 use super::remote::ServerArgs;
 use super::signals::StopSignals;
 use crate::rpc::client::{Client, Events};
@@ -38,9 +39,9 @@ pub struct Args {
     #[arg(long, value_name = "EPOCH", default_value_t = 1)]
     from_epoch: i32,
 
-    /// Draw the loss curve into this file, as SVG, at the end.
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
+    /// Draw the loss by epoch into this SVG file, at the end.
+    #[arg(long, alias = "svg", value_name = "FILE", value_parser = picture::file)]
+    plot: Option<PathBuf>,
 
     #[command(flatten)]
     server: ServerArgs,
@@ -68,9 +69,10 @@ async fn watch(mut client: Client, args: &Args) -> anyhow::Result<Outcome> {
         Some(_) => {}
         None => eprintln!("no longer watched; the job goes on"),
     }
-    if let Some(file) = &args.svg {
-        let title = format!("job {}", args.job);
-        std::fs::write(file, svg(&title, &view.reports)).with_context(|| format!("cannot write {}", file.display()))?;
+    if let Some(file) = &args.plot {
+        let mut losses = Losses::default();
+        view.reports.iter().for_each(|report| losses.add(report));
+        picture::draw(file, &format!("job {}", args.job), &losses, None)?;
     }
     let Some(finished) = followed else { return Ok(Outcome::Interrupted) };
     Ok(if finished.state() == JobState::Failed { Outcome::Failed } else { Outcome::Done })

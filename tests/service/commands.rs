@@ -57,7 +57,7 @@ async fn a_job_is_watched_from_any_epoch_and_drawn() {
     let told = api.train(truth_table("xor", XOR)).await;
     let folder = tempfile::tempdir().unwrap();
     let picture = folder.path().join("loss.svg");
-    let arguments = ["watch", &told.job_id, "--from-epoch", "1990", "--svg", picture.to_str().unwrap()];
+    let arguments = ["watch", &told.job_id, "--from-epoch", "1990", "--plot", picture.to_str().unwrap()];
     let (text, _) = ran(&server, 0, &arguments).await;
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].starts_with("epoch 1990  loss ") && lines[10].starts_with("epoch 2000  loss "), "{text}");

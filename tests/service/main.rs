@@ -18,6 +18,7 @@ mod losses;
 mod models;
 mod operations;
 mod options;
+mod plots;
 mod predictions;
 mod pytorch;
 mod real_data;

@@ -1,6 +1,5 @@
-//! What commands print: tables for people, JSON for machines, curves for both.
+//! What commands print: tables for people, JSON for machines, curves of one line.
 
-mod curve;
 mod sparkline;
 
 use std::io::{ErrorKind, Write as _};
@@ -8,7 +7,6 @@ use std::io::{ErrorKind, Write as _};
 use anyhow::Context as _;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
-pub(super) use curve::svg;
 pub(super) use sparkline::sparkline;
 
 use crate::rpc::{json, pb};

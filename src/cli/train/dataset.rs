@@ -20,6 +20,8 @@ pub enum Task {
 pub struct Dataset {
     /// What is to be learned.
     pub task: Task,
+    /// Name of the column that is predicted.
+    pub target: String,
     /// Names of the input columns.
     pub inputs: Vec<String>,
     /// Rows to learn from.
@@ -92,7 +94,8 @@ impl Dataset {
             Ok(rows)
         };
         let inputs = columns.iter().map(|&column| table.columns[column].clone()).collect();
-        Ok(Self { task, inputs, training: rows(&training)?, test: rows(&test)? })
+        let target = names.target.to_owned();
+        Ok(Self { task, target, inputs, training: rows(&training)?, test: rows(&test)? })
     }
 }
 

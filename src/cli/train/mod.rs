@@ -24,6 +24,7 @@ use super::Outcome;
 use super::csv_table::Table;
 use super::local::with_server;
 use super::output::print;
+use super::picture;
 use super::signals::StopSignals;
 use crate::config::DATA_DIR_DEFAULT;
 use crate::jobs::Threads;
@@ -84,6 +85,11 @@ pub struct Args {
     #[arg(long, env = "EPOCHD_DATA_DIR", value_name = "FOLDER", default_value = DATA_DIR_DEFAULT)]
     data_dir: PathBuf,
 
+    /// Draw the losses by epoch into this SVG file, and for two inputs what the model says over the plane of them: the boundary
+    /// between classes, or the number by its height.
+    #[arg(long, value_name = "FILE", value_parser = picture::file)]
+    plot: Option<PathBuf>,
+
     /// One line of JSON instead of the text.
     #[arg(long)]
     json: bool,
@@ -140,6 +146,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         false => report::text(&trained, &dataset, args.server.as_deref(), &args.data_dir),
     };
     print(text.trim_end())?;
+    if let Some(file) = &args.plot {
+        let title = format!("{}: loss by epoch", trained.model_id);
+        picture::draw(file, &title, &trained.losses, trained.plane.as_ref())?;
+    }
     Ok(if trained.is_interrupted { Outcome::Interrupted } else { Outcome::Done })
 }
 

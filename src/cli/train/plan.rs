@@ -21,6 +21,8 @@ pub struct Plan {
     pub model_stem: String,
     /// Whether that model is there already, and its last training goes on.
     pub continues: bool,
+    /// Whether a picture of it is wanted.
+    pub is_plotted: bool,
     /// How what comes out is read.
     pub reading: Reading,
     task: Task,
@@ -75,7 +77,8 @@ impl Plan {
         }
         let model_id = args.continues.clone().or_else(|| args.model_id.clone());
         let (model_stem, task) = (super::model_stem(&args.file), dataset.task.clone());
-        Ok(Self { model, training, model_id, model_stem, continues, reading, task })
+        let is_plotted = args.plot.is_some();
+        Ok(Self { model, training, model_id, model_stem, continues, is_plotted, reading, task })
     }
 
     /// How what comes out of a model that is there already is read; an error where it was made for other columns.

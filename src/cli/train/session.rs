@@ -4,10 +4,11 @@ use anyhow::{Context as _, bail};
 
 use tokio::task::JoinSet;
 
-use super::dataset::{Dataset, Rows};
+use super::dataset::{Dataset, Rows, Task};
 use super::plan::{Plan, Reading};
 use super::progress::Progress;
 use super::report::Score;
+use crate::cli::picture::{Area, Losses, Plane};
 use crate::rpc::client::{Client, Events};
 use crate::rpc::pb;
 use crate::rpc::pb::train_event::Event;
@@ -30,6 +31,10 @@ pub struct Trained {
     pub is_interrupted: bool,
     /// What was to be told of it.
     pub asked: Asked,
+    /// The losses of its epochs.
+    pub losses: Losses,
+    /// What the model says over the plane of its inputs; `None` unless a picture is wanted and the inputs are two.
+    pub plane: Option<Plane>,
 }
 
 /// What the request says that a report must know.
@@ -70,13 +75,14 @@ pub async fn train(
     progress: &mut Progress,
     mut interrupted: impl AsyncFnMut(),
 ) -> anyhow::Result<Trained> {
-    let asked = Asked::of(&plan.training);
+    let (asked, is_plotted) = (Asked::of(&plan.training), plan.is_plotted);
     // Until the job has begun nothing is worth keeping, and leaving is at once.
     let (model_id, reading, mut events) = tokio::select! {
         started = start(client.clone(), plan) => started?,
         () = interrupted() => return Err(Interrupted::Early.into()),
     };
-    let (finished, is_interrupted) = follow(client, &mut events, progress, &mut interrupted).await?;
+    let mut losses = Losses::default();
+    let (finished, is_interrupted) = follow(client, &mut events, progress, &mut losses, &mut interrupted).await?;
     if let Some(failure) = &finished.failure {
         bail!("the training of model {model_id} failed: {}", failure.message);
     }
@@ -85,9 +91,12 @@ pub async fn train(
             if finished.version > 0 { format!("version {} keeps", finished.version) } else { "nothing keeps".into() };
         bail!("the training of model {model_id} was cancelled by somebody else; {kept} what it had learned");
     }
-    let has_score = finished.version > 0 && !dataset.test.targets.is_empty();
+    let has_learned = finished.version > 0;
+    let has_score = has_learned && !dataset.test.targets.is_empty();
     let score = if has_score { Some(score(client, &model_id, dataset, reading).await?) } else { None };
-    Ok(Trained { model_id, finished, score, is_interrupted, asked })
+    let has_plane = has_learned && is_plotted && dataset.inputs.len() == 2;
+    let plane = if has_plane { Some(plane(client, &model_id, dataset, reading).await?) } else { None };
+    Ok(Trained { model_id, finished, score, is_interrupted, asked, losses, plane })
 }
 
 /// Stopped by the user before there was anything to keep, or a second time.
@@ -143,6 +152,7 @@ async fn follow(
     client: &mut Client,
     events: &mut Events,
     progress: &mut Progress,
+    losses: &mut Losses,
     interrupted: &mut impl AsyncFnMut(),
 ) -> anyhow::Result<(pb::TrainingFinished, bool)> {
     let job_id = events.job_id().to_owned();
@@ -169,7 +179,10 @@ async fn follow(
         match event.event {
             Some(Event::Queued(queued)) => progress.queued(queued.jobs_ahead()),
             Some(Event::Started(started)) => progress.started(started.settings.unwrap_or_default().epochs),
-            Some(Event::Epochs(epochs)) => epochs.reports.iter().for_each(|report| progress.epoch(report)),
+            Some(Event::Epochs(epochs)) => epochs.reports.iter().for_each(|report| {
+                progress.epoch(report);
+                losses.add(report);
+            }),
             Some(Event::Finished(finished)) => {
                 progress.finished();
                 return Ok((finished, is_interrupted));
@@ -181,15 +194,42 @@ async fn follow(
 
 async fn score(client: &mut Client, model_id: &str, dataset: &Dataset, reading: Reading) -> anyhow::Result<Score> {
     let Rows { inputs, targets, .. } = &dataset.test;
-    let width = dataset.inputs.len();
-    let mut said = Vec::with_capacity(targets.len());
+    let said = ask(client, model_id, inputs, dataset.inputs.len(), reading).await?;
+    Ok(Score::new(&dataset.task, targets, &said))
+}
+
+/// What the model says around all rows, of two inputs each.
+async fn plane(client: &mut Client, model_id: &str, dataset: &Dataset, reading: Reading) -> anyhow::Result<Plane> {
+    let Dataset { training, test, .. } = dataset;
+    let inputs = [&*training.inputs, &*test.inputs].concat();
+    let targets = [&*training.targets, &*test.targets].concat();
+    let area = Area::around(&inputs);
+    let said = ask(client, model_id, &area.middles(), 2, reading).await?;
+    let points = inputs.chunks_exact(2).zip(targets).map(|(at, target)| (at[0], at[1], target)).collect();
+    let classes = match &dataset.task {
+        Task::Regression => Vec::new(),
+        Task::Classification(names) => names.clone(),
+    };
+    let names = [dataset.inputs[0].clone(), dataset.inputs[1].clone()];
+    Ok(Plane { names, target: dataset.target.clone(), area, said, points, classes })
+}
+
+/// What the model says of rows of `width` inputs, a number each.
+async fn ask(
+    client: &mut Client,
+    model_id: &str,
+    inputs: &[f64],
+    width: usize,
+    reading: Reading,
+) -> anyhow::Result<Vec<f64>> {
+    let mut said = Vec::with_capacity(inputs.len() / width);
     for rows in inputs.chunks(PREDICT_ROWS * width) {
         let inputs = pb::Matrix { columns: Some(width as i32), values: rows.to_vec(), ..pb::Matrix::default() };
         let request =
             pb::PredictRequest { model_id: model_id.to_owned(), inputs: Some(inputs), ..pb::PredictRequest::default() };
         said.extend(read(client.predict(request).await?, reading));
     }
-    Ok(Score::new(&dataset.task, targets, &said))
+    Ok(said)
 }
 
 fn read(answer: pb::PredictResponse, reading: Reading) -> Vec<f64> {
