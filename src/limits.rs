@@ -91,6 +91,17 @@ pub const QUEUED_JOBS_DEFAULT: usize = 1_000;
 /// See [`QUEUED_JOBS_DEFAULT`].
 pub const QUEUED_JOBS_PER_MODEL_DEFAULT: usize = 100;
 
+/// From one checkpoint of a job to the next, unless a request says otherwise: what a crash costs, at most, beside the time that a
+/// checkpoint takes.
+pub const CHECKPOINT_INTERVAL_MICROS: u64 = 10_000_000;
+
+/// The share of its time that a job may spend on checkpoints is one in this many: 2 %.
+pub const CHECKPOINT_COST_INVERSE: u32 = 50;
+
+/// Starts of a job in a row that may end with the process, before a new checkpoint: then it is set aside, so that it does not take the
+/// server down for ever.
+pub const STARTS_WITHOUT_CHECKPOINT_MAX: u32 = 3;
+
 /// Reports in one immutable chunk of a history: read, stored and sent as one.
 pub const CHUNK_REPORTS: usize = 1_024;
 

@@ -33,10 +33,21 @@ pub(super) fn of_trainer(
     fingerprint: u64,
 ) -> Result<Continuation, AppError> {
     let mut state = trainer.state();
-    let vectors = state.vectors_mut().into_iter().map(|vector| mem::replace(vector, empty(vector))).collect();
+    let vectors = take_vectors(&mut state);
     let head = rmp_serde::to_vec_named(&Head { settings: settings.clone(), fingerprint, state })
         .map_err(|error| AppError::Internal(format!("a training's end cannot be encoded: {error}")))?;
     Ok(Continuation { head, vectors })
+}
+
+/// Takes the vectors out of a state, which are stored as they lie in memory.
+pub(super) fn take_vectors(state: &mut TrainerState) -> Vec<Values> {
+    state.vectors_mut().into_iter().map(|vector| mem::replace(vector, empty(vector))).collect()
+}
+
+/// Puts them back; `None` where they are not as many.
+pub(super) fn put_vectors(state: &mut TrainerState, vectors: Vec<Values>) -> Option<()> {
+    let places = state.vectors_mut();
+    (places.len() == vectors.len()).then(|| places.into_iter().zip(vectors).for_each(|(place, vector)| *place = vector))
 }
 
 /// What tells whether two trainings have the same rows: inputs, targets, weights and masks, and those of the validation.
@@ -76,11 +87,7 @@ impl Ended {
         let damaged = || AppError::DataLoss("the end of the training before cannot be read back".to_owned());
         let Head { settings, fingerprint, mut state } =
             rmp_serde::from_slice(&continuation.head).map_err(|_| damaged())?;
-        let places = state.vectors_mut();
-        if places.len() != continuation.vectors.len() {
-            return Err(damaged());
-        }
-        places.into_iter().zip(continuation.vectors).for_each(|(place, vector)| *place = vector);
+        put_vectors(&mut state, continuation.vectors).ok_or_else(damaged)?;
         Ok(Self { settings, fingerprint, state })
     }
 

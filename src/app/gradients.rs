@@ -1,6 +1,6 @@
 //! Gradients of a batch, for who wants to look inside backpropagation. Changes nothing.
 
-use super::train::{check_trainable, expression_fault};
+use super::train::expression_fault;
 use super::weights::{LayerParameters, split_layers, version_number};
 use super::{App, AppError};
 use crate::domain::{At, Faults, Loss, Matrix, ModelId, RawMatrix, Reduction, Targets};
@@ -28,6 +28,8 @@ pub struct GradientsRequest {
 pub struct BatchGradients {
     /// The reduced loss.
     pub loss: f64,
+    /// The loss of each row alone, reduced likewise.
+    pub row_losses: Vec<f64>,
     /// δ of each layer, `[rows, units]`.
     pub deltas: Vec<Matrix>,
     /// By the weights and biases of each layer.
@@ -56,7 +58,6 @@ impl App {
     fn compute_gradients(&self, request: GradientsRequest) -> Result<BatchGradients, AppError> {
         let (model, _) = self.core.snapshots.load_serving(&self.core.store, &request.model_id)?;
         let model = &*model;
-        check_trainable(model)?;
         let architecture = &model.architecture;
         let mut faults = Faults::new();
         let at = At::ROOT;
@@ -71,7 +72,8 @@ impl App {
         let checked = loss.zip(inputs).zip(targets);
         let ((loss, inputs), targets) = faults.finish(checked)?;
         let units: usize = architecture.layers().iter().map(|layer| layer.units).sum();
-        let numbers = (units + width).saturating_mul(inputs.rows()).saturating_add(architecture.parameter_count());
+        // Of the losses each has eight bytes, whatever the encoding.
+        let numbers = (units + width + 2).saturating_mul(inputs.rows()).saturating_add(architecture.parameter_count());
         self.bound_answer(numbers, "ask with fewer rows, or of a smaller network")?;
         self.bound_expression(architecture, &loss)?;
         if architecture.has_batch_normalization() && inputs.rows() < 2 {
@@ -85,6 +87,7 @@ impl App {
             .map_err(|error| refused(error, &loss))?;
         Ok(BatchGradients {
             loss: gradients.loss,
+            row_losses: gradients.row_losses,
             deltas: gradients.deltas,
             layers: split_layers(architecture, &gradients.parameters),
             inputs: gradients.inputs,

@@ -81,6 +81,10 @@ impl App {
     pub(super) fn request_stop(&self, job_id: Uuid, request: StopRequest) {
         let Some(live) = self.core.live.get(job_id) else { return };
         live.control.request_stop(request);
+        // One that goes on after a crash has epochs to keep: it stops in its turn.
+        if request == StopRequest::Keep && live.record().checkpoint.is_some() {
+            return;
+        }
         if let Cancelled::Waiting(mut run) = self.scheduler.take_waiting(&live.record().model_uid, job_id) {
             // Where the disk does not take its end now, a turn of its own will try again.
             if !run.cancel_waiting() {

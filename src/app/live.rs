@@ -43,8 +43,13 @@ pub struct LiveSnapshot {
 impl LiveJob {
     /// A job as it was accepted.
     pub fn new(job: Job) -> Self {
+        Self::resumed(job, History::new(CHUNK_REPORTS, CHUNKS_RESIDENT))
+    }
+
+    /// A job of an earlier process, with what it had reported.
+    pub fn resumed(job: Job, history: History<EpochReport>) -> Self {
         Self {
-            history: History::new(CHUNK_REPORTS, CHUNKS_RESIDENT),
+            history,
             control: Control::default(),
             record: Mutex::new(Arc::new(job)),
             snapshot: Mutex::new(None),

@@ -3,12 +3,13 @@
 mod continuation;
 mod error;
 mod gradients;
-mod interrupted;
 mod jobs;
 mod live;
 mod models;
 mod page;
 mod predict;
+mod processor;
+mod recover;
 mod run;
 mod snapshots;
 mod train;
@@ -72,28 +73,33 @@ struct Core {
     live: LiveJobs,
     is_draining: AtomicBool,
     streams_end: CancellationToken,
+    /// Whether the process before this one stopped in good order.
+    is_after_good_stop: bool,
 }
 
 impl App {
-    /// The use cases over an open store, with slices spawned on `threads`. Ends the jobs that an earlier process left
+    /// The use cases over an open store, with slices spawned on `threads`. Goes on with the jobs that an earlier process left
     /// unfinished. Blocks on the store.
     pub fn new(store: Store, threads: Handle, limits: Limits, bounds: Bounds) -> Result<Self, AppError> {
+        let is_after_good_stop = store.take_good_stop()?;
         let core = Core {
             store,
             snapshots: Snapshots::default(),
             live: LiveJobs::default(),
             is_draining: AtomicBool::new(false),
             streams_end: CancellationToken::new(),
+            is_after_good_stop,
         };
-        interrupted::fail_interrupted(&core)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self {
+        let app = Self {
             core: Arc::new(core),
             scheduler: Scheduler::new(threads, limits),
             big_predictions: Arc::new(Semaphore::new(cores)),
             room: Arc::new(Semaphore::new(CALL_BYTES_MAX >> 20)),
             bounds,
-        })
+        };
+        app.take_on_unfinished()?;
+        Ok(app)
     }
 
     /// Wakes watchers, for as long as it is polled.
@@ -116,9 +122,13 @@ impl App {
         self.core.streams_end.cancel();
     }
 
-    /// Stops training at the next batch of each job.
+    /// Stops training at the next batch of each job; the jobs go on after the next start.
     pub async fn stop_training(&self) {
         self.scheduler.stop().await;
+        let marked = self.blocking(|app| Ok(app.core.store.mark_good_stop()?)).await;
+        if let Err(error) = marked {
+            tracing::warn!(%error, "the next start will take this stop for a crash");
+        }
     }
 
     /// Waits until there is room for `copies` of a network's parameters. Small networks need not wait.

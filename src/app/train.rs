@@ -101,8 +101,8 @@ impl App {
             return follow_known(known);
         }
         let model = store.model(&command.model_id)?.ok_or_else(|| AppError::no_model(&command.model_id))?;
-        check_trainable(&model)?;
         let (settings, data) = command.training.check(&model.architecture, draw_seed())?;
+        check_trainable(&model, &settings.frozen_layers)?;
         let bytes = training_bytes(&model.architecture, &settings);
         self.bound_training(bytes)?;
         self.bound_expression(&model.architecture, &settings.loss)?;
@@ -124,6 +124,9 @@ impl App {
             start_time: None,
             end_time: None,
             attempt: 0,
+            starts_without_checkpoint: 0,
+            checkpoint: None,
+            trained_on: Vec::new(),
             stop_reason: None,
             failure: None,
             last_report: None,
@@ -171,7 +174,7 @@ pub(super) fn expression_fault(row: u32, what: &str) -> Faults {
 /// What a training takes in memory, by estimate: its rows as they came and as the network wants them, the parameters with
 /// gradients, what the optimizer remembers and the epochs that are kept, and the values of one batch on their way through the
 /// network.
-fn training_bytes(architecture: &Architecture, settings: &Settings) -> u64 {
+pub(super) fn training_bytes(architecture: &Architecture, settings: &Settings) -> u64 {
     /// Parameters, gradients, the last and the best epoch, what is committed, and what diagnostics compare with.
     const COPIES: u64 = 6;
     let element = architecture.element_type().size_bytes() as u64;
@@ -210,17 +213,20 @@ enum Followed {
     Known(Uuid),
 }
 
-/// Refuses networks through whose hidden layers no gradient comes back.
-pub(super) fn check_trainable(model: &Model) -> Result<(), AppError> {
+/// Refuses networks with hidden layers through which no gradient comes back, unless nothing before them is to learn: they and all
+/// layers before them are frozen, by the architecture or by being named.
+pub(super) fn check_trainable(model: &Model, frozen: &[u32]) -> Result<(), AppError> {
     let layers = model.architecture.layers();
-    let hidden = &layers[..layers.len() - 1];
-    match hidden.iter().position(|layer| !layer.activation.has_gradient()) {
+    let learns = |&(index, layer): &(usize, &Layer)| !layer.frozen && !frozen.contains(&(index as u32));
+    let first = layers.iter().enumerate().find(learns).map_or(layers.len(), |(index, _)| index);
+    let hidden = layers[..layers.len() - 1].iter().enumerate().skip(first);
+    match hidden.into_iter().find(|(_, layer)| !layer.activation.has_gradient()) {
         None => Ok(()),
-        Some(index) => Err(AppError::Precondition(format!(
-            "model {:?} cannot be trained: architecture.layers[{index}].activation is {}, which is flat, so no gradient \
-             passes it; use a model with sigmoid, tanh or ReLU there (weights set by hand work as they are)",
+        Some((index, layer)) => Err(AppError::Precondition(format!(
+            "model {:?} cannot be trained: architecture.layers[{index}].activation is {}, which is flat, so no gradient passes it; \
+             use a model with sigmoid, tanh or ReLU there, or freeze layers 0 to {index} (`frozen_layers`)",
             model.model_id.as_str(),
-            hidden[index].activation
+            layer.activation
         ))),
     }
 }

@@ -46,7 +46,7 @@ pub enum StopReason {
     Cancelled,
     /// A loss or a weight was not finite.
     Diverged,
-    /// The server stopped while it was unfinished.
+    /// The process ended under it time and again, before it came to a new checkpoint.
     Interrupted,
     /// A bug of ours, or a fault of the machine.
     Internal,
@@ -63,7 +63,7 @@ pub enum StopReason {
 pub enum FailureKind {
     /// The numbers left the range of floats: change rate, loss or data.
     Diverged,
-    /// The server stopped: ask again.
+    /// The process ended under it time and again.
     Interrupted,
     /// Something stored could not be read back.
     DataLoss,
@@ -82,6 +82,15 @@ pub struct Failure {
     pub kind: FailureKind,
     /// What happened, and what to change.
     pub message: String,
+}
+
+/// When a checkpoint was written, and how far the job was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointMark {
+    /// When.
+    pub time: Timestamp,
+    /// Whole epochs.
+    pub epoch: u32,
 }
 
 /// A job's record.
@@ -114,6 +123,15 @@ pub struct Job {
     pub end_time: Option<Timestamp>,
     /// How often it was started.
     pub attempt: u32,
+    /// Starts since its last checkpoint, or since it was accepted.
+    #[serde(default)]
+    pub starts_without_checkpoint: u32,
+    /// Its last checkpoint.
+    #[serde(default)]
+    pub checkpoint: Option<CheckpointMark>,
+    /// Builds and kinds of processor that it was trained on, first to last, neighbours different.
+    #[serde(default)]
+    pub trained_on: Vec<String>,
     /// Why it ended, once it did.
     pub stop_reason: Option<StopReason>,
     /// Why it failed, if it did.

@@ -34,7 +34,7 @@ pub use continuation::Continuation;
 pub use expression::Expression;
 pub use fault::{At, Fault, Faults};
 pub use initializer::Initializer;
-pub use job::{Failure, FailureKind, Job, JobState, StopReason};
+pub use job::{CheckpointMark, Failure, FailureKind, Job, JobState, StopReason};
 pub use loss::{Loss, TargetKind};
 pub use matrix::{ElementType, Matrix, RawMatrix, Values};
 pub use metric::{Metric, Task};

@@ -6,6 +6,7 @@ use super::loss::Loss;
 use super::metric::{Metric, Task};
 use super::optimizer::Optimizer;
 use super::schedule::Schedule;
+use crate::limits;
 
 /// How the losses of a batch become one number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,12 +158,19 @@ pub struct Settings {
     /// How long it may take, in microseconds.
     #[serde(default)]
     pub max_duration_micros: Option<u64>,
+    /// From one checkpoint to the next, in microseconds.
+    #[serde(default = "usual_checkpoint_interval")]
+    pub checkpoint_interval_micros: u64,
     /// Layers that stay as they are, beside those that the architecture freezes.
     #[serde(default)]
     pub frozen_layers: Vec<u32>,
     /// What counts as right.
     #[serde(default = "numbers")]
     pub task: Task,
+}
+
+fn usual_checkpoint_interval() -> u64 {
+    limits::CHECKPOINT_INTERVAL_MICROS
 }
 
 fn numbers() -> Task {

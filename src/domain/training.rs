@@ -88,6 +88,8 @@ pub struct RawTraining {
     pub stop_at: Option<RawStopAt>,
     /// In microseconds; none by default.
     pub max_duration_micros: Option<i64>,
+    /// From one checkpoint to the next, in microseconds; `None`: ten seconds.
+    pub checkpoint_interval_micros: Option<i64>,
     /// None by default.
     pub frozen_layers: Vec<i64>,
 }
@@ -120,6 +122,7 @@ impl RawTraining {
             diagnostics: false,
             stop_at: None,
             max_duration_micros: None,
+            checkpoint_interval_micros: None,
             frozen_layers: Vec::new(),
         }
     }
@@ -181,6 +184,7 @@ impl RawTraining {
                 diagnostics: self.diagnostics,
                 stop_at: measures.stop_at,
                 max_duration_micros: numbers.max_duration_micros,
+                checkpoint_interval_micros: numbers.checkpoint_interval_micros,
                 frozen_layers: regularization.frozen_layers,
                 task: measures.task,
             };
@@ -203,16 +207,22 @@ impl RawTraining {
         let epochs = check("epochs", self.epochs, limits::EPOCHS_MAX);
         let batch_size = check("batch_size", self.batch_size, limits::BATCH_ROWS_MAX);
         let report_every = check("report_every", self.report_every, limits::EPOCHS_MAX);
-        let max_duration_micros = match self.max_duration_micros {
+        let mut time = |name, micros: Option<i64>| match micros {
             Some(micros) if micros <= 0 => {
-                faults.add(At::ROOT.field("max_duration"), "must be longer than nothing, such as \"60s\"");
+                faults.add(At::ROOT.field(name), "must be longer than nothing, such as \"60s\"");
                 None
             }
             other => Some(other.map(|micros| micros as u64)),
         };
-        let report_every = report_every?.unwrap_or(1);
-        let max_duration_micros = max_duration_micros?;
-        Some(Numbers { epochs: epochs?, batch_size: batch_size?, report_every, max_duration_micros })
+        let max_duration_micros = time("max_duration", self.max_duration_micros);
+        let interval = time("checkpoint_interval", self.checkpoint_interval_micros);
+        Some(Numbers {
+            epochs: epochs?,
+            batch_size: batch_size?,
+            report_every: report_every?.unwrap_or(1),
+            max_duration_micros: max_duration_micros?,
+            checkpoint_interval_micros: interval?.unwrap_or(limits::CHECKPOINT_INTERVAL_MICROS),
+        })
     }
 
     fn check_regularization(&self, architecture: &Architecture, faults: &mut Faults) -> Option<Regularization> {
@@ -313,6 +323,7 @@ struct Numbers {
     batch_size: Option<u32>,
     report_every: u32,
     max_duration_micros: Option<u64>,
+    checkpoint_interval_micros: u64,
 }
 
 struct Regularization {

@@ -223,6 +223,8 @@ impl AnyNetwork {
 pub struct BatchGradients {
     /// The loss, reduced as asked.
     pub loss: f64,
+    /// The loss of each row alone, reduced likewise.
+    pub row_losses: Vec<f64>,
     /// δ of each layer, first to last: ∂loss/∂z, `[rows, units]`, z being what goes into its activation.
     pub deltas: Vec<Matrix>,
     /// ∂loss/∂W and ∂loss/∂b of all layers, flat in the order of [`Architecture::layout`].
@@ -279,13 +281,14 @@ fn batch_gradients<T: Element>(
     let targets = scaled_targets.as_ref().unwrap_or(targets);
     let inputs = scaled(inputs, input_scaler);
     let gradients = gradients::compute(architecture, network.parameters(), &inputs, targets, loss, reduction)?;
-    let Gradients { loss, deltas, parameters, inputs: mut input_gradient } = gradients;
+    let Gradients { loss, row_losses, deltas, parameters, inputs: mut input_gradient } = gradients;
     if let Some(scaler) = input_scaler {
         scaler::apply_to_gradient(scaler, &mut input_gradient);
     }
     let deltas = deltas.into_iter().zip(architecture.layers());
     Ok(BatchGradients {
         loss,
+        row_losses,
         deltas: deltas.map(|(delta, layer)| Matrix::from_values(rows, layer.units, T::values_from(delta))).collect(),
         parameters: T::values_from(parameters),
         inputs: Matrix::from_values(rows, architecture.input_width(), T::values_from(input_gradient)),

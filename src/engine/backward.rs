@@ -16,6 +16,8 @@ use super::workspace::{Activations, Workspace};
 /// - ∂L/∂W_l += (a_{l−1} ∘ m_{l−1})ᵀ·ε_l
 /// - ∂L/∂b_l += Σ over rows of ε_l
 /// - δ_{l−1} = (ε_l·W_lᵀ) ∘ m_{l−1} ∘ f′(z_{l−1})
+///
+/// A training step ends at the first layer that learns: what is frozen before it has no use for its δ.
 pub fn backward<T: Element>(
     plan: &Plan,
     parameters: &[T],
@@ -25,12 +27,16 @@ pub fn backward<T: Element>(
     pass: Pass,
 ) {
     let Workspace { activations, deltas, affine_delta, .. } = workspace;
-    for (index, layer) in plan.layers.iter().enumerate().rev() {
+    let first = match pass {
+        Pass::Training => plan.layers.iter().position(|layer| !layer.is_frozen).unwrap_or(0),
+        Pass::Gradients | Pass::Inference => 0,
+    };
+    for (index, layer) in plan.layers.iter().enumerate().skip(first).rev() {
         let (before, from) = deltas.split_at_mut(index);
         let delta = affine(layer, parameters, activations, index, &from[0], affine_delta, rows, gradients);
         let inputs = inputs_of(activations, index, pass);
         add_layer_gradient(layer, inputs, delta, rows, gradients);
-        if let Some(below) = index.checked_sub(1) {
+        if let Some(below) = index.checked_sub(1).filter(|_| index > first) {
             let PlanLayer { layout, activation, .. } = &plan.layers[below];
             let count = rows * layout.units;
             let delta_below = &mut before[below][..count];

@@ -31,6 +31,8 @@ pub enum GradientError {
 pub struct Gradients<T> {
     /// The loss, reduced as asked.
     pub loss: f64,
+    /// The loss of each row alone, reduced likewise.
+    pub row_losses: Vec<f64>,
     /// δ of each layer, first to last: ∂loss/∂z, `[rows, units]`, z being what goes into the layer's activation.
     pub deltas: Vec<Vec<T>>,
     /// ∂loss/∂W, ∂loss/∂b and, for batch normalization, ∂loss/∂γ and ∂loss/∂β of all layers, flat in the order of
@@ -60,6 +62,8 @@ pub fn compute<T: Element>(
         Targets::Classes(classes) => workspace.classes.extend_from_slice(classes),
         Targets::Values(matrix) => workspace.values.extend(matrix.values().iter().map(T::from_f64)),
     }
+    let row_divisor = objective.divisor(objective.count_of_row());
+    let row_losses = each_row_alone(&plan, &objective, parameters, &mut workspace, rows, |loss, _| loss / row_divisor);
     forward(&plan, parameters, &mut workspace.activations, rows, Pass::Gradients);
     let divisor = objective.divisor(rows as f64 * objective.count_of_row());
     let sum = objective.evaluate(T::from_f64(1.0 / divisor), &mut workspace.loss_batch(rows, objective.units()));
@@ -68,25 +72,27 @@ pub fn compute<T: Element>(
     backward(&plan, parameters, &mut workspace, rows, &mut gradients, Pass::Gradients);
     let inputs = input_gradient(&plan, parameters, &mut workspace, rows);
     if !(sum.is_finite() && all_finite(&gradients) && all_finite(&inputs)) {
-        let row = first_faulty_row(&plan, &objective, parameters, &mut workspace, rows);
-        return Err(GradientError::NotFinite { row });
+        let is_faulty = |loss: f64, delta: &[T]| !(loss.is_finite() && all_finite(delta));
+        let faulty = each_row_alone(&plan, &objective, parameters, &mut workspace, rows, is_faulty);
+        // It may take several rows to leave the range of numbers.
+        return Err(GradientError::NotFinite { row: faulty.iter().position(|is_faulty| *is_faulty).unwrap_or(0) });
     }
-    Ok(Gradients { loss: sum / divisor, deltas: workspace.deltas, parameters: gradients, inputs })
+    Ok(Gradients { loss: sum / divisor, row_losses, deltas: workspace.deltas, parameters: gradients, inputs })
 }
 
-/// The first row whose own loss, or δ of the last layer, is not finite; 0 where it takes several rows to leave the range of
-/// numbers.
-fn first_faulty_row<T: Element>(
+/// What `look` says of the loss of each row alone, not divided, and of the δ of the last layer that it alone leads to.
+fn each_row_alone<T: Element, R>(
     plan: &Plan,
     objective: &Objective,
     parameters: &[T],
     workspace: &mut Workspace<T>,
     rows: usize,
-) -> usize {
+    look: impl Fn(f64, &[T]) -> R,
+) -> Vec<R> {
     let units = objective.units();
     forward(plan, parameters, &mut workspace.activations, rows, Pass::Gradients);
     let LossBatch { targets, outputs, pre_activations, gradient, scratch, .. } = workspace.loss_batch(rows, units);
-    let faulty = (0..rows).find(|&row| {
+    let alone = (0..rows).map(|row| {
         let range = row * units..(row + 1) * units;
         let kept = pre_activations.len().min(units);
         let mut alone = LossBatch {
@@ -102,9 +108,9 @@ fn first_faulty_row<T: Element>(
             scratch,
         };
         let loss = objective.evaluate(T::ONE, &mut alone);
-        !(loss.is_finite() && all_finite(&gradient[range]))
+        look(loss, &gradient[range])
     });
-    faulty.unwrap_or(0)
+    alone.collect()
 }
 
 fn refuse_flat_layers(architecture: &Architecture) -> Result<(), GradientError> {

@@ -139,6 +139,7 @@ pub fn settings(loss: Loss, optimizer: Optimizer, rows: usize) -> Settings {
         diagnostics: false,
         stop_at: None,
         max_duration_micros: None,
+        checkpoint_interval_micros: 10_000_000,
         frozen_layers: Vec::new(),
         task,
     }

@@ -80,6 +80,17 @@ impl<R: Clone> History<R> {
         }
     }
 
+    /// A history that goes on: so many chunks of it are full and stored, and these reports are in the next.
+    pub fn resumed(chunk_len: usize, resident_max: usize, stored: u64, open: Vec<R>) -> Self {
+        let history = Self::new(chunk_len, resident_max);
+        {
+            let mut chunks = history.lock();
+            (chunks.first_resident, chunks.stored) = (stored, stored);
+            chunks.open.extend(open);
+        }
+        history
+    }
+
     /// Appends a report; whether it filled a chunk, which is to be stored then.
     pub fn append(&self, report: R) -> bool {
         let mut chunks = self.lock();
@@ -242,6 +253,18 @@ mod tests {
         assert_eq!(history.read(&mut Cursor::default()), Read::Stored { chunk: 0, skip: 0 });
         assert_eq!(history.unstored().unwrap().index, 1);
         assert_eq!(read_all(&history, &mut Cursor(4), &[]), (4..30).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_history_that_goes_on_shows_what_was_stored_and_what_comes() {
+        let written: Vec<_> =
+            (0..2).map(|index| FullChunk { index, reports: (index as u32 * 4..).take(4).collect() }).collect();
+        let history = History::resumed(4, 2, 2, vec![8, 9]);
+        assert_eq!((history.len(), history.unstored_count()), (10, 0));
+        history.append(10);
+        assert!(history.append(11));
+        assert_eq!(read_all(&history, &mut Cursor(3), &written), (3..12).collect::<Vec<_>>());
+        assert_eq!(history.unstored().unwrap().index, 2);
     }
 
     #[test]

@@ -182,6 +182,17 @@ impl<W: Work> Scheduler<W> {
         Ok(Permit { scheduler: self.clone(), key: Some(key) })
     }
 
+    /// Queues work that was accepted before this process, whatever the bounds on new work are now.
+    pub fn readmit(&self, work: W) {
+        let key = work.key();
+        {
+            let mut state = self.0.lock();
+            state.lanes.entry(key.clone()).or_default().reserved += 1;
+            state.count += 1;
+        }
+        Permit { scheduler: self.clone(), key: Some(key) }.submit(work);
+    }
+
     /// The work of `key` that has begun and is not done.
     pub fn begun(&self, key: &W::Key) -> Option<W::Id> {
         self.0.lock().lanes.get(key)?.begun.as_ref().map(|begun| begun.id)

@@ -146,6 +146,14 @@ impl Client {
         Ok(self.models.predict(request).await?.into_inner())
     }
 
+    /// See `ModelService.ComputeGradients`.
+    pub async fn compute_gradients(
+        &mut self,
+        request: pb::ComputeGradientsRequest,
+    ) -> Result<pb::ComputeGradientsResponse, ClientError> {
+        Ok(self.models.compute_gradients(request).await?.into_inner())
+    }
+
     /// See `ModelService.GetModel`.
     pub async fn model(&mut self, model_id: &str) -> Result<pb::Model, ClientError> {
         Ok(self.models.get_model(pb::GetModelRequest { model_id: model_id.to_owned() }).await?.into_inner())

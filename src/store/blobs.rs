@@ -1,8 +1,8 @@
 //! Large values as files of their own, or in memory for an ephemeral store; the same bytes in both.
 //!
 //! A blob is `[magic 8][format u32][0 u32][payload length u64][payload][checksum u64]`, numbers little-endian. The checksum
-//! is xxh3 over the blob's name, its header and its payload. A blob is written once under a name that is used once, so what
-//! has a name is complete: temporary file, fsync, rename, fsync of the folder.
+//! is xxh3 over the blob's name, its header and its payload. A blob takes its name, or the place of the one before, when it is
+//! complete: temporary file, fsync, rename, fsync of the folder.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -35,6 +35,9 @@ pub(super) enum BlobName {
     Continuation { uid: Uuid, blob: Uuid },
     /// The rows of an unfinished job.
     Rows { job_id: Uuid },
+    /// From where an unfinished job goes on after a crash. The one name that is used again: each checkpoint takes the place of the one
+    /// before.
+    Checkpoint { job_id: Uuid },
 }
 
 impl BlobName {
@@ -49,6 +52,8 @@ impl BlobName {
         } else if let Some(text) = text.strip_suffix(".state") {
             let (uid, blob) = ids(text)?;
             Self::Continuation { uid, blob }
+        } else if let Some(text) = text.strip_suffix(".checkpoint") {
+            Self::Checkpoint { job_id: Uuid::parse_str(text).ok()? }
         } else {
             Self::Rows { job_id: Uuid::parse_str(text.strip_suffix(".rows")?).ok()? }
         };
@@ -62,6 +67,7 @@ impl fmt::Display for BlobName {
             Self::Weights { uid, blob } => write!(f, "{uid}_{blob}.weights"),
             Self::Continuation { uid, blob } => write!(f, "{uid}_{blob}.state"),
             Self::Rows { job_id } => write!(f, "{job_id}.rows"),
+            Self::Checkpoint { job_id } => write!(f, "{job_id}.checkpoint"),
         }
     }
 }
@@ -289,7 +295,12 @@ mod tests {
     #[test]
     fn a_name_reads_back_and_nothing_else_is_a_name() {
         let (uid, blob) = (Uuid::now_v7(), Uuid::now_v7());
-        for name in [rows(), BlobName::Weights { uid, blob }, BlobName::Continuation { uid, blob }] {
+        for name in [
+            rows(),
+            BlobName::Weights { uid, blob },
+            BlobName::Continuation { uid, blob },
+            BlobName::Checkpoint { job_id: uid },
+        ] {
             assert_eq!(BlobName::parse(&name.to_string()), Some(name));
             assert_eq!(BlobName::parse(&name.to_string().to_uppercase()), None);
         }

@@ -20,6 +20,22 @@ impl Store {
         self.records().commit(Transaction::new().put_chunk(key, payload))
     }
 
+    /// How many chunks of a job's history are written: they are numbered without a gap.
+    pub fn chunk_count(&self, job_id: Uuid) -> Result<u32, StoreError> {
+        let is_there = |chunk: u32| self.records().read(|view| view.has_chunk(&keys::chunk(job_id, chunk)));
+        let mut end = 1;
+        while is_there(end - 1)? {
+            end *= 2;
+        }
+        // The first that is not there lies between these two.
+        let (mut low, mut high) = (end / 2, end - 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if is_there(middle)? { low = middle + 1 } else { high = middle }
+        }
+        Ok(low)
+    }
+
     /// A chunk of a job's history; `None` where none was written.
     pub fn reports(&self, job_id: Uuid, chunk: u32) -> Result<Option<Vec<EpochReport>>, StoreError> {
         let key = keys::chunk(job_id, chunk);

@@ -34,7 +34,7 @@ pub enum Finished {
 }
 
 /// What is only known when a job starts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct JobStart {
     /// The version that it trains from.
     pub base_version: u32,
@@ -42,6 +42,10 @@ pub struct JobStart {
     pub seed: u64,
     /// Epochs of that training.
     pub epochs_before: u32,
+    /// The build and the kind of processor.
+    pub trained_on: String,
+    /// Whether the process before this one stopped in good order, so that the job's earlier starts are no crashes.
+    pub is_after_good_stop: bool,
     /// When.
     pub time: Timestamp,
 }
@@ -193,6 +197,11 @@ impl Store {
             }
             job.state = JobState::Running;
             job.attempt += 1;
+            job.starts_without_checkpoint =
+                if start.is_after_good_stop { 1 } else { job.starts_without_checkpoint + 1 };
+            if job.trained_on.last() != Some(&start.trained_on) {
+                job.trained_on.push(start.trained_on.clone());
+            }
             job.base_version = Some(start.base_version);
             job.settings.seed = start.seed;
             job.epochs_before = start.epochs_before;
@@ -227,6 +236,7 @@ impl Store {
                 self.forget_continuation(job.model_uid, version - 1);
             }
             self.blobs().remove(BlobName::Rows { job_id: job.job_id });
+            self.blobs().remove(BlobName::Checkpoint { job_id: job.job_id });
         }
         Ok(finished)
     }
@@ -289,12 +299,13 @@ fn missing_job(job_id: Uuid) -> StoreError {
     StoreError::corrupt(format!("{} (it is missing)", keys::job(job_id)))
 }
 
-/// The blob of every job that is not finished. The keys tell it, so a damaged record loses no data.
-pub(super) fn referenced_rows(view: &View) -> Result<Vec<BlobName>, StoreError> {
-    let names = view.scan(keys::UNFINISHED, None, None)?.map(|entry| {
+/// The blobs of every job that is not finished. The keys tell them, so a damaged record loses no data.
+pub(super) fn referenced_by_unfinished(view: &View) -> Result<Vec<BlobName>, StoreError> {
+    let mut names = Vec::new();
+    for entry in view.scan(keys::UNFINISHED, None, None)? {
         let key = entry?.key;
         let job_id = keys::last_uuid(&key).ok_or_else(|| StoreError::corrupt(&key))?;
-        Ok(BlobName::Rows { job_id })
-    });
-    names.collect()
+        names.extend([BlobName::Rows { job_id }, BlobName::Checkpoint { job_id }]);
+    }
+    Ok(names)
 }

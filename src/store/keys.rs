@@ -14,6 +14,9 @@ pub(super) const JOBS: &str = "default/jobs/";
 /// The jobs that are not finished: keys alone say it.
 pub(super) const UNFINISHED: &str = "default/unfinished/";
 
+/// Whether the last process stopped in good order: the key alone says it.
+pub(super) const GOOD_STOP: &str = "default/stopped";
+
 pub(super) fn name(model_id: &ModelId) -> String {
     format!("{NAMES}{model_id}")
 }

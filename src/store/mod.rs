@@ -21,6 +21,7 @@
 //! blobs/<uid>_<blob>.weights   a version's weights; <blob> is drawn for each attempt, and stands in the version's record
 //! blobs/<uid>_<blob>.state     where the training of a model's latest version ended, under the id of its weights
 //! blobs/<job_id>.rows          an unfinished job's data
+//! blobs/<job_id>.checkpoint    from where it goes on after a crash
 //! ```
 //!
 //! A blob is durable before the record that refers to it, and removed after it; what a crash leaves between the two is swept
@@ -35,6 +36,7 @@
 //! default/<uid>/job/<job_id>            (index: the jobs of a model)
 //! default/jobs/<job_id>                 Job
 //! default/unfinished/<job_id>           (index: the jobs to go on with after a start)
+//! default/stopped                       (mark: the last process stopped in good order)
 //! default/requests/<request_id>         the job's id, a hash of the request
 //! default/<job_id>/<8 digits>           in the log: a chunk of reports
 //! ```
@@ -62,6 +64,7 @@ use lock::{Age, FolderLock};
 use records::Records;
 
 mod blobs;
+mod checkpoints;
 mod database;
 mod error;
 mod histories;
@@ -92,7 +95,8 @@ struct Inner {
     // In the order in which they are dropped: the writer ends and the file is closed before the folder is free.
     records: Records,
     blobs: Blobs,
-    _lock: Option<FolderLock>,
+    /// `None` for a store in memory.
+    lock: Option<FolderLock>,
 }
 
 impl fmt::Debug for Store {
@@ -121,7 +125,7 @@ impl Store {
             }
             lock::write_format(folder)?;
         }
-        let store = Self(Arc::new(Inner { records, blobs, _lock: Some(lock) }));
+        let store = Self(Arc::new(Inner { records, blobs, lock: Some(lock) }));
         store.sweep()?;
         Ok(store)
     }
@@ -133,18 +137,18 @@ impl Store {
 
     fn over(medium: Medium, blobs: Blobs) -> Result<Self, StoreError> {
         let records = Records::open(medium)?;
-        Ok(Self(Arc::new(Inner { records, blobs, _lock: None })))
+        Ok(Self(Arc::new(Inner { records, blobs, lock: None })))
     }
 
     /// Removes the blobs that no record refers to. Where a record cannot be read, blobs of its kind are all kept: it may
     /// refer to any of them.
     fn sweep(&self) -> Result<(), StoreError> {
         let weights = referenced("weights", self.records().read(models::referenced_weights))?;
-        let rows = referenced("rows", self.records().read(jobs::referenced_rows))?;
+        let unfinished = referenced("unfinished jobs", self.records().read(jobs::referenced_by_unfinished))?;
         let is_needed = |name: BlobName| {
             let kept = match name {
                 BlobName::Weights { .. } | BlobName::Continuation { .. } => &weights,
-                BlobName::Rows { .. } => &rows,
+                BlobName::Rows { .. } | BlobName::Checkpoint { .. } => &unfinished,
             };
             kept.as_ref().is_none_or(|kept| kept.contains(&name))
         };
@@ -153,6 +157,11 @@ impl Store {
             tracing::info!(swept, "removed files that an interrupted run left behind");
         }
         Ok(())
+    }
+
+    /// Whether it outlives this process.
+    pub fn is_durable(&self) -> bool {
+        self.0.lock.is_some()
     }
 
     fn records(&self) -> &Records {

@@ -223,6 +223,11 @@ impl View {
         bytes.map(|bytes| record::open(key, bytes.value()).map(|(_, payload)| payload.to_vec())).transpose()
     }
 
+    /// Whether a chunk of the log is there.
+    pub fn has_chunk(&self, key: &str) -> Result<bool, StoreError> {
+        Ok(self.log.get(key).map_err(StoreError::from_redb)?.is_some())
+    }
+
     /// Whether there is no record at all.
     pub fn is_empty(&self) -> Result<bool, StoreError> {
         let first = self.records.range::<&str>(..).map_err(StoreError::from_redb)?.next();

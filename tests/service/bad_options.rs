@@ -122,6 +122,7 @@ fn ranges() -> Vec<(&'static str, String, Value, &'static str)> {
     add("identity", "stop_at.value", json!(["NaN", "-Infinity"]), "finite");
     add("softmax", "top_k", json!([0, -1, 4]), "between 1 and 3");
     add("identity", "max_duration", json!(["0s", "-1s", "-0.000000001s"]), "60s");
+    add("identity", "checkpoint_interval", json!(["0s", "-1s"]), "60s");
     add("softmax", "class_weights.weights", json!([[1, 1], [1, 1, 1, 1]]), "3 weights");
     add("identity", "frozen_layers", json!([[0, 0], [0]]), "");
     rows

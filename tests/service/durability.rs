@@ -1,7 +1,7 @@
 //! What was acknowledged is there after a `kill -9`.
 
 use epochd::rpc::pb;
-use epochd::rpc::pb::{JobState, StopReason};
+use epochd::rpc::pb::JobState;
 use tonic::Code;
 
 use crate::support::*;
@@ -61,31 +61,6 @@ async fn after_kill_9_the_same_models_versions_and_finished_jobs_are_there() {
         assert_eq!(later.finished, job.finished);
         assert!(later.reports.ends_with(&job.reports) && later.reports[0].epoch == 1);
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn jobs_found_unfinished_at_start_have_failed_as_interrupted() {
-    let folder = tempfile::tempdir().unwrap();
-    let process = Process::serve(folder.path(), &[]);
-    let api = process.api().await;
-    api.create(xor_model("xor", 4)).await;
-    let (running, mut events) = api.start(endless("xor")).await;
-    next_reports(&mut events).await;
-    let (queued, _waiting) = api.start(truth_table("xor", XOR)).await;
-    process.kill();
-
-    let process = Process::serve(folder.path(), &[]);
-    let api = process.api().await;
-    for job_id in [running, queued] {
-        let told = read(api.watch(&job_id, None).await.unwrap()).await;
-        assert_eq!((told.finished.state(), told.finished.stop_reason()), (JobState::Failed, StopReason::Interrupted));
-        let failure = told.finished.failure.clone().unwrap();
-        assert_eq!(failure.code, Code::Aborted as i32);
-        assert!(failure.message.contains("interrupted"), "{}", failure.message);
-        assert_eq!(told.epochs(), (1..=told.epochs().len() as i32).collect::<Vec<_>>());
-    }
-    // The model is as it was, and trains again.
-    assert_eq!(api.train(truth_table("xor", XOR)).await.finished.version, 2);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use epochd::rpc::pb;
-use epochd::rpc::pb::{JobState, MatrixEncoding, StopReason};
+use epochd::rpc::pb::{Activation, JobState, MatrixEncoding, StopReason};
 use prost_reflect::DynamicMessage;
 use serde_json::{Value, json};
 use tonic::Code;
@@ -423,4 +423,38 @@ async fn diagnostics_tell_of_each_layer_when_asked_for_and_only_then() {
         );
         assert_near(told.weight_norm, norm(after[layer].weights.clone().unwrap().values), "weights");
     }
+}
+
+/// Weights set by hand, as in the third lesson of the course: what they make of the rows is learned from, they are not.
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_behind_a_flat_one_are_trained_where_all_before_are_frozen() {
+    let server = Server::start();
+    let api = server.api().await;
+    let layers = [(2, Activation::Step), (2, Activation::Tanh), (1, Activation::Step)];
+    for (model_id, layers) in [("two", &[layers[0], layers[2]][..]), ("three", &layers[..])] {
+        api.create(model(model_id, 2, layers)).await;
+        let by_hand = pb::LayerWeights {
+            layer: Some(0),
+            weights: Some(values(&[1.0, -1.0, -1.0, 1.0])),
+            bias: Some(values(&[-0.5, -0.5])),
+            ..Default::default()
+        };
+        let request = pb::SetWeightsRequest { model_id: model_id.into(), layers: vec![by_hand] };
+        api.models.clone().set_weights(request).await.unwrap();
+    }
+    for (model_id, frozen, told) in
+        [("two", vec![], "layers 0 to 0"), ("three", vec![1], "layers 0 to 0"), ("two", vec![0, 1], "free one")]
+    {
+        let request = pb::TrainRequest { frozen_layers: frozen.clone(), ..truth_table(model_id, XOR) };
+        let status = api.models.clone().train(request).await.unwrap_err();
+        assert!(status.message().contains(told), "{frozen:?}: {status:?}");
+    }
+    let before = api.models.clone().get_weights(get_weights("two")).await.unwrap().into_inner();
+    let request = pb::TrainRequest { frozen_layers: vec![0], ..truth_table("two", XOR) };
+    let told = api.train(request).await;
+    assert_eq!(told.finished.stop_reason(), StopReason::Converged);
+    let after = api.models.clone().get_weights(get_weights("two")).await.unwrap().into_inner();
+    assert_eq!(after.layers[0], before.layers[0]);
+    assert_ne!(after.layers[1], before.layers[1]);
+    assert_eq!(api.outputs("two", corners()).await, XOR);
 }

@@ -94,6 +94,10 @@ pub struct TrainingArgs {
     #[arg(long, value_name = "TIME", value_parser = words::duration)]
     max_duration: Option<Duration>,
 
+    /// How often the job writes a checkpoint, from which it goes on after a crash, such as 30s [default: 10s].
+    #[arg(long, value_name = "TIME", value_parser = words::duration)]
+    checkpoint_interval: Option<Duration>,
+
     /// Anything else of the training: JSON of an epochd.v1.TrainRequest, laid over it, such as '{"frozenLayers":[0]}'.
     ///
     /// A list takes the place of the one before, and null takes a field away: {"earlyStopping":null} runs all epochs.
@@ -112,6 +116,7 @@ impl TrainingArgs {
         let loss = self.loss();
         let is_perceptron = loss.as_ref().map_or(is_perceptron, is_perceptron_loss);
         let max_duration = self.max_duration.map(TryInto::try_into).transpose();
+        let checkpoint_interval = self.checkpoint_interval.map(TryInto::try_into).transpose();
         let mut request = pb::TrainRequest {
             validation: Some(pb::train_request::Validation::ValidationFraction(measuring.validation)),
             loss,
@@ -132,6 +137,8 @@ impl TrainingArgs {
             diagnostics: measuring.diagnostics,
             stop_at: self.stop_at,
             max_duration: max_duration.map_err(|_| anyhow!("--max-duration is longer than any training"))?,
+            checkpoint_interval: checkpoint_interval
+                .map_err(|_| anyhow!("--checkpoint-interval is longer than any training"))?,
             ..pb::TrainRequest::default()
         };
         let patch = self.request.as_ref();

@@ -92,8 +92,18 @@ fn check_slopes(at: &[f64], analytic: &[f64], loss: f64, loss_at: impl Fn(&[f64]
     Ok(())
 }
 
+/// The loss is the mean, or the sum, of the rows' own.
+fn check_row_losses(case: &Case, gradients: &Gradients<f64>) -> Result<(), String> {
+    let sum: f64 = gradients.row_losses.iter().sum();
+    let reduced = if case.reduction == Reduction::Mean { sum / gradients.row_losses.len() as f64 } else { sum };
+    let is_close = (reduced - gradients.loss).abs() <= 1e-12 * gradients.loss.abs().max(1.0);
+    let is_whole = gradients.row_losses.len() == case.targets.rows();
+    if is_close && is_whole { Ok(()) } else { Err(format!("{:?} of {}", gradients.row_losses, gradients.loss)) }
+}
+
 fn check(case: &Case) -> Result<(), String> {
     let gradients = case.gradients();
+    check_row_losses(case, &gradients)?;
     let trainable = case.architecture.trainable_count();
     let statistics = &case.parameters[trainable..];
     check_slopes(&case.parameters[..trainable], &gradients.parameters[..trainable], gradients.loss, |parameters| {

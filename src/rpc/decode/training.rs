@@ -50,6 +50,7 @@ fn training(request: pb::TrainRequest, faults: &mut Faults) -> Option<RawTrainin
     let stop_at = stop_at(request.stop_at, faults);
     let metrics = metrics(&request.metrics, at.field("metrics"), faults);
     let max_duration_micros = request.max_duration.map(micros);
+    let checkpoint_interval_micros = request.checkpoint_interval.map(micros);
     Some(RawTraining {
         rows: RawRows { inputs: inputs?, targets: targets?, weights: weights?, mask: mask? },
         validation: validation?,
@@ -75,6 +76,7 @@ fn training(request: pb::TrainRequest, faults: &mut Faults) -> Option<RawTrainin
         diagnostics: request.diagnostics,
         stop_at: stop_at?,
         max_duration_micros,
+        checkpoint_interval_micros,
         frozen_layers: request.frozen_layers.into_iter().map(i64::from).collect(),
     })
 }

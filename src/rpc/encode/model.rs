@@ -182,5 +182,6 @@ pub(in crate::rpc) fn gradients(gradients: &BatchGradients, encoding: Encoding) 
         layers: layers.collect(),
         inputs: Some(matrix(&gradients.inputs, encoding)),
         version: gradients.version as i32,
+        row_losses: gradients.row_losses.clone(),
     }
 }

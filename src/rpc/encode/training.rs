@@ -67,6 +67,9 @@ pub(in crate::rpc) fn job(view: &JobView) -> pb::Job {
         stop_reason: stop_reason(job.stop_reason).into(),
         failure: job.failure.as_ref().map(failure_status),
         request_id: job.request_id.clone(),
+        checkpoint_time: job.checkpoint.map(|checkpoint| timestamp(checkpoint.time)),
+        checkpoint_epoch: job.checkpoint.map_or(0, |checkpoint| checkpoint.epoch as i32),
+        trained_on: job.trained_on.clone(),
     }
 }
 
@@ -125,6 +128,7 @@ fn settings(settings: &Settings) -> pb::TrainingSettings {
         stop_at: settings
             .stop_at
             .map(|target| pb::StopAt { metric: metric(target.metric).into(), value: Some(target.value) }),
+        checkpoint_interval: Some(duration(Duration::from_micros(settings.checkpoint_interval_micros))),
         max_duration: settings.max_duration_micros.map(|micros| duration(Duration::from_micros(micros))),
         frozen_layers: settings.frozen_layers.iter().map(|&layer| layer as i32).collect(),
     }

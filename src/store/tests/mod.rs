@@ -87,7 +87,8 @@ fn outcome(base_version: u32, seed: f32) -> Outcome {
 }
 
 fn begin(base_version: u32, time: i64) -> JobStart {
-    JobStart { base_version, seed: 3, epochs_before: 0, time: at(time) }
+    let trained_on = "epochd on x86_64".to_owned();
+    JobStart { base_version, seed: 3, epochs_before: 0, trained_on, is_after_good_stop: false, time: at(time) }
 }
 
 fn report(epoch: u32) -> EpochReport {
@@ -123,6 +124,9 @@ fn job(model: &Model, request_id: &str) -> Job {
         start_time: None,
         end_time: None,
         attempt: 0,
+        starts_without_checkpoint: 0,
+        checkpoint: None,
+        trained_on: Vec::new(),
         stop_reason: None,
         failure: None,
         last_report: None,

@@ -3,6 +3,7 @@
 use std::thread;
 
 use super::*;
+use crate::domain::CheckpointMark;
 
 #[test]
 fn a_created_model_is_found_by_name_and_by_uid_with_its_weights() {
@@ -130,8 +131,15 @@ fn an_accepted_job_is_found_with_its_data_until_it_is_finished() {
         assert_eq!(store.training_data(job.job_id).unwrap(), Some(rows()));
         assert_eq!(store.unfinished_jobs().unwrap(), std::slice::from_ref(&job));
         let started = store.start_job(job.job_id, begin(1, 3)).unwrap().unwrap();
-        let expected =
-            Job { state: JobState::Running, attempt: 1, base_version: Some(1), start_time: Some(at(3)), ..job.clone() };
+        let expected = Job {
+            state: JobState::Running,
+            attempt: 1,
+            starts_without_checkpoint: 1,
+            trained_on: vec!["epochd on x86_64".into()],
+            base_version: Some(1),
+            start_time: Some(at(3)),
+            ..job.clone()
+        };
         assert_eq!(started, expected);
         assert_eq!(store.unfinished_jobs().unwrap(), std::slice::from_ref(&started));
         let end = store.finish_job(&finished(&started), Some(outcome(1, 2.0))).unwrap();
@@ -143,6 +151,56 @@ fn an_accepted_job_is_found_with_its_data_until_it_is_finished() {
         assert_eq!(store.unfinished_jobs().unwrap(), []);
         assert_eq!(store.start_job(job.job_id, begin(1, 4)).unwrap(), None);
         assert_eq!(store.start_job(Uuid::now_v7(), begin(1, 4)).unwrap(), None);
+    });
+}
+
+#[test]
+fn the_last_checkpoint_of_the_attempt_that_runs_is_kept_until_the_job_ends() {
+    on_both(|store| {
+        let model = create(store, "xor");
+        let job = accept(store, &model);
+        let checkpoint = |head: u8| Continuation { head: vec![head], vectors: vec![weights(f32::from(head))] };
+        let mark = |epoch| CheckpointMark { time: at(4), epoch };
+        assert_eq!(store.checkpoint(job.job_id).unwrap(), None);
+        assert_eq!(store.start_job(job.job_id, begin(1, 3)).unwrap().unwrap().starts_without_checkpoint, 1);
+        assert_eq!(store.start_job(job.job_id, begin(1, 3)).unwrap().unwrap().starts_without_checkpoint, 2);
+        for epoch in [5, 6] {
+            let job = store.write_checkpoint(job.job_id, 2, mark(epoch), &checkpoint(epoch as u8)).unwrap().unwrap();
+            assert_eq!((job.checkpoint, job.starts_without_checkpoint), (Some(mark(epoch)), 0));
+        }
+        // An attempt that does not own the job any more changes nothing.
+        assert_eq!(store.write_checkpoint(job.job_id, 1, mark(9), &checkpoint(9)).unwrap(), None);
+        assert_eq!(store.checkpoint(job.job_id).unwrap(), Some(checkpoint(6)));
+        let job = store.job(job.job_id).unwrap().unwrap();
+        store.finish_job(&finished(&job), None).unwrap();
+        assert_eq!(store.checkpoint(job.job_id).unwrap(), None);
+        assert_eq!(store.write_checkpoint(job.job_id, 2, mark(9), &checkpoint(9)).unwrap(), None);
+        assert_eq!(store.checkpoint(job.job_id).unwrap(), None);
+    });
+}
+
+#[test]
+fn a_stop_in_good_order_is_told_once_and_its_starts_are_no_crashes() {
+    on_both(|store| {
+        assert!(!store.take_good_stop().unwrap());
+        store.mark_good_stop().unwrap();
+        assert!(store.take_good_stop().unwrap());
+        assert!(!store.take_good_stop().unwrap());
+        let job = accept(store, &create(store, "xor"));
+        store.start_job(job.job_id, begin(1, 3)).unwrap();
+        let after_good_stop = JobStart { is_after_good_stop: true, ..begin(1, 3) };
+        assert_eq!(store.start_job(job.job_id, after_good_stop).unwrap().unwrap().starts_without_checkpoint, 1);
+    });
+}
+
+#[test]
+fn chunks_of_a_history_are_counted() {
+    on_both(|store| {
+        let job_id = Uuid::now_v7();
+        for chunk in 0..20 {
+            assert_eq!(store.chunk_count(job_id).unwrap(), chunk);
+            store.write_reports(job_id, chunk, &[report(chunk)]).unwrap();
+        }
     });
 }
 

@@ -1,5 +1,6 @@
 //! A server of its own for each test, on a port of its own, and what tests say to it.
 
+mod circle;
 mod json;
 mod process;
 mod refusals;
@@ -7,6 +8,7 @@ mod requests;
 mod server;
 mod training;
 
+pub use circle::*;
 pub use json::*;
 pub use process::{Process, run, signal};
 pub use refusals::{Failures, nested};

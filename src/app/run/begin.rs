@@ -1,0 +1,202 @@
+//! A job's start, or its start after a crash: everything that it needs is read, and its record says that it runs.
+
+use std::mem;
+use std::time::{Duration, Instant};
+
+use super::checkpoint::{Checkpoint, Checkpoints};
+use super::reports::Retrained;
+use super::{End, Running, Stopwatch, TrainingRun};
+use crate::app::continuation::{self, Ended};
+use crate::app::live::LiveSnapshot;
+use crate::app::processor::build_and_processor;
+use crate::app::train::expression_fault;
+use crate::app::{AppError, now};
+use crate::domain::{Failure, FailureKind, Job, Model, Settings, Start, StopReason, TrainingData, Values, Version};
+use crate::engine::{AnyNetwork, AnyTrainer, TrainerInput};
+use crate::store::JobStart;
+
+/// What a job starts from.
+struct Base {
+    model: Model,
+    version: Version,
+    parameters: Values,
+    data: TrainingData,
+}
+
+impl TrainingRun {
+    /// Loads what the job needs, and marks it as running; or how it ends instead.
+    pub(super) fn begin(&self) -> Result<Box<Running>, Box<End>> {
+        match self.try_begin() {
+            Ok(Some(running)) => Ok(Box::new(running)),
+            Ok(None) => Err(Box::new(End::without_result(StopReason::Cancelled, None))),
+            Err(error) => {
+                let kind = match error {
+                    AppError::DataLoss(_) => FailureKind::DataLoss,
+                    AppError::Precondition(_) => FailureKind::NotContinuable,
+                    AppError::Invalid(_) => FailureKind::Diverged,
+                    _ => FailureKind::Internal,
+                };
+                let reason = match kind {
+                    FailureKind::NotContinuable => StopReason::Refused,
+                    FailureKind::Diverged => StopReason::Diverged,
+                    _ => StopReason::Internal,
+                };
+                let failure = Failure { kind, message: error.to_string() };
+                Err(Box::new(End::without_result(reason, Some(failure))))
+            }
+        }
+    }
+
+    /// `None` where the job, or its model, is gone.
+    fn try_begin(&self) -> Result<Option<Running>, AppError> {
+        match self.load() {
+            // A model that is deleted while it is read looks damaged for a moment.
+            Err(AppError::DataLoss(_)) if self.core.store.model_by_uid(self.model_uid)?.is_none() => Ok(None),
+            loaded => loaded,
+        }
+    }
+
+    fn load(&self) -> Result<Option<Running>, AppError> {
+        let record = self.live.record();
+        let Some(base) = self.base(&record)? else { return Ok(None) };
+        let mut settings = record.settings.clone();
+        let ended = self.ended(&base, &mut settings)?;
+        let fingerprint = continuation::fingerprint(&base.data);
+        let architecture = base.model.architecture.clone();
+        let base_version = base.version.version;
+        let mut trainer = AnyTrainer::new(self.input(base, &settings)?);
+        let first_network = trainer.network();
+        let resumed = self.resume(&mut trainer);
+        if resumed.is_none() {
+            if let Some(ended) = ended {
+                ended.put_into(&mut trainer, &settings, fingerprint).map_err(AppError::Precondition)?;
+            }
+            check_expression(&mut trainer)?;
+        }
+        // What it went on from says the number of its first epoch; later attempts find that in the record.
+        let epochs_before = if resumed.is_some() { record.epochs_before } else { trainer.epoch() };
+        let start = JobStart {
+            base_version,
+            seed: settings.seed,
+            epochs_before,
+            trained_on: build_and_processor(),
+            is_after_good_stop: self.core.is_after_good_stop,
+            time: now(),
+        };
+        let Some(job) = self.core.store.start_job(self.job_id, start)? else { return Ok(None) };
+        let (elapsed_before, report_index) =
+            resumed.map_or((Duration::ZERO, 0), |checkpoint| (checkpoint.elapsed, checkpoint.report_index));
+        let network = match trainer.last_whole_epoch() {
+            Some((parameters, _)) => AnyNetwork::new(&architecture, parameters),
+            None => first_network,
+        };
+        let snapshot = LiveSnapshot { epoch: trainer.epoch(), network, preprocessing: trainer.preprocessing() };
+        self.live.set_snapshot(snapshot);
+        tracing::info!(
+            attempt = job.attempt,
+            base_version,
+            epochs = job.settings.epochs,
+            epochs_done = trainer.epoch(),
+            "job started"
+        );
+        let instant = Instant::now();
+        let running = Running {
+            trainer,
+            started: instant,
+            elapsed_before,
+            time_max: job.settings.max_duration_micros.map(Duration::from_micros),
+            epochs_before,
+            fingerprint,
+            snapshot_taken: instant,
+            epoch_time: Stopwatch { before: Duration::ZERO, since: instant },
+            reports_written: self.live.history.len(),
+            retrained: Retrained::new(report_index, self.live.history.len()),
+            checkpoints: Checkpoints::new(&self.core.store, &job.settings, instant),
+        };
+        self.show_started(job);
+        Ok(Some(running))
+    }
+
+    /// The record that callers see: reports that were told before a crash stay told.
+    fn show_started(&self, job: Job) {
+        self.live.update_record(|shown| {
+            let (last_report, best_report) = (shown.last_report.take(), shown.best_report.take());
+            *shown = Job { last_report: job.last_report.clone().or(last_report), best_report, ..job };
+        });
+        self.live.history.touch();
+    }
+
+    /// `None` where the model is gone. A job that has started before keeps its base, whatever was committed since.
+    fn base(&self, record: &Job) -> Result<Option<Base>, AppError> {
+        let store = &self.core.store;
+        let Some(model) = store.model_by_uid(self.model_uid)? else { return Ok(None) };
+        let number = record.base_version.unwrap_or(match record.settings.start {
+            Start::Latest | Start::Continue => model.latest_version,
+            Start::Initial => 1,
+        });
+        let missing = |what: &str| AppError::DataLoss(format!("the {what} of job {} cannot be found", self.job_id));
+        let version = store.version(model.uid, number)?.ok_or_else(|| missing("base version"))?;
+        let parameters = store.parameters(model.uid, number, &model.architecture)?.ok_or_else(|| missing("weights"))?;
+        let data = store.training_data(self.job_id)?.ok_or_else(|| missing("data"))?;
+        Ok(Some(Base { model, version, parameters, data }))
+    }
+
+    /// The training that it is to go on with, if it is; and the seed of that one, where this has none of its own.
+    fn ended(&self, base: &Base, settings: &mut Settings) -> Result<Option<Ended>, AppError> {
+        if settings.start != Start::Continue {
+            return Ok(None);
+        }
+        let kept = self.core.store.continuation(base.model.uid, base.version.version)?;
+        let Some(ended) = kept.map(Ended::new).transpose()? else { return Ok(None) };
+        ended.check(settings).map_err(AppError::Precondition)?;
+        if mem::take(&mut settings.is_seed_drawn) {
+            settings.seed = ended.seed();
+        }
+        Ok(Some(ended))
+    }
+
+    fn input(&self, base: Base, settings: &Settings) -> Result<TrainerInput, AppError> {
+        let Base { model, version, parameters, data } = base;
+        // From the initial weights on, the scaling is still that of the first training.
+        let fitted = match version.preprocessing {
+            Some(fitted) => Some(fitted),
+            None => self.core.store.version(model.uid, model.latest_version)?.and_then(|latest| latest.preprocessing),
+        };
+        Ok(TrainerInput {
+            architecture: model.architecture,
+            settings: settings.clone(),
+            data,
+            preprocessing: model.preprocessing,
+            fitted,
+            parameters,
+        })
+    }
+
+    /// Puts the trainer where the job's last checkpoint was taken. Without one that can be used the job begins anew: that takes longer,
+    /// and comes to the same weights.
+    fn resume(&self, trainer: &mut AnyTrainer) -> Option<Checkpoint> {
+        let resumed = Checkpoint::read(&self.core.store, self.job_id).and_then(|checkpoint| {
+            let Some((checkpoint, state)) = checkpoint else { return Ok(None) };
+            let known = self.live.history.len();
+            if checkpoint.report_index > known {
+                let message = format!("it comes after {} reports, but {known} are stored", checkpoint.report_index);
+                return Err(AppError::DataLoss(message));
+            }
+            trainer.restore(state).map_err(|error| AppError::DataLoss(error.to_string()))?;
+            Ok(Some(checkpoint))
+        });
+        resumed.unwrap_or_else(|error| {
+            tracing::error!(%error, "the job's checkpoint cannot be used; the job begins anew");
+            None
+        })
+    }
+}
+
+/// A caller's own loss is tried on every row before the first step: where it leaves the range of numbers, the job ends and says at
+/// which row.
+fn check_expression(trainer: &mut AnyTrainer) -> Result<(), AppError> {
+    match trainer.first_faulty_row() {
+        None => Ok(()),
+        Some((row, what)) => Err(expression_fault(row, what).into()),
+    }
+}
