@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::page::{Page, PageRequest};
-use super::weights::{RawLayerParameters, check_layers, merge_layers};
+use super::weights::{RawLayerParameters, check_layers, merge_layers, version_number};
 use super::{App, AppError, now, train};
 use crate::domain::model::{check_class_labels, check_labels};
 use crate::domain::{
@@ -60,6 +60,7 @@ impl App {
                 architecture,
                 seed,
                 latest_version: 1,
+                serving_version: None,
                 class_labels: request.class_labels,
                 preprocessing: request.preprocessing,
                 labels: request.labels,
@@ -126,6 +127,26 @@ impl App {
             app.cancel_jobs_of(model.uid)?;
             tracing::info!(%model_id, "model deleted");
             Ok(())
+        })
+        .await
+    }
+
+    /// Chooses the version that predictions use unless they name one; `None`: the latest, whichever that will be.
+    pub async fn set_serving_version(&self, model_id: ModelId, version: Option<i64>) -> Result<ModelView, AppError> {
+        self.blocking(move |app| {
+            let store = &app.core.store;
+            let missing = || AppError::no_model(&model_id);
+            let model = store.model(&model_id)?.ok_or_else(missing)?;
+            let version = version.map(|version| version_number(&model, Some(version))).transpose()?;
+            if let Some(version) = version
+                && store.version(model.uid, version)?.is_none()
+            {
+                return Err(AppError::no_version(&model_id, version));
+            }
+            let model = store.set_serving_version(model.uid, version)?.ok_or_else(missing)?;
+            app.core.snapshots.forget_serving(&model_id);
+            tracing::info!(%model_id, version, "serving version set");
+            Ok(app.view(model))
         })
         .await
     }

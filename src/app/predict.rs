@@ -21,7 +21,7 @@ pub struct PredictRequest {
     pub model_id: ModelId,
     /// Rows in the caller's own units.
     pub inputs: RawMatrix,
-    /// `None`: the latest.
+    /// `None`: the one that the model serves.
     pub version: Option<i64>,
     /// Ask the running job.
     pub live: bool,
@@ -81,15 +81,15 @@ impl App {
             let message = "cannot be asked together with `live`, which answers from the running job";
             return Err(Faults::one(At::ROOT.field("version"), message).into());
         }
-        let (model, latest) = self.serving(&request.model_id).await?;
+        let (model, serving) = self.serving(&request.model_id).await?;
         let question = Question::new(request.inputs, &request.layers, request.before_activation, &model.architecture)?;
         self.bound_answer(question.numbers(&model.architecture), "ask for fewer rows or `layers` at a time")?;
         if request.live {
             return self.predict_live(&model, question).await;
         }
-        let version = version_number(&model, request.version)?;
-        let snapshot = if version == latest.version {
-            latest
+        let version = request.version.map_or(Ok(serving.version), |asked| version_number(&model, Some(asked)))?;
+        let snapshot = if version == serving.version {
+            serving
         } else {
             let room = self.room_for(&model.architecture, LOAD_COPIES).await;
             let model = model.clone();
@@ -110,7 +110,7 @@ impl App {
         let answer = live.and_then(|(job_id, live)| Some((job_id, live.record().base_version?, live.snapshot()?)));
         let Some((job_id, version, snapshot)) = answer else {
             return Err(AppError::Precondition(format!(
-                "no job is training model {:?} now; leave out `live` to ask its latest version",
+                "no job is training model {:?} now; leave out `live` to ask the version that it serves",
                 model.model_id.as_str()
             )));
         };
@@ -120,7 +120,7 @@ impl App {
         Ok(Prediction { outputs, classes, version, live: Some((job_id, epoch)), layers })
     }
 
-    /// The model and its latest version, from memory where they are there.
+    /// The model and the version that it serves, from memory where they are there.
     async fn serving(&self, model_id: &ModelId) -> Result<Serving, AppError> {
         if let Some(serving) = self.core.snapshots.cached_serving(model_id) {
             return Ok(serving);

@@ -15,7 +15,7 @@ use crate::store::Store;
 
 /// Snapshots that are expected in the cache, which sizes its tables.
 const SNAPSHOTS_EXPECTED: usize = 1_000;
-/// Models whose latest version is remembered: a record and a pointer each.
+/// Models whose serving version is remembered: a record and a pointer each.
 const SERVING_MAX: usize = 10_000;
 
 /// A version, ready to predict: preprocessing and weights as one.
@@ -29,7 +29,7 @@ pub struct Snapshot {
     pub preprocessing: Option<FittedPreprocessing>,
 }
 
-/// A model with the version that it serves, its latest.
+/// A model with the version that it serves.
 pub type Serving = (Arc<Model>, Arc<Snapshot>);
 
 /// The cache of snapshots, by weight, and of which one a model serves.
@@ -80,21 +80,21 @@ fn one_cache() -> Cache<(Uuid, u32), Arc<Snapshot>, BytesWeighter> {
 }
 
 impl Snapshots {
-    /// The model and its latest version, if both are in memory.
+    /// The model and the version that it serves, if both are in memory.
     pub fn cached_serving(&self, model_id: &ModelId) -> Option<Serving> {
         let model = self.models.get(model_id)?;
-        let snapshot = self.by_version.get(&(model.uid, model.latest_version))?;
+        let snapshot = self.by_version.get(&(model.uid, model.served_version()))?;
         Some((model, snapshot))
     }
 
-    /// The model and its latest version. Blocks on the store.
+    /// The model and the version that it serves. Blocks on the store.
     pub fn load_serving(&self, store: &Store, model_id: &ModelId) -> Result<Serving, AppError> {
         if let Some(serving) = self.cached_serving(model_id) {
             return Ok(serving);
         }
         let changes = self.changes.load(Ordering::Acquire);
         let model = store.model(model_id)?.ok_or_else(|| AppError::no_model(model_id))?;
-        let snapshot = self.load(store, &model, model.latest_version)?;
+        let snapshot = self.load(store, &model, model.served_version())?;
         let model = Arc::new(model);
         let _guard = self.models_lock.lock().unwrap_or_else(PoisonError::into_inner);
         if self.changes.load(Ordering::Acquire) == changes {
@@ -114,7 +114,7 @@ impl Snapshots {
         })
     }
 
-    /// The model got a new version, or is gone.
+    /// The model got a new version, serves another one, or is gone.
     pub fn forget_serving(&self, model_id: &ModelId) {
         let _guard = self.models_lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.changes.fetch_add(1, Ordering::AcqRel);

@@ -12,6 +12,7 @@ mod output;
 mod picture;
 mod predict;
 mod remote;
+mod rollback;
 mod serve;
 mod signals;
 mod train;
@@ -61,6 +62,7 @@ enum Command {
     Watch(watch::Args),
     Cancel(cancel::Args),
     Delete(delete::Args),
+    Rollback(rollback::Args),
     Weights(weights::Args),
     Health(health::Args),
     Completions(completions::Args),
@@ -94,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Watch(args) => watch::run(args),
         Command::Cancel(args) => cancel::run(args),
         Command::Delete(args) => delete::run(args),
+        Command::Rollback(args) => rollback::run(args),
         Command::Weights(args) => weights::run(args),
         Command::Health(args) => health::run(args),
         Command::Completions(args) => completions::run(args),

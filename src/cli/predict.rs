@@ -73,7 +73,8 @@ async fn predict(mut client: Client, mut source: Source<Box<dyn Read>>, args: &A
     let width = model.architecture.as_ref().map_or(0, |it| it.input_width);
     let rows = (NUMBERS_MAX / width.max(1) as usize).clamp(1, ROWS_MAX);
     // One version answers all rows, whatever is trained meanwhile.
-    let version = args.version.unwrap_or(model.latest_version);
+    let served = model.serving_version.unwrap_or(model.latest_version);
+    let version = args.version.unwrap_or(served);
     let mut writer = Writer::new(args.json);
     let mut columns = None;
     loop {

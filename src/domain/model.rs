@@ -26,6 +26,9 @@ pub struct Model {
     pub seed: u64,
     /// The newest version; 1 is the initial weights.
     pub latest_version: u32,
+    /// The version that predictions use; `None`: the latest, whichever that is.
+    #[serde(default)]
+    pub serving_version: Option<u32>,
     /// Names of the classes, in the order of their indices; empty where none were given.
     pub class_labels: Vec<String>,
     /// How inputs and targets are scaled.
@@ -36,6 +39,13 @@ pub struct Model {
     pub create_time: Timestamp,
     /// When its latest version was committed.
     pub update_time: Timestamp,
+}
+
+impl Model {
+    /// The version that predictions use unless they name one.
+    pub fn served_version(&self) -> u32 {
+        self.serving_version.unwrap_or(self.latest_version)
+    }
 }
 
 /// Where a version's weights come from.

@@ -11,7 +11,10 @@ use crate::domain::{Activation, Architecture, Loss, Reduction, Targets};
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum GradientError {
     /// A hidden layer is flat.
-    #[error("layer {layer} is {activation}, which is flat: no gradient passes through it to the layers before")]
+    #[error(
+        "architecture.layers[{layer}].activation is {activation}, which is flat, so no gradient passes it to the layers before; ask a \
+         model with sigmoid, tanh or ReLU there"
+    )]
     Flat {
         /// Its index, from 0.
         layer: usize,

@@ -159,6 +159,14 @@ impl Client {
         Ok(self.models.get_model(pb::GetModelRequest { model_id: model_id.to_owned() }).await?.into_inner())
     }
 
+    /// See `ModelService.SetServingVersion`.
+    pub async fn set_serving_version(
+        &mut self,
+        request: pb::SetServingVersionRequest,
+    ) -> Result<pb::Model, ClientError> {
+        Ok(self.models.set_serving_version(request).await?.into_inner())
+    }
+
     /// See `ModelService.ListModels`.
     pub async fn list_models(&mut self, page_token: String) -> Result<pb::ListModelsResponse, ClientError> {
         let request = pb::ListModelsRequest { page_size: PAGE_SIZE, page_token };

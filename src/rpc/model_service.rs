@@ -82,6 +82,16 @@ impl ModelService for Models {
         Ok(Response::new(pb::DeleteModelResponse {}))
     }
 
+    async fn set_serving_version(
+        &self,
+        request: Request<pb::SetServingVersionRequest>,
+    ) -> Result<Response<pb::Model>, Status> {
+        let request = request.into_inner();
+        let model_id = decode::model_id(&request.model_id).map_err(AppError::from)?;
+        let model = self.app.set_serving_version(model_id, request.version.map(i64::from)).await?;
+        Ok(Response::new(encode::model(&model)))
+    }
+
     type TrainStream = EventStream;
 
     async fn train(&self, request: Request<pb::TrainRequest>) -> Result<Response<EventStream>, Status> {

@@ -152,6 +152,23 @@ impl Store {
         }
     }
 
+    /// Chooses the version that a model serves, `None` for its latest; `None` where the model is gone.
+    pub fn set_serving_version(&self, uid: Uuid, version: Option<u32>) -> Result<Option<Model>, StoreError> {
+        let key = keys::model(uid);
+        loop {
+            let Some(Stored { revision, value: mut model }) = self.records().get::<Model>(&key)? else {
+                return Ok(None);
+            };
+            model.serving_version = version;
+            let transaction = Transaction::new().expect(&key, Expect::Revision(revision)).put(key.clone(), &model)?;
+            match self.records().commit(transaction) {
+                Ok(()) => return Ok(Some(model)),
+                Err(StoreError::Conflict { .. }) => {} // A version was committed meanwhile: look again.
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// One version of a model.
     pub fn version(&self, uid: Uuid, version: u32) -> Result<Option<Version>, StoreError> {
         Ok(self.stored_version(uid, version)?.map(|stored| stored.version))

@@ -147,3 +147,81 @@ async fn hidden_steps_predict_with_weights_set_by_hand() {
     assert_eq!(api.outputs("xor", corners()).await, XOR);
     refused(api.models.clone().train(truth_table("xor", XOR)).await, Code::FailedPrecondition, "layers[0].activation");
 }
+
+/// Version 1, and two more that answer differently.
+async fn three_versions(api: &Api, model_id: &str) -> Vec<Vec<f64>> {
+    api.create(xor_model(model_id, 4)).await;
+    for _ in 0..2 {
+        api.train(pb::TrainRequest { epochs: Some(20), ..truth_table(model_id, XOR) }).await;
+    }
+    let mut outputs = Vec::new();
+    for version in 1..=3 {
+        let request = pb::PredictRequest { version: Some(version), ..predict(model_id, corners()) };
+        outputs.push(api.models.clone().predict(request).await.unwrap().into_inner().outputs.unwrap().values);
+    }
+    assert!(outputs[0] != outputs[1] && outputs[1] != outputs[2]);
+    outputs
+}
+
+async fn serve_version(api: &Api, model_id: &str, version: Option<i32>) -> Result<pb::Model, tonic::Status> {
+    let request = pb::SetServingVersionRequest { model_id: model_id.into(), version };
+    Ok(api.models.clone().set_serving_version(request).await?.into_inner())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn predictions_go_back_to_any_version_and_on_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::serve(folder.path(), &[]);
+    let api = process.api().await;
+    let outputs = three_versions(&api, "xor").await;
+    assert_eq!(api.model("xor").await.serving_version, None);
+    for version in [1, 2, 3, 1] {
+        let model = serve_version(&api, "xor", Some(version)).await.unwrap();
+        assert_eq!((model.serving_version, model.latest_version), (Some(version), 3));
+        let answer = api.models.clone().predict(predict("xor", corners())).await.unwrap().into_inner();
+        assert_eq!((answer.version, &answer.outputs.unwrap().values), (version, &outputs[version as usize - 1]));
+    }
+    // A version that is chosen stays, whatever is committed; and it outlives the process.
+    api.train(pb::TrainRequest { epochs: Some(5), ..truth_table("xor", XOR) }).await;
+    assert_eq!(api.outputs("xor", corners()).await, outputs[0]);
+    process.kill();
+    let process = Process::serve(folder.path(), &[]);
+    let api = process.api().await;
+    assert_eq!(api.outputs("xor", corners()).await, outputs[0]);
+    let model = serve_version(&api, "xor", None).await.unwrap();
+    assert_eq!((model.serving_version, model.latest_version), (None, 4));
+    let answer = api.models.clone().predict(predict("xor", corners())).await.unwrap().into_inner();
+    assert_eq!(answer.version, 4);
+    for (version, code) in [(5, Code::NotFound), (0, Code::InvalidArgument), (-1, Code::InvalidArgument)] {
+        refused(serve_version(&api, "xor", Some(version)).await, code, &version.to_string());
+    }
+    refused(serve_version(&api, "other", None).await, Code::NotFound, "other");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_versions_change_each_prediction_is_of_one_and_the_first_after_the_answer_is_of_the_new_one() {
+    let server = Server::start();
+    let api = server.api().await;
+    let outputs = three_versions(&api, "xor").await;
+    let ask = async |api: &Api| {
+        let answer = api.models.clone().predict(predict("xor", corners())).await.unwrap().into_inner();
+        assert_eq!(answer.outputs.unwrap().values, outputs[answer.version as usize - 1]);
+        answer.version
+    };
+    let changes = async {
+        for round in 0..200 {
+            let version = round % 3 + 1;
+            serve_version(&api, "xor", Some(version)).await.unwrap();
+            assert_eq!(ask(&api).await, version);
+        }
+    };
+    let asks = async {
+        loop {
+            ask(&api).await;
+        }
+    };
+    tokio::select! {
+        () = changes => {}
+        () = async { tokio::join!(asks); } => {}
+    }
+}

@@ -17,6 +17,7 @@ pub(in crate::rpc) fn model(view: &ModelView) -> pb::Model {
         architecture: Some(architecture(&model.architecture)),
         seed: model.seed,
         latest_version: model.latest_version as i32,
+        serving_version: model.serving_version.map(|version| version as i32),
         parameter_count: model.architecture.trainable_count() as i32,
         class_labels: model.class_labels.clone(),
         preprocessing: Some(preprocessing(model.preprocessing)),

@@ -47,6 +47,7 @@ fn model(model_id: &str) -> Model {
         architecture: architecture(),
         seed: u64::MAX,
         latest_version: 1,
+        serving_version: None,
         class_labels: vec!["no".to_owned(), "yes".to_owned()],
         preprocessing: Preprocessing::default(),
         labels: BTreeMap::from([("owner".to_owned(), format!("needle of {model_id}"))]),
