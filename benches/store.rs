@@ -34,6 +34,7 @@ fn create(store: &Store, model_id: &str) {
         architecture: architecture(),
         seed: 1,
         latest_version: 1,
+        serving_version: None,
         class_labels: Vec::new(),
         preprocessing: Preprocessing::default(),
         labels: Default::default(),

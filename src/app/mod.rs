@@ -81,7 +81,10 @@ impl App {
     /// The use cases over an open store, with slices spawned on `threads`. Goes on with the jobs that an earlier process left
     /// unfinished. Blocks on the store.
     pub fn new(store: Store, threads: Handle, limits: Limits, bounds: Bounds) -> Result<Self, AppError> {
-        let is_after_good_stop = store.take_good_stop()?;
+        let is_after_good_stop = store.take_good_stop().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the stop before is taken for a crash");
+            false
+        });
         let core = Core {
             store,
             snapshots: Snapshots::default(),

@@ -222,12 +222,15 @@ pub(super) fn check_trainable(model: &Model, frozen: &[u32]) -> Result<(), AppEr
     let hidden = layers[..layers.len() - 1].iter().enumerate().skip(first);
     match hidden.into_iter().find(|(_, layer)| !layer.activation.has_gradient()) {
         None => Ok(()),
-        Some((index, layer)) => Err(AppError::Precondition(format!(
-            "model {:?} cannot be trained: architecture.layers[{index}].activation is {}, which is flat, so no gradient passes it; \
-             use a model with sigmoid, tanh or ReLU there, or freeze layers 0 to {index} (`frozen_layers`)",
-            model.model_id.as_str(),
-            layer.activation
-        ))),
+        Some((index, layer)) => {
+            let all_before = if index == 0 { "layer 0".to_owned() } else { format!("layers 0 to {index}") };
+            Err(AppError::Precondition(format!(
+                "model {:?} cannot be trained: architecture.layers[{index}].activation is {}, which is flat, so no gradient \
+                 passes it; use a model with sigmoid, tanh or ReLU there, or freeze {all_before} (`frozen_layers`)",
+                model.model_id.as_str(),
+                layer.activation
+            )))
+        }
     }
 }
 

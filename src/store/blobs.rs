@@ -72,6 +72,12 @@ impl fmt::Display for BlobName {
     }
 }
 
+/// Whether a folder, which need not be there, holds a blob that is whole.
+pub(super) fn holds_any(folder: &Path) -> bool {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.into_iter().any(|name| name.to_str().is_some_and(|name| BlobName::parse(name).is_some()))
+}
+
 /// The blobs of a store.
 pub(super) enum Blobs {
     Folder(PathBuf),

@@ -94,6 +94,13 @@ pub(super) fn format_is_missing(folder: &Path) -> StoreError {
     StoreError::Format { folder: folder.to_owned(), problem }
 }
 
+/// A folder with blobs but neither records nor a format: half a copy, say. To take it for new would be to sweep every blob.
+pub(super) fn records_are_missing(folder: &Path) -> StoreError {
+    let problem =
+        "it holds blobs, but its files records.redb and FORMAT are missing; restore them, or choose another --data-dir";
+    StoreError::Format { folder: folder.to_owned(), problem: problem.to_owned() }
+}
+
 /// Makes the names in a folder durable: a file that was renamed into it may otherwise be gone after a power cut.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     if !cfg!(unix) {

@@ -114,6 +114,9 @@ impl Store {
         match (age, path.exists()) {
             // To go on would be to sweep every blob.
             (Age::Known, false) => return Err(StoreError::corrupt(format!("{} (it is missing)", path.display()))),
+            (Age::New, false) if blobs::holds_any(&folder.join(BLOBS_FOLDER)) => {
+                return Err(lock::records_are_missing(folder));
+            }
             (Age::New, false) => database::create_file(&path)?,
             (Age::Known | Age::New, true) => {}
         }

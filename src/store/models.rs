@@ -248,7 +248,9 @@ impl Store {
         let weights = WrittenWeights { uid, blob: Uuid::now_v7(), has_continuation: continuation.is_some() };
         self.blobs().write(weights.name(), Parts::of_values(parameters).as_slice())?;
         if let Some(continuation) = continuation {
-            self.blobs().write(weights.continuation(), Parts::of_continuation(continuation).as_slice())?;
+            let written = self.blobs().write(weights.continuation(), Parts::of_continuation(continuation).as_slice());
+            // Else each attempt on a disk that is short of room would leave another copy.
+            written.inspect_err(|_| self.discard_weights(weights))?;
         }
         Ok(weights)
     }
@@ -258,8 +260,17 @@ impl Store {
         let Some(StoredVersion { blob, has_continuation: true, .. }) = self.stored_version(uid, version)? else {
             return Ok(None);
         };
-        let reader = self.blobs().open(BlobName::Continuation { uid, blob })?;
-        reader.map(raw::read_continuation).transpose()
+        let name = BlobName::Continuation { uid, blob };
+        if let Some(reader) = self.blobs().open(name)? {
+            return raw::read_continuation(reader).map(Some);
+        }
+        // Given back, since a version came after it, or lost?
+        match self.model_by_uid(uid)? {
+            Some(model) if model.latest_version == version => {
+                Err(StoreError::corrupt(format!("blobs/{name} (it is missing)")))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Gives back the space of a version's continuation, once the version is not the latest any more.

@@ -443,7 +443,7 @@ async fn layers_behind_a_flat_one_are_trained_where_all_before_are_frozen() {
         api.models.clone().set_weights(request).await.unwrap();
     }
     for (model_id, frozen, told) in
-        [("two", vec![], "layers 0 to 0"), ("three", vec![1], "layers 0 to 0"), ("two", vec![0, 1], "free one")]
+        [("two", vec![], "freeze layer 0"), ("three", vec![1], "freeze layer 0"), ("two", vec![0, 1], "free one")]
     {
         let request = pb::TrainRequest { frozen_layers: frozen.clone(), ..truth_table(model_id, XOR) };
         let status = api.models.clone().train(request).await.unwrap_err();

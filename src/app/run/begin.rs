@@ -15,6 +15,9 @@ use crate::domain::{Failure, FailureKind, Job, Model, Settings, Start, StopReaso
 use crate::engine::{AnyNetwork, AnyTrainer, TrainerInput};
 use crate::store::JobStart;
 
+const REPLACED: &str = "the server stopped before the job's first checkpoint, and the training that it was to continue was \
+                        replaced by a later version meanwhile; train again";
+
 /// What a job starts from.
 struct Base {
     model: Model,
@@ -68,8 +71,13 @@ impl TrainingRun {
         let first_network = trainer.network();
         let resumed = self.resume(&mut trainer);
         if resumed.is_none() {
-            if let Some(ended) = ended {
-                ended.put_into(&mut trainer, &settings, fingerprint).map_err(AppError::Precondition)?;
+            match ended {
+                Some(ended) => {
+                    ended.put_into(&mut trainer, &settings, fingerprint).map_err(AppError::Precondition)?;
+                }
+                // An attempt before this one found what it was to go on with.
+                None if record.epochs_before > 0 => return Err(AppError::Precondition(REPLACED.to_owned())),
+                None => {}
             }
             check_expression(&mut trainer)?;
         }

@@ -194,3 +194,36 @@ fn flip(path: &Path, needle: &[u8]) {
     places.iter().for_each(|at| bytes[at + needle.len() / 2] ^= 1);
     fs::write(path, bytes).unwrap();
 }
+
+#[test]
+fn half_a_folder_is_refused_before_its_blobs_are_taken_for_orphans() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    create(&store, "xor");
+    drop(store);
+    for name in [RECORDS_FILE, "FORMAT"] {
+        fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    let refused = Store::open(folder.path()).err().unwrap();
+    assert!(matches!(&refused, StoreError::Format { problem, .. } if problem.contains("holds blobs")), "{refused}");
+    assert_eq!(blob_count(folder.path()), 1);
+}
+
+#[test]
+fn the_end_of_a_training_that_is_lost_is_told_and_one_that_was_given_back_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let model = create(&store, "xor");
+    let job = accept(&store, &model);
+    let job = store.start_job(job.job_id, begin(1, 3)).unwrap().unwrap();
+    let continuation = Continuation { head: vec![1], vectors: Vec::new() };
+    let outcome = Outcome { continuation: Some(continuation.clone()), ..outcome(1, 2.0) };
+    store.finish_job(&finished(&job), Some(outcome)).unwrap();
+    assert_eq!(store.continuation(model.uid, 2).unwrap(), Some(continuation));
+    let state = fs::read_dir(folder.path().join("blobs")).unwrap().map(|entry| entry.unwrap().path());
+    let state = state.into_iter().find(|path| path.extension().is_some_and(|it| it == "state")).unwrap();
+    fs::remove_file(state).unwrap();
+    assert!(matches!(store.continuation(model.uid, 2), Err(StoreError::Corrupt { what }) if what.contains("missing")));
+    store.commit_version(model.uid, draft(2), &weights(3.0)).unwrap();
+    assert_eq!(store.continuation(model.uid, 2).unwrap(), None);
+}
