@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +33,9 @@ class Server:
             told = json.loads(line)
             if told["message"] == "serving":
                 self.address = told["address"]
+                # A log that nobody reads would stop the server once its pipe is full.
+                self.reader = threading.Thread(target=self.process.stderr.read)
+                self.reader.start()
                 return
         raise RuntimeError("the server ended without serving")
 
@@ -40,9 +44,9 @@ class Server:
 
     def __exit__(self, *_):
         self.process.terminate()
-        with self.process.stderr:
-            self.process.stderr.read()
         code = self.process.wait()
+        self.reader.join()
+        self.process.stderr.close()
         assert code == 0, f"the server ended with {code}"
 
 

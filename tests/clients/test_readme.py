@@ -1,10 +1,12 @@
 """Every command of the README, as it stands there, in its order, in a folder that holds what a clone holds.
 
-A block that a comment marks `<!-- not run: reason -->` is left out.
+A block that a comment marks `<!-- not run: reason -->` is left out. Cargo is told where the package is, else it would build it anew
+for each folder.
 """
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -38,7 +40,12 @@ class Readme(unittest.TestCase):
             if name.name not in {".git", ".venv", "epochd-data"}:
                 (self.folder / name.name).symlink_to(name)
         (self.folder / "node_modules").symlink_to(HOME / "node" / "node_modules")
+        tools = Path(self.enterContext(temporary_folder()))
+        cargo = tools / "cargo"
+        cargo.write_text(f'#!/bin/sh\nname=$1\nshift\nexec "{shutil.which("cargo")}" "$name" --manifest-path "{ROOT}/Cargo.toml" "$@"\n')
+        cargo.chmod(0o755)
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith("EPOCHD")}
+        self.environment["PATH"] = f"{tools}:{self.environment['PATH']}"
 
     def run_block(self, text):
         done = subprocess.run(
