@@ -10,7 +10,7 @@ use crate::config::{Config, Storage};
 use crate::jobs::Limits;
 use crate::ops::{Transport, TransportError};
 use crate::rpc;
-use crate::store::{Store, StoreError};
+use crate::store::{Retention, Store, StoreError};
 
 /// How long a job trains before another model's gets its turn.
 const SLICE: Duration = Duration::from_secs(1);
@@ -78,11 +78,18 @@ async fn open(config: &Config, threads: Handle) -> Result<App, ServerError> {
     };
     let bounds = Bounds { answer_bytes_max: config.message_bytes_max, training_bytes_max: config.training_bytes_max };
     let storage = config.storage.clone();
+    let retention = Retention {
+        versions_per_model: config.versions_per_model,
+        jobs_per_model: config.finished_jobs_per_model,
+        jobs: config.finished_jobs,
+        reports: config.kept_reports,
+    };
     let opened = tokio::task::spawn_blocking(move || {
         let store = match storage {
             Storage::Folder(folder) => Store::open(&folder)?,
             Storage::Memory => Store::ephemeral()?,
-        };
+        }
+        .with_retention(retention);
         App::new(store, threads, limits, bounds).map_err(ServerError::Recovery)
     });
     opened.await.unwrap_or_else(|panic| Err(ServerError::Recovery(AppError::Internal(panic.to_string()))))

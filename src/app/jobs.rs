@@ -48,11 +48,10 @@ impl App {
             let before = page.after.as_deref().and_then(|key| key.parse().ok());
             let filter = JobFilter { model_uid: None, model_id: filter.model_id, state: filter.state };
             let jobs = app.core.store.jobs(&filter, before, page.read_limit())?;
-            let views = jobs.into_iter().map(|job| match app.core.live.get(job.job_id) {
+            Ok(page.cut(jobs, |job| job.job_id.to_string()).map(|job| match app.core.live.get(job.job_id) {
                 Some(live) => view(live.record()),
                 None => view(Arc::new(job)),
-            });
-            Ok(page.cut(views.collect(), |view| view.job.job_id.to_string()))
+            }))
         })
         .await
     }

@@ -1,6 +1,6 @@
 //! Creating, reading, listing and deleting models and their versions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -13,7 +13,7 @@ use crate::domain::{
     Architecture, At, Faults, Model, ModelId, Preprocessing, RawArchitecture, Values, Version, VersionSource,
 };
 use crate::engine::draw_parameters;
-use crate::store::StoreError;
+use crate::store::{Pinned, StoreError};
 
 /// A model as a request asks for it.
 #[derive(Debug)]
@@ -61,6 +61,7 @@ impl App {
                 seed,
                 latest_version: 1,
                 serving_version: None,
+                pinned_versions: BTreeSet::new(),
                 class_labels: request.class_labels,
                 preprocessing: request.preprocessing,
                 labels: request.labels,
@@ -109,8 +110,7 @@ impl App {
             let page = page.of("models")?;
             let after = page.after.as_deref().and_then(|key| ModelId::new(key, At::ROOT, &mut Faults::new()));
             let models = app.core.store.models(after.as_ref(), page.read_limit())?;
-            let views = models.into_iter().map(|model| app.view(model)).collect();
-            Ok(page.cut(views, |view: &ModelView| view.model.model_id.to_string()))
+            Ok(page.cut(models, |model| model.model_id.to_string()).map(|model| app.view(model)))
         })
         .await
     }
@@ -118,13 +118,12 @@ impl App {
     /// Deletes a model and cancels its jobs.
     pub async fn delete_model(&self, model_id: ModelId) -> Result<(), AppError> {
         self.blocking(move |app| {
-            let model = app.core.store.model(&model_id)?.ok_or_else(|| AppError::no_model(&model_id))?;
-            if !app.core.store.delete_model(model.uid)? {
-                return Err(AppError::no_model(&model_id));
-            }
+            let deleted = app.core.store.delete_model(&model_id)?.ok_or_else(|| AppError::no_model(&model_id))?;
             app.core.snapshots.forget_serving(&model_id);
-            app.core.snapshots.forget_versions(model.uid);
-            app.cancel_jobs_of(model.uid)?;
+            if let Some(uid) = deleted.uid {
+                app.core.snapshots.forget_versions(uid);
+                app.cancel_jobs_of(uid)?;
+            }
             tracing::info!(%model_id, "model deleted");
             Ok(())
         })
@@ -146,6 +145,29 @@ impl App {
             let model = store.set_serving_version(model.uid, version)?.ok_or_else(missing)?;
             app.core.snapshots.forget_serving(&model_id);
             tracing::info!(%model_id, version, "serving version set");
+            Ok(app.view(model))
+        })
+        .await
+    }
+
+    /// Keeps a version whatever its age, or no longer.
+    pub async fn pin_version(&self, model_id: ModelId, version: i64, is_pinned: bool) -> Result<ModelView, AppError> {
+        self.blocking(move |app| {
+            let store = &app.core.store;
+            let model = store.model(&model_id)?.ok_or_else(|| AppError::no_model(&model_id))?;
+            let version = version_number(&model, Some(version))?;
+            let model = match store.pin_version(model.uid, version, is_pinned)? {
+                Pinned::Done(model) => *model,
+                Pinned::NoModel => return Err(AppError::no_model(&model_id)),
+                Pinned::NoVersion => return Err(AppError::no_version(&model_id, version)),
+                Pinned::TooMany(bound) => {
+                    return Err(AppError::Exhausted(format!(
+                        "{bound} versions of this model are pinned, as many as may be; unpin one, or download what is to be kept"
+                    )));
+                }
+            };
+            app.core.snapshots.forget_serving(&model_id);
+            tracing::info!(%model_id, version, is_pinned, "version pinned, or not any more");
             Ok(app.view(model))
         })
         .await

@@ -92,9 +92,21 @@ impl Snapshots {
         if let Some(serving) = self.cached_serving(model_id) {
             return Ok(serving);
         }
-        let changes = self.changes.load(Ordering::Acquire);
-        let model = store.model(model_id)?.ok_or_else(|| AppError::no_model(model_id))?;
-        let snapshot = self.load(store, &model, model.served_version())?;
+        let mut changes = self.changes.load(Ordering::Acquire);
+        let mut model = store.model(model_id)?.ok_or_else(|| AppError::no_model(model_id))?;
+        let snapshot = loop {
+            let loaded = self.load(store, &model, model.served_version());
+            if !matches!(loaded, Err(AppError::NotFound(_))) {
+                break loaded?;
+            }
+            // It may have been given back while it was read, since a later one came.
+            changes = self.changes.load(Ordering::Acquire);
+            let now = store.model(model_id)?.ok_or_else(|| AppError::no_model(model_id))?;
+            if (now.uid, now.served_version()) == (model.uid, model.served_version()) {
+                break loaded?;
+            }
+            model = now;
+        };
         let model = Arc::new(model);
         let _guard = self.models_lock.lock().unwrap_or_else(PoisonError::into_inner);
         if self.changes.load(Ordering::Acquire) == changes {
@@ -119,6 +131,13 @@ impl Snapshots {
         let _guard = self.models_lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.models.remove(model_id);
+    }
+
+    /// Versions that are kept no longer: they answer no longer, either.
+    pub fn forget_pruned(&self, uid: Uuid, versions: &[u32]) {
+        for &version in versions {
+            self.by_version.remove(&(uid, version));
+        }
     }
 
     /// The model is gone: its versions need no memory.

@@ -5,7 +5,7 @@ use crate::domain::{
     Architecture, At, ElementType, Faults, LayerLayout, Matrix, Model, ModelId, RawMatrix, Values, Version,
     VersionSource,
 };
-use crate::store::VersionDraft;
+use crate::store::{CommittedVersion, VersionDraft};
 
 /// The weights of one layer as a request brings them.
 #[derive(Clone, Debug)]
@@ -75,12 +75,12 @@ impl App {
     pub async fn weights(
         &self,
         model_id: ModelId,
-        version: Option<i64>,
+        asked: Option<i64>,
         layers: Vec<i64>,
     ) -> Result<ModelWeights, AppError> {
         let model = self.record(&model_id).await?;
         let wanted = wanted_layers(&model.architecture, &layers)?;
-        let version = version_number(&model, version)?;
+        let version = version_number(&model, asked)?;
         let layout = model.architecture.layout();
         let numbers = wanted.iter().map(|&layer| layout[layer].weights.len()).sum();
         self.bound_answer(numbers, "ask for fewer `layers` at a time, or raise the server's --message-bytes-max")?;
@@ -88,8 +88,15 @@ impl App {
         let room = self.room_for(&model.architecture, 3).await;
         self.blocking(move |app| {
             let _room = room;
-            let parameters = (app.core.store.parameters(model.uid, version, &model.architecture)?)
-                .ok_or_else(|| AppError::no_version(&model_id, version))?;
+            let (version, parameters) = match asked {
+                Some(_) => (version, app.core.store.parameters(model.uid, version, &model.architecture)?),
+                None => {
+                    let (now, latest, parameters) = app.latest_version(&model_id)?;
+                    // Another model under the same name may have another shape.
+                    (latest.version, (now.uid == model.uid).then_some(parameters))
+                }
+            };
+            let parameters = parameters.ok_or_else(|| AppError::no_version(&model_id, version))?;
             let all = split_layers(&model.architecture, &parameters);
             let layers = all.into_iter().filter(|layer| wanted.contains(&layer.layer)).collect();
             Ok(ModelWeights { model_id, version, layers })
@@ -110,28 +117,47 @@ impl App {
         let room = self.room_for(&architecture, 3).await;
         self.blocking(move |app| {
             let _room = room;
-            let store = &app.core.store;
-            let missing = || AppError::no_model(&model_id);
-            let model = store.model(&model_id)?.ok_or_else(missing)?;
-            let base_version = model.latest_version;
-            let base = store.version(model.uid, base_version)?.ok_or_else(missing)?;
-            let parameters = store.parameters(model.uid, base_version, &model.architecture)?.ok_or_else(missing)?;
+            let (model, base, parameters) = app.latest_version(&model_id)?;
             let mut faults = Faults::new();
             let at = At::ROOT.field("layers");
             let merged = merge_layers(&model.architecture, parameters, &layers, at, &mut faults);
             let merged = faults.finish(merged)?;
             let draft = VersionDraft {
-                base_version: Some(base_version),
+                base_version: Some(base.version),
                 source: VersionSource::Set,
                 preprocessing: base.preprocessing,
                 create_time: now(),
             };
-            let version = store.commit_version(model.uid, draft, &merged)?.ok_or_else(missing)?;
+            let committed = app.core.store.commit_version(model.uid, draft, &merged)?;
+            let CommittedVersion { version, pruned } = committed.ok_or_else(|| AppError::no_model(&model_id))?;
             app.core.snapshots.forget_serving(&model_id);
+            app.core.snapshots.forget_pruned(model.uid, &pruned);
             tracing::info!(%model_id, version = version.version, "weights set");
             Ok(version)
         })
         .await
+    }
+
+    /// A model with its latest version, which may be given back while it is read, since a later one came.
+    fn latest_version(&self, model_id: &ModelId) -> Result<(Model, Version, Values), AppError> {
+        let store = &self.core.store;
+        let mut model = store.model(model_id)?.ok_or_else(|| AppError::no_model(model_id))?;
+        loop {
+            let number = model.latest_version;
+            let version = store.version(model.uid, number)?;
+            let parameters = store.parameters(model.uid, number, &model.architecture)?;
+            if let (Some(version), Some(parameters)) = (version, parameters) {
+                return Ok((model, version, parameters));
+            }
+            let now = store.model(model_id)?.ok_or_else(|| AppError::no_model(model_id))?;
+            if (now.uid, now.latest_version) == (model.uid, number) {
+                return Err(AppError::DataLoss(format!(
+                    "the latest version of model {:?} is missing",
+                    model_id.as_str()
+                )));
+            }
+            model = now;
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod local;
 mod models;
 mod output;
 mod picture;
+mod pin;
 mod predict;
 mod remote;
 mod rollback;
@@ -63,6 +64,7 @@ enum Command {
     Cancel(cancel::Args),
     Delete(delete::Args),
     Rollback(rollback::Args),
+    Pin(pin::Args),
     Weights(weights::Args),
     Health(health::Args),
     Completions(completions::Args),
@@ -97,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Cancel(args) => cancel::run(args),
         Command::Delete(args) => delete::run(args),
         Command::Rollback(args) => rollback::run(args),
+        Command::Pin(args) => pin::run(args),
         Command::Weights(args) => weights::run(args),
         Command::Health(args) => health::run(args),
         Command::Completions(args) => completions::run(args),

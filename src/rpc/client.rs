@@ -167,6 +167,11 @@ impl Client {
         Ok(self.models.set_serving_version(request).await?.into_inner())
     }
 
+    /// See `ModelService.PinVersion`.
+    pub async fn pin_version(&mut self, request: pb::PinVersionRequest) -> Result<pb::Model, ClientError> {
+        Ok(self.models.pin_version(request).await?.into_inner())
+    }
+
     /// See `ModelService.ListModels`.
     pub async fn list_models(&mut self, page_token: String) -> Result<pb::ListModelsResponse, ClientError> {
         let request = pb::ListModelsRequest { page_size: PAGE_SIZE, page_token };

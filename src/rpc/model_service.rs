@@ -69,6 +69,7 @@ impl ModelService for Models {
         let answer = pb::ListModelsResponse {
             models: models.items.iter().map(encode::model).collect(),
             next_page_token: models.next_token,
+            unreachable: models.unreachable,
         };
         bounded(answer, self.message_bytes_max, SMALLER_PAGE)
     }
@@ -89,6 +90,14 @@ impl ModelService for Models {
         let request = request.into_inner();
         let model_id = decode::model_id(&request.model_id).map_err(AppError::from)?;
         let model = self.app.set_serving_version(model_id, request.version.map(i64::from)).await?;
+        Ok(Response::new(encode::model(&model)))
+    }
+
+    async fn pin_version(&self, request: Request<pb::PinVersionRequest>) -> Result<Response<pb::Model>, Status> {
+        let request = request.into_inner();
+        let model_id = decode::model_id(&request.model_id).map_err(AppError::from)?;
+        let is_pinned = request.pinned.unwrap_or(true);
+        let model = self.app.pin_version(model_id, i64::from(request.version), is_pinned).await?;
         Ok(Response::new(encode::model(&model)))
     }
 
@@ -174,6 +183,7 @@ impl ModelService for Models {
         let answer = pb::ListVersionsResponse {
             versions: versions.items.iter().map(encode::version).collect(),
             next_page_token: versions.next_token,
+            unreachable: versions.unreachable.iter().filter_map(|number| number.parse().ok()).collect(),
         };
         bounded(answer, self.message_bytes_max, SMALLER_PAGE)
     }

@@ -51,45 +51,55 @@
 //! panic twice over a damaged allocator page, which ends the process. Nothing acknowledged is lost by that, and only a
 //! backup helps: the record file is as damaged as the disk left it.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use redb::backends::InMemoryBackend;
 
-use blobs::{BlobName, Blobs};
+use blobs::Blobs;
 use database::Medium;
 use lock::{Age, FolderLock};
 use records::Records;
+use retention::JobPasses;
 
 mod blobs;
 mod checkpoints;
 mod database;
+mod deletion;
 mod error;
 mod histories;
 mod jobs;
 mod keys;
+mod listed;
 mod lock;
 mod models;
 mod raw;
 mod record;
 mod records;
+mod retention;
+mod sweep;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
+pub use deletion::Deleted;
 pub use error::StoreError;
-pub use jobs::{Accepted, Finished, JobFilter, JobStart, Outcome};
-pub use models::VersionDraft;
+pub use jobs::{Accepted, Finished, JobFilter, JobStart, Outcome, Started};
+pub use listed::Listed;
+pub use models::{CommittedVersion, VersionDraft};
+pub use retention::{Pinned, Retention};
 
 const RECORDS_FILE: &str = "records.redb";
 const BLOBS_FOLDER: &str = "blobs";
 
 /// A handle of the store.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store {
+    inner: Arc<Inner>,
+    retention: Retention,
+}
 
 struct Inner {
     // In the order in which they are dropped: the writer ends and the file is closed before the folder is free.
@@ -97,6 +107,7 @@ struct Inner {
     blobs: Blobs,
     /// `None` for a store in memory.
     lock: Option<FolderLock>,
+    job_passes: JobPasses,
 }
 
 impl fmt::Debug for Store {
@@ -128,7 +139,7 @@ impl Store {
             }
             lock::write_format(folder)?;
         }
-        let store = Self(Arc::new(Inner { records, blobs, lock: Some(lock) }));
+        let store = Self::of(records, blobs, Some(lock));
         store.sweep()?;
         Ok(store)
     }
@@ -140,50 +151,29 @@ impl Store {
 
     fn over(medium: Medium, blobs: Blobs) -> Result<Self, StoreError> {
         let records = Records::open(medium)?;
-        Ok(Self(Arc::new(Inner { records, blobs, lock: None })))
+        Ok(Self::of(records, blobs, None))
     }
 
-    /// Removes the blobs that no record refers to. Where a record cannot be read, blobs of its kind are all kept: it may
-    /// refer to any of them.
-    fn sweep(&self) -> Result<(), StoreError> {
-        let weights = referenced("weights", self.records().read(models::referenced_weights))?;
-        let unfinished = referenced("unfinished jobs", self.records().read(jobs::referenced_by_unfinished))?;
-        let is_needed = |name: BlobName| {
-            let kept = match name {
-                BlobName::Weights { .. } | BlobName::Continuation { .. } => &weights,
-                BlobName::Rows { .. } | BlobName::Checkpoint { .. } => &unfinished,
-            };
-            kept.as_ref().is_none_or(|kept| kept.contains(&name))
-        };
-        let swept = self.blobs().sweep(is_needed)?;
-        if swept > 0 {
-            tracing::info!(swept, "removed files that an interrupted run left behind");
-        }
-        Ok(())
+    fn of(records: Records, blobs: Blobs, lock: Option<FolderLock>) -> Self {
+        let inner = Inner { records, blobs, lock, job_passes: JobPasses::default() };
+        Self { inner: Arc::new(inner), retention: Retention::default() }
+    }
+
+    /// The same store, with other bounds on what is over. Versions past them go with their model's next one, jobs with the next pass.
+    pub fn with_retention(self, retention: Retention) -> Self {
+        Self { retention, ..self }
     }
 
     /// Whether it outlives this process.
     pub fn is_durable(&self) -> bool {
-        self.0.lock.is_some()
+        self.inner.lock.is_some()
     }
 
     fn records(&self) -> &Records {
-        &self.0.records
+        &self.inner.records
     }
 
     fn blobs(&self) -> &Blobs {
-        &self.0.blobs
-    }
-}
-
-/// The names in use; `None` where a damaged record hides some of them.
-fn referenced(kind: &str, names: Result<Vec<BlobName>, StoreError>) -> Result<Option<HashSet<BlobName>>, StoreError> {
-    match names {
-        Ok(names) => Ok(Some(names.into_iter().collect())),
-        Err(error @ StoreError::Corrupt { .. }) => {
-            tracing::error!(%error, kind, "files that may be left over are not removed: a record is damaged");
-            Ok(None)
-        }
-        Err(error) => Err(error),
+        &self.inner.blobs
     }
 }

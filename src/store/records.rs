@@ -4,7 +4,7 @@ use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
-use redb::{Database, ReadOnlyTable, ReadableDatabase};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -44,6 +44,8 @@ pub(super) struct Transaction {
     pub chunks: Vec<(String, Vec<u8>)>,
     pub deletes: Vec<String>,
     pub delete_prefixes: Vec<String>,
+    /// Prefixes of keys of the log.
+    pub delete_chunks: Vec<String>,
 }
 
 impl Transaction {
@@ -53,8 +55,9 @@ impl Transaction {
 
     /// Whether it changes nothing: what a reader sends to have a closed database opened again.
     pub fn is_empty(&self) -> bool {
-        let Self { checks: _, puts, chunks, deletes, delete_prefixes } = self;
-        puts.is_empty() && chunks.is_empty() && deletes.is_empty() && delete_prefixes.is_empty()
+        let Self { checks: _, puts, chunks, deletes, delete_prefixes, delete_chunks } = self;
+        let is_deleting = !(deletes.is_empty() && delete_prefixes.is_empty() && delete_chunks.is_empty());
+        puts.is_empty() && chunks.is_empty() && !is_deleting
     }
 
     pub fn expect(mut self, key: &str, expect: Expect) -> Self {
@@ -86,6 +89,12 @@ impl Transaction {
 
     pub fn delete_prefix(mut self, prefix: String) -> Self {
         self.delete_prefixes.push(prefix);
+        self
+    }
+
+    /// Deletes every chunk of the log under a prefix.
+    pub fn delete_chunks(mut self, prefix: String) -> Self {
+        self.delete_chunks.push(prefix);
         self
     }
 }
@@ -226,6 +235,20 @@ impl View {
     /// Whether a chunk of the log is there.
     pub fn has_chunk(&self, key: &str) -> Result<bool, StoreError> {
         Ok(self.log.get(key).map_err(StoreError::from_redb)?.is_some())
+    }
+
+    /// Hands every record to `look`, in the order in which the table holds them, not verified.
+    pub fn each_record(&self, mut look: impl FnMut(&str, &[u8]) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        for entry in self.records.range::<&str>(..).map_err(StoreError::from_redb)? {
+            let (key, bytes) = entry.map_err(StoreError::from_redb)?;
+            look(key.value(), bytes.value())?;
+        }
+        Ok(())
+    }
+
+    /// How many records the table says it has.
+    pub fn record_count(&self) -> Result<u64, StoreError> {
+        self.records.len().map_err(StoreError::from_redb)
     }
 
     /// Whether there is no record at all.

@@ -174,7 +174,10 @@ impl Tables<'_> {
 
     fn change(&mut self, transaction: &Transaction, sealed: Vec<(&String, Vec<u8>)>) -> Result<(), redb::Error> {
         for prefix in &transaction.delete_prefixes {
-            self.delete_prefix(prefix)?;
+            delete_prefix(&mut self.records, prefix)?;
+        }
+        for prefix in &transaction.delete_chunks {
+            delete_prefix(&mut self.log, prefix)?;
         }
         for key in &transaction.deletes {
             self.records.remove(key.as_str())?;
@@ -192,12 +195,12 @@ impl Tables<'_> {
         let bytes = self.records.get(key)?;
         Ok(bytes.map(|bytes| record::open(key, bytes.value()).map(|(revision, _)| revision)).transpose())
     }
+}
 
-    fn delete_prefix(&mut self, prefix: &str) -> Result<(), redb::Error> {
-        let end = keys::end_of(prefix);
-        self.records.retain_in(prefix..end.as_str(), |_, _| false)?;
-        Ok(())
-    }
+fn delete_prefix(table: &mut Table<&'static str, &'static [u8]>, prefix: &str) -> Result<(), redb::Error> {
+    let end = keys::end_of(prefix);
+    table.retain_in(prefix..end.as_str(), |_, _| false)?;
+    Ok(())
 }
 
 #[cfg(test)]

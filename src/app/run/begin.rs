@@ -13,7 +13,7 @@ use crate::app::train::expression_fault;
 use crate::app::{AppError, now};
 use crate::domain::{Failure, FailureKind, Job, Model, Settings, Start, StopReason, TrainingData, Values, Version};
 use crate::engine::{AnyNetwork, AnyTrainer, TrainerInput};
-use crate::store::JobStart;
+use crate::store::{JobStart, Started};
 
 const REPLACED: &str = "the server stopped before the job's first checkpoint, and the training that it was to continue was \
                         replaced by a later version meanwhile; train again";
@@ -24,6 +24,23 @@ struct Base {
     version: Version,
     parameters: Values,
     data: TrainingData,
+}
+
+/// What became of the reading of a base.
+enum Read {
+    Base(Box<Base>),
+    ModelGone,
+    /// It was given back meanwhile.
+    BaseGone,
+}
+
+/// What became of a job's start.
+enum Loaded {
+    Running(Box<Running>),
+    /// The job, or its model, is gone.
+    Gone,
+    /// Its base was given back meanwhile.
+    BaseGone,
 }
 
 impl TrainingRun {
@@ -52,16 +69,28 @@ impl TrainingRun {
 
     /// `None` where the job, or its model, is gone.
     fn try_begin(&self) -> Result<Option<Running>, AppError> {
-        match self.load() {
-            // A model that is deleted while it is read looks damaged for a moment.
-            Err(AppError::DataLoss(_)) if self.core.store.model_by_uid(self.model_uid)?.is_none() => Ok(None),
-            loaded => loaded,
+        loop {
+            match self.load() {
+                Ok(Loaded::Running(running)) => return Ok(Some(*running)),
+                Ok(Loaded::Gone) => return Ok(None),
+                // Later versions came while it was read, so many that it was given back: there is a newer one to start from.
+                Ok(Loaded::BaseGone) => {}
+                // A model that is deleted while it is read looks damaged for a moment.
+                Err(AppError::DataLoss(_)) if self.core.store.model_by_uid(self.model_uid)?.is_none() => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
-    fn load(&self) -> Result<Option<Running>, AppError> {
+    fn load(&self) -> Result<Loaded, AppError> {
         let record = self.live.record();
-        let Some(base) = self.base(&record)? else { return Ok(None) };
+        let base = match self.base(&record)? {
+            Read::Base(base) => *base,
+            Read::ModelGone => return Ok(Loaded::Gone),
+            Read::BaseGone => return Ok(Loaded::BaseGone),
+        };
         let mut settings = record.settings.clone();
         let ended = self.ended(&base, &mut settings)?;
         let fingerprint = continuation::fingerprint(&base.data);
@@ -91,7 +120,11 @@ impl TrainingRun {
             is_after_good_stop: self.core.is_after_good_stop,
             time: now(),
         };
-        let Some(job) = self.core.store.start_job(self.job_id, start)? else { return Ok(None) };
+        let job = match self.core.store.start_job(self.job_id, start)? {
+            Started::Begun(job) => *job,
+            Started::Gone => return Ok(Loaded::Gone),
+            Started::BaseGone => return Ok(Loaded::BaseGone),
+        };
         let (elapsed_before, report_index) =
             resumed.map_or((Duration::ZERO, 0), |checkpoint| (checkpoint.elapsed, checkpoint.report_index));
         let network = match trainer.last_whole_epoch() {
@@ -122,7 +155,7 @@ impl TrainingRun {
             checkpoints: Checkpoints::new(&self.core.store, &job.settings, instant),
         };
         self.show_started(job);
-        Ok(Some(running))
+        Ok(Loaded::Running(Box::new(running)))
     }
 
     /// The record that callers see: reports that were told before a crash stay told.
@@ -134,19 +167,27 @@ impl TrainingRun {
         self.live.history.touch();
     }
 
-    /// `None` where the model is gone. A job that has started before keeps its base, whatever was committed since.
-    fn base(&self, record: &Job) -> Result<Option<Base>, AppError> {
+    /// A job that has started before keeps its base, whatever was committed since.
+    fn base(&self, record: &Job) -> Result<Read, AppError> {
         let store = &self.core.store;
-        let Some(model) = store.model_by_uid(self.model_uid)? else { return Ok(None) };
+        let Some(model) = store.model_by_uid(self.model_uid)? else { return Ok(Read::ModelGone) };
         let number = record.base_version.unwrap_or(match record.settings.start {
             Start::Latest | Start::Continue => model.latest_version,
             Start::Initial => 1,
         });
         let missing = |what: &str| AppError::DataLoss(format!("the {what} of job {} cannot be found", self.job_id));
-        let version = store.version(model.uid, number)?.ok_or_else(|| missing("base version"))?;
-        let parameters = store.parameters(model.uid, number, &model.architecture)?.ok_or_else(|| missing("weights"))?;
+        let version = store.version(model.uid, number)?;
+        let parameters = store.parameters(model.uid, number, &model.architecture)?;
+        let (Some(version), Some(parameters)) = (version, parameters) else {
+            let is_newest = record.base_version.is_none() && number == model.latest_version;
+            let has_newer = |now: Option<Model>| now.is_none_or(|now| now.latest_version > number);
+            return match is_newest && has_newer(store.model_by_uid(model.uid)?) {
+                true => Ok(Read::BaseGone),
+                false => Err(missing("base version")),
+            };
+        };
         let data = store.training_data(self.job_id)?.ok_or_else(|| missing("data"))?;
-        Ok(Some(Base { model, version, parameters, data }))
+        Ok(Read::Base(Box::new(Base { model, version, parameters, data })))
     }
 
     /// The training that it is to go on with, if it is; and the seed of that one, where this has none of its own.

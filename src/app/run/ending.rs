@@ -99,7 +99,11 @@ impl TrainingRun {
         } else {
             let stored = self.write_reports().and_then(|()| {
                 Ok(match self.core.store.finish_job(&ending.job, ending.result.clone())? {
-                    Finished::Committed(job) | Finished::NotOwner(job) => *job,
+                    Finished::Committed { job, pruned } => {
+                        self.core.snapshots.forget_pruned(job.model_uid, &pruned);
+                        *job
+                    }
+                    Finished::NotOwner(job) => *job,
                 })
             });
             match stored {

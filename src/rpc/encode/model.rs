@@ -18,6 +18,7 @@ pub(in crate::rpc) fn model(view: &ModelView) -> pb::Model {
         seed: model.seed,
         latest_version: model.latest_version as i32,
         serving_version: model.serving_version.map(|version| version as i32),
+        pinned_versions: model.pinned_versions.iter().map(|&version| version as i32).collect(),
         parameter_count: model.architecture.trainable_count() as i32,
         class_labels: model.class_labels.clone(),
         preprocessing: Some(preprocessing(model.preprocessing)),

@@ -1,6 +1,6 @@
 //! The store's promises: those that a store in memory keeps as well, those of the folder, and those of a failing disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use uuid::Uuid;
@@ -15,6 +15,7 @@ use crate::domain::{
 pub(super) mod disk;
 mod faults;
 mod folder;
+mod retention;
 mod verbs;
 
 /// Runs a promise on a store in a folder and on one in memory.
@@ -48,6 +49,7 @@ fn model(model_id: &str) -> Model {
         seed: u64::MAX,
         latest_version: 1,
         serving_version: None,
+        pinned_versions: BTreeSet::new(),
         class_labels: vec!["no".to_owned(), "yes".to_owned()],
         preprocessing: Preprocessing::default(),
         labels: BTreeMap::from([("owner".to_owned(), format!("needle of {model_id}"))]),
@@ -90,6 +92,17 @@ fn outcome(base_version: u32, seed: f32) -> Outcome {
 fn begin(base_version: u32, time: i64) -> JobStart {
     let trained_on = "epochd on x86_64".to_owned();
     JobStart { base_version, seed: 3, epochs_before: 0, trained_on, is_after_good_stop: false, time: at(time) }
+}
+
+fn started(store: &Store, job_id: Uuid, start: JobStart) -> Job {
+    match store.start_job(job_id, start).unwrap() {
+        Started::Begun(job) => *job,
+        other => panic!("the job did not start: {other:?}"),
+    }
+}
+
+fn items<T>(listed: Vec<Listed<T>>) -> Vec<T> {
+    listed.into_iter().map(|entry| entry.item().expect("nothing is damaged")).collect()
 }
 
 fn report(epoch: u32) -> EpochReport {
