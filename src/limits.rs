@@ -102,9 +102,9 @@ pub const CHECKPOINT_COST_INVERSE: u32 = 50;
 /// server down for ever.
 pub const STARTS_WITHOUT_CHECKPOINT_MAX: u32 = 3;
 
-/// Newest versions of a model that are kept: a month of daily trainings, to compare with and to roll back to. The largest network
-/// takes 15 GB at that.
-pub const VERSIONS_PER_MODEL_DEFAULT: u32 = 30;
+/// Newest versions of a model that are kept: three months of daily trainings, to compare with and to roll back to. Networks are small
+/// as a rule; the largest one takes 25 GB at that in float32.
+pub const VERSIONS_PER_MODEL_DEFAULT: u32 = 100;
 
 /// Versions of one model that may be pinned: they stand in its record, which stays small.
 pub const PINNED_VERSIONS_MAX: usize = 100;

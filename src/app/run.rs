@@ -32,6 +32,7 @@ pub(super) struct TrainingRun {
     model_uid: Uuid,
     job_id: Uuid,
     live: Arc<LiveJob>,
+    caller: Arc<str>,
     bytes: u64,
     phase: Phase,
 }
@@ -70,8 +71,9 @@ struct Stopwatch {
 impl TrainingRun {
     /// `bytes` is what it will take in memory, by estimate.
     pub(super) fn new(core: Arc<Core>, job_id: Uuid, live: Arc<LiveJob>, bytes: u64) -> Self {
-        let model_uid = live.record().model_uid;
-        Self { core, model_uid, job_id, live, bytes, phase: Phase::Waiting }
+        let record = live.record();
+        let (model_uid, caller) = (record.model_uid, record.caller.as_str().into());
+        Self { core, model_uid, job_id, live, caller, bytes, phase: Phase::Waiting }
     }
 
     fn span(&self) -> tracing::Span {
@@ -188,6 +190,7 @@ impl TrainingRun {
 impl Work for TrainingRun {
     type Key = Uuid;
     type Id = Uuid;
+    type Owner = Arc<str>;
 
     fn key(&self) -> Uuid {
         self.model_uid
@@ -195,6 +198,10 @@ impl Work for TrainingRun {
 
     fn id(&self) -> Uuid {
         self.job_id
+    }
+
+    fn owner(&self) -> Arc<str> {
+        self.caller.clone()
     }
 
     fn bytes(&self) -> u64 {

@@ -26,6 +26,8 @@ pub struct TrainCommand {
     pub training: RawTraining,
     /// The caller's own id of the request; empty where there is none.
     pub request_id: String,
+    /// Who asks: among callers threads and memory are shared out. The address of the peer, without its port.
+    pub caller: String,
     /// A hash of the whole request, kept with `request_id`.
     pub request_hash: [u8; 16],
 }
@@ -117,6 +119,7 @@ impl App {
             state: JobState::Queued,
             settings,
             request_id: command.request_id,
+            caller: command.caller,
             base_version: None,
             epochs_before: 0,
             version: None,

@@ -1,8 +1,11 @@
 //! Who trains next: pieces of work of one key run one after another, in order; those of different keys side by side, taking
-//! turns in slices, so that a short one does not wait for two long ones.
+//! turns in slices, so that a short one does not wait for two long ones. Turns go round the owners of the work, and for each round
+//! their keys, so that an owner with a hundred keys takes no more of the threads, nor of the memory, than one who has a single one.
+
+mod turns;
 
 use std::any::Any;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,18 +15,25 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use turns::Turns;
+
 /// Something that runs in slices on a training thread.
 pub trait Work: Send + 'static {
     /// What excludes other work while this runs, and in whose queue it waits.
     type Key: Clone + Eq + Hash + Send + 'static;
-    /// What tells pieces of work apart.
-    type Id: Copy + Eq + Send + 'static;
+    /// What tells pieces of work apart, in the order in which they came.
+    type Id: Copy + Ord + Send + 'static;
+    /// Among whom turns and memory are shared out.
+    type Owner: Clone + Eq + Hash + Send + 'static;
 
     /// The key that it was made with.
     fn key(&self) -> Self::Key;
 
     /// The id that it was made with.
     fn id(&self) -> Self::Id;
+
+    /// Whose it is.
+    fn owner(&self) -> Self::Owner;
 
     /// What it takes in memory from its first turn to its last.
     fn bytes(&self) -> u64;
@@ -108,10 +118,15 @@ struct Shared<W: Work> {
 
 struct State<W: Work> {
     lanes: HashMap<W::Key, Lane<W>>,
-    /// Keys with work that is ready for a turn, in the order of their turns.
-    turns: VecDeque<W::Key>,
-    /// Keys whose first work waits for memory, in order: none overtakes another.
-    waiting_for_memory: VecDeque<W::Key>,
+    /// Keys with work that is ready for a turn.
+    turns: Turns<W::Owner, W::Key>,
+    /// Keys whose first work waits for memory, in their order: none overtakes another of the same owner.
+    waiting_for_memory: Turns<W::Owner, W::Key>,
+    /// How many pieces of work of an owner have begun.
+    begun_by: HashMap<W::Owner, usize>,
+    /// Owners with nothing begun who were let in before those that wait for memory. Each is once, so that what is large gets its
+    /// memory, too, when others have been served.
+    overtook: HashSet<W::Owner>,
     begun_bytes: u64,
     free_threads: usize,
     count: usize,
@@ -127,6 +142,7 @@ struct Lane<W: Work> {
 
 struct Begun<W: Work> {
     id: W::Id,
+    owner: W::Owner,
     bytes: u64,
     /// `None` while a thread runs it.
     work: Option<W>,
@@ -149,8 +165,10 @@ impl<W: Work> Scheduler<W> {
     pub fn new(threads: Handle, limits: Limits) -> Self {
         let state = State {
             lanes: HashMap::new(),
-            turns: VecDeque::new(),
-            waiting_for_memory: VecDeque::new(),
+            turns: Turns::default(),
+            waiting_for_memory: Turns::default(),
+            begun_by: HashMap::new(),
+            overtook: HashSet::new(),
             begun_bytes: 0,
             free_threads: limits.threads,
             count: 0,
@@ -224,13 +242,13 @@ impl<W: Work> Scheduler<W> {
 
     /// Puts back what [`Scheduler::take_waiting`] took, to the front of its queue: it still has something to do.
     pub fn put_back(&self, work: W) {
-        let key = work.key();
+        let (key, owner) = (work.key(), work.owner());
         let mut state = self.0.lock();
         state.count += 1;
         let lane = state.lanes.entry(key.clone()).or_default();
         lane.waiting.push_front(work);
         if lane.begun.is_none() {
-            state.turns.push_back(key);
+            state.turns.push_back(owner, key);
         }
         self.dispatch(state);
     }
@@ -257,7 +275,7 @@ impl<W: Work> Scheduler<W> {
     /// Gives free threads to those whose turn it is.
     fn dispatch(&self, mut state: MutexGuard<'_, State<W>>) {
         while state.free_threads > 0 && !self.0.is_stopping.load(Ordering::Relaxed) {
-            let Some(key) = state.turns.pop_front() else { return };
+            let Some((_, key)) = state.turns.pop_front() else { return };
             let Some(work) = state.take_turn(&key, self.0.limits.bytes_max) else { continue };
             state.free_threads -= 1;
             let scheduler = self.clone();
@@ -298,19 +316,47 @@ impl<W: Work> State<W> {
     fn take_turn(&mut self, key: &W::Key, bytes_max: u64) -> Option<W> {
         let lane = self.lanes.get_mut(key)?;
         if lane.begun.is_none() {
-            let bytes = lane.waiting.front()?.bytes();
-            let fits = self.begun_bytes.saturating_add(bytes) <= bytes_max && self.waiting_for_memory.is_empty();
-            if self.begun_bytes > 0 && !fits {
-                if !self.waiting_for_memory.contains(key) {
-                    self.waiting_for_memory.push_back(key.clone());
+            let first = lane.waiting.front()?;
+            let (owner, bytes) = (first.owner(), first.bytes());
+            if !self.admits(&owner, bytes, bytes_max) {
+                if !self.waiting_for_memory.contains(&owner, key) {
+                    self.waiting_for_memory.push_back(owner, key.clone());
                 }
                 return None;
             }
+            let lane = self.lanes.get_mut(key)?;
             let work = lane.waiting.pop_front()?;
+            lane.begun = Some(Begun { id: work.id(), owner: owner.clone(), bytes, work: Some(work) });
             self.begun_bytes += bytes;
-            lane.begun = Some(Begun { id: work.id(), bytes, work: Some(work) });
+            *self.begun_by.entry(owner).or_default() += 1;
         }
-        lane.begun.as_mut()?.work.take()
+        self.lanes.get_mut(key)?.begun.as_mut()?.work.take()
+    }
+
+    /// Whether work may begin now: where it fits, and either nothing waits for memory or its owner has nothing else begun.
+    fn admits(&mut self, owner: &W::Owner, bytes: u64, bytes_max: u64) -> bool {
+        if self.begun_bytes == 0 {
+            return true;
+        }
+        if self.begun_bytes.saturating_add(bytes) > bytes_max {
+            return false;
+        }
+        if self.waiting_for_memory.is_empty() {
+            self.overtook.clear();
+            return true;
+        }
+        !self.begun_by.contains_key(owner) && self.overtook.insert(owner.clone())
+    }
+
+    /// The work of an owner that had begun is done.
+    fn end(&mut self, begun: &Begun<W>) {
+        self.begun_bytes -= begun.bytes;
+        if let Some(count) = self.begun_by.get_mut(&begun.owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.begun_by.remove(&begun.owner);
+            }
+        }
     }
 
     /// After a slice: the work for its next turn, or `None` where it is done.
@@ -319,16 +365,18 @@ impl<W: Work> State<W> {
         match (&mut lane.begun, work) {
             (Some(begun), Some(work)) => {
                 begun.work = Some(work);
-                self.turns.push_back(key.clone());
+                let owner = begun.owner.clone();
+                self.turns.push_back(owner, key.clone());
             }
             _ => {
-                if let Some(begun) = lane.begun.take() {
-                    self.begun_bytes -= begun.bytes;
+                let begun = lane.begun.take();
+                let next = lane.waiting.front().map(Work::owner);
+                if let Some(begun) = begun {
+                    self.end(&begun);
                 }
-                let has_more = !lane.waiting.is_empty();
                 self.try_those_that_wait();
-                if has_more {
-                    self.turns.push_back(key.clone());
+                if let Some(owner) = next {
+                    self.turns.push_back(owner, key.clone());
                 }
                 self.forget(key);
             }
@@ -337,8 +385,8 @@ impl<W: Work> State<W> {
 
     /// Gives those that wait for memory a turn to try: in front, and in their order, since they have waited longest.
     fn try_those_that_wait(&mut self) {
-        while let Some(key) = self.waiting_for_memory.pop_back() {
-            self.turns.push_front(key);
+        for (owner, key) in self.waiting_for_memory.drain().into_iter().rev() {
+            self.turns.push_front(owner, key);
         }
     }
 
@@ -364,10 +412,13 @@ impl<W: Work> Permit<W> {
         let mut state = self.scheduler.0.lock();
         let lane = state.lanes.entry(key.clone()).or_default();
         lane.reserved -= 1;
-        lane.waiting.push_back(work);
+        let (owner, id) = (work.owner(), work.id());
+        // Of two that were made durable at once, either may come here first: after a restart the ids decide, so here they do, too.
+        let place = lane.waiting.iter().position(|other| other.id() > id).unwrap_or(lane.waiting.len());
+        lane.waiting.insert(place, work);
         // A lane that has begun work gets its next turn when that work gives its own back.
         if lane.begun.is_none() && lane.waiting.len() == 1 {
-            state.turns.push_back(key);
+            state.turns.push_back(owner, key);
         }
         self.scheduler.dispatch(state);
     }

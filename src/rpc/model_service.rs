@@ -40,6 +40,11 @@ fn page(size: i32, token: String) -> PageRequest {
     PageRequest { size: size.into(), token }
 }
 
+/// Who asks, as far as an address tells: behind a proxy all callers are one.
+fn caller<T>(request: &Request<T>) -> String {
+    request.remote_addr().map_or_else(String::new, |address| address.ip().to_canonical().to_string())
+}
+
 /// What to do about a list that is too large for one message.
 pub(super) const SMALLER_PAGE: &str = "ask with a smaller `page_size`";
 
@@ -104,7 +109,8 @@ impl ModelService for Models {
     type TrainStream = EventStream;
 
     async fn train(&self, request: Request<pb::TrainRequest>) -> Result<Response<EventStream>, Status> {
-        let command = decode::train_command(request.into_inner()).map_err(AppError::from)?;
+        let caller = caller(&request);
+        let command = decode::train_command(request.into_inner(), caller).map_err(AppError::from)?;
         let watch = self.app.train(command).await?;
         let job_id = watch.job_id().to_string();
         let mut response = Response::new(event_stream(watch));

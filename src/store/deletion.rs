@@ -7,7 +7,6 @@ use super::error::StoreError;
 use super::models::StoredVersion;
 use super::record::Stored;
 use super::records::{Expect, Transaction, View};
-use super::retention::{DoomedJob, delete_job};
 use super::{Store, keys};
 use crate::domain::{Job, Model, ModelId};
 
@@ -18,14 +17,14 @@ struct Doomed {
     /// That of the model's record; `None` where that is damaged or missing, so that no other call can change it either.
     revision: Option<u64>,
     weights: Vec<Uuid>,
-    finished_jobs: Vec<DoomedJob>,
+    finished_jobs: Vec<Job>,
     /// Jobs that no call can read any more.
     damaged_jobs: Vec<Uuid>,
 }
 
 impl Store {
-    /// Deletes the model of a name with its versions, its finished jobs and their histories; its uid, or `None` where there is none.
-    /// Jobs that are not finished stay until they have ended.
+    /// Deletes the model of a name with its versions and the histories of its finished jobs; its uid, or `None` where there is none.
+    /// The records of jobs stay as long as those of any other, and so do their request ids.
     pub fn delete_model(&self, model_id: &ModelId) -> Result<Option<Deleted>, StoreError> {
         let name = keys::name(model_id);
         loop {
@@ -37,7 +36,11 @@ impl Store {
                     transaction = transaction.expect(&key, Expect::Revision(revision));
                 }
                 transaction = transaction.delete(key).delete_prefix(keys::versions(uid));
-                transaction = doomed.finished_jobs.iter().fold(transaction, delete_job);
+                for job in &doomed.finished_jobs {
+                    let without_history = Job { report_count: 0, ..job.clone() };
+                    transaction = transaction.put(keys::job(job.job_id), &without_history)?;
+                    transaction = transaction.delete_chunks(keys::chunks(job.job_id));
+                }
                 let forget = |transaction: Transaction, &job_id: &Uuid| {
                     let transaction = transaction.delete(keys::job(job_id)).delete(keys::model_job(uid, job_id));
                     transaction.delete(keys::unfinished(job_id)).delete_chunks(keys::chunks(job_id))
@@ -97,8 +100,8 @@ fn doomed(view: &View, model_id: &ModelId) -> Result<Option<Doomed>, StoreError>
     for entry in view.scan(&keys::model_jobs(uid), None, None)? {
         let Some(job_id) = keys::last_uuid(&entry?.key) else { continue };
         match view.get::<Job>(&keys::job(job_id)) {
-            Ok(Some(job)) if !job.value.state.is_finished() => {}
-            Ok(Some(job)) => doomed.finished_jobs.push(job.value.into()),
+            Ok(Some(job)) if !job.value.state.is_finished() || job.value.report_count == 0 => {}
+            Ok(Some(job)) => doomed.finished_jobs.push(job.value),
             Ok(None) | Err(StoreError::Corrupt { .. }) => doomed.damaged_jobs.push(job_id),
             Err(error) => return Err(error),
         }

@@ -152,7 +152,7 @@ impl Store {
 }
 
 /// A finished job that is given back.
-pub(super) struct DoomedJob {
+struct DoomedJob {
     job_id: Uuid,
     model_uid: Uuid,
     request_id: String,
@@ -165,7 +165,7 @@ impl From<Job> for DoomedJob {
 }
 
 /// Adds to a transaction what deletes a finished job, its history and its request id.
-pub(super) fn delete_job(transaction: Transaction, job: &DoomedJob) -> Transaction {
+fn delete_job(transaction: Transaction, job: &DoomedJob) -> Transaction {
     let transaction = transaction
         .delete(keys::job(job.job_id))
         .delete(keys::model_job(job.model_uid, job.job_id))

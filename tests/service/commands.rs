@@ -85,6 +85,13 @@ async fn a_job_is_cancelled_and_a_model_deleted() {
     assert!(ran(&server, 0, &["rollback", "xor", "--latest"]).await.0.contains("each later one"));
     assert_eq!(lines_of_json(&ran(&server, 0, &["rollback", "xor", "1", "--json"]).await.0)[0]["servingVersion"], 1);
     assert!(ran(&server, 1, &["rollback", "xor", "99"]).await.1.contains("no version 99"));
+    assert_eq!(ran(&server, 0, &["pin", "xor", "1"]).await.0, "pinned versions of xor: 1\n");
+    assert_eq!(
+        lines_of_json(&ran(&server, 0, &["pin", "xor", "1", "--json"]).await.0)[0]["pinnedVersions"],
+        serde_json::json!([1])
+    );
+    assert_eq!(ran(&server, 0, &["pin", "xor", "1", "--remove"]).await.0, "pinned versions of xor: none\n");
+    assert!(ran(&server, 1, &["pin", "xor", "99"]).await.1.contains("no version 99"));
     assert_eq!(ran(&server, 0, &["delete", "xor"]).await.0, "deleted xor\n");
     assert!(ran(&server, 1, &["delete", "xor"]).await.1.contains("\"xor\""));
     assert!(ran(&server, 1, &["cancel", "xor"]).await.1.contains("job_id"));
@@ -200,6 +207,7 @@ fn every_command_says_where_it_looked_for_a_server_that_is_not_there() {
         &["cancel", job],
         &["delete", "iris"],
         &["rollback", "iris", "2"],
+        &["pin", "iris", "2"],
         &["weights", "iris"],
         &["health"],
         &["predict", "iris", "rows.csv"],

@@ -23,6 +23,7 @@ mod predictions;
 mod pytorch;
 mod real_data;
 mod resuming;
+mod retention;
 mod training;
 mod watching;
 mod weights;

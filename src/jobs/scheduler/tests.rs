@@ -8,6 +8,7 @@ use crate::jobs::Threads;
 /// Work that reports each of its turns and takes as many as it is told to.
 struct Turns {
     key: &'static str,
+    owner: &'static str,
     id: u32,
     left: u32,
     told: mpsc::Sender<(u32, &'static str)>,
@@ -18,6 +19,7 @@ struct Turns {
 impl Work for Turns {
     type Key = &'static str;
     type Id = u32;
+    type Owner = &'static str;
 
     fn key(&self) -> Self::Key {
         self.key
@@ -25,6 +27,10 @@ impl Work for Turns {
 
     fn id(&self) -> Self::Id {
         self.id
+    }
+
+    fn owner(&self) -> Self::Owner {
+        self.owner
     }
 
     fn bytes(&self) -> u64 {
@@ -50,6 +56,9 @@ impl Work for Turns {
     }
 }
 
+const BOUNDS: Limits =
+    Limits { threads: 1, slice: Duration::from_secs(1), bytes_max: 10, queued_max: 4, queued_per_key_max: 3 };
+
 struct Bench {
     threads: Threads,
     scheduler: Scheduler<Turns>,
@@ -59,22 +68,24 @@ struct Bench {
 
 impl Bench {
     fn new(count: usize) -> Self {
+        Self::with(count, BOUNDS)
+    }
+
+    fn with(count: usize, limits: Limits) -> Self {
         let threads = Threads::start(count).unwrap();
-        let slice = Duration::from_secs(1);
-        let limits = Limits { threads: count, slice, bytes_max: 10, queued_max: 4, queued_per_key_max: 3 };
-        let scheduler = Scheduler::new(threads.handle(), limits);
+        let scheduler = Scheduler::new(threads.handle(), Limits { threads: count, ..limits });
         let (tell, told) = mpsc::channel();
         Self { threads, scheduler, told, tell }
     }
 
     fn submit(&self, key: &'static str, id: u32, turns: u32) {
-        let work = Turns { key, id, left: turns, told: self.tell.clone(), gate: None, bytes: 1 };
+        let work = Turns { key, owner: "caller", id, left: turns, told: self.tell.clone(), gate: None, bytes: 1 };
         self.scheduler.reserve(key).unwrap().submit(work);
     }
 
     fn submit_gated(&self, key: &'static str, id: u32, turns: u32) -> mpsc::Sender<()> {
         let (open, gate) = mpsc::channel();
-        let work = Turns { key, id, left: turns, told: self.tell.clone(), gate: Some(gate), bytes: 1 };
+        let work = Turns { key, owner: "caller", id, left: turns, told: self.tell.clone(), gate: Some(gate), bytes: 1 };
         self.scheduler.reserve(key).unwrap().submit(work);
         open
     }
@@ -159,7 +170,7 @@ fn work_that_would_not_fit_into_memory_begins_when_there_is_room_and_is_not_over
     let bench = Bench::new(3);
     let open = bench.submit_gated("a", 1, 1);
     let submit = |key, id, bytes| {
-        let work = Turns { key, id, left: 1, told: bench.tell.clone(), gate: None, bytes };
+        let work = Turns { key, owner: "caller", id, left: 1, told: bench.tell.clone(), gate: None, bytes };
         bench.scheduler.reserve(key).unwrap().submit(work);
     };
     submit("big", 2, 10);
@@ -173,12 +184,77 @@ fn work_that_would_not_fit_into_memory_begins_when_there_is_room_and_is_not_over
 }
 
 #[test]
+fn an_owner_of_many_keys_takes_no_more_turns_than_one_of_a_single_key() {
+    let bench = Bench::with(1, Limits { queued_max: 100, ..BOUNDS });
+    let gate = bench.submit_gated("first", 100, 1);
+    let submit = |key, owner, id| {
+        let work = Turns { key, owner, id, left: 20, told: bench.tell.clone(), gate: None, bytes: 0 };
+        bench.scheduler.reserve(key).unwrap().submit(work);
+    };
+    for (id, key) in (0..).zip(["a", "b", "c", "d", "e", "f", "g", "h"]) {
+        submit(key, "many", id);
+    }
+    submit("z", "one", 50);
+    drop(gate);
+    let turns: Vec<u32> = std::iter::from_fn(|| Some(bench.next()))
+        .filter(|(_, what)| *what == "turn")
+        .map(|(id, _)| id)
+        .take(41)
+        .collect();
+    let of_one: Vec<usize> = (0..turns.len()).filter(|&place| turns[place] == 50).collect();
+    assert_eq!(of_one.len(), 20, "{turns:?}");
+    assert!(of_one.windows(2).all(|pair| pair[1] - pair[0] == 2), "{turns:?}");
+    bench.finish();
+}
+
+#[test]
+fn an_owner_with_nothing_begun_goes_once_before_those_that_wait_for_memory() {
+    let bench = Bench::with(4, Limits { queued_max: 100, ..BOUNDS });
+    let submit = |key, owner, id, bytes| {
+        let (open, gate) = mpsc::channel();
+        let work = Turns { key, owner, id, left: 1, told: bench.tell.clone(), gate: Some(gate), bytes };
+        bench.scheduler.reserve(key).unwrap().submit(work);
+        open
+    };
+    let first = submit("a", "large", 1, 6);
+    let _second = submit("b", "large", 2, 6);
+    let _third = submit("c", "large", 3, 6);
+    assert_eq!(bench.next(), (1, "turn"));
+    // It fits beside the one that has begun, and need not wait for those of the other owner.
+    let small = submit("d", "small", 4, 1);
+    assert_eq!(bench.next(), (4, "turn"));
+    drop(small);
+    assert_eq!(bench.next(), (4, "done"));
+    // A second time it waits like them.
+    let _again = submit("e", "small", 5, 1);
+    assert_eq!(bench.scheduler.begun(&"e"), None);
+    drop(first);
+    let mut then = [bench.next(), bench.next(), bench.next()];
+    then.sort_unstable();
+    assert_eq!(then, [(1, "done"), (2, "turn"), (5, "turn")]);
+    bench.finish();
+}
+
+#[test]
+fn work_that_was_made_durable_first_runs_first() {
+    let bench = Bench::new(1);
+    let open = bench.submit_gated("a", 1, 1);
+    assert_eq!(bench.next(), (1, "turn"));
+    bench.submit("a", 3, 1);
+    bench.submit("a", 2, 1);
+    drop(open);
+    let turns: Vec<u32> = (0..5).map(|_| bench.next()).filter(|(_, what)| *what == "turn").map(|(id, _)| id).collect();
+    assert_eq!(turns, [2, 3]);
+    bench.finish();
+}
+
+#[test]
 fn work_that_waited_for_memory_and_is_gone_holds_up_nobody() {
     let bench = Bench::new(3);
     let _open = bench.submit_gated("a", 1, 1);
     assert_eq!(bench.next(), (1, "turn"));
     let submit = |key, id, bytes| {
-        let work = Turns { key, id, left: 1, told: bench.tell.clone(), gate: None, bytes };
+        let work = Turns { key, owner: "caller", id, left: 1, told: bench.tell.clone(), gate: None, bytes };
         bench.scheduler.reserve(key).unwrap().submit(work);
     };
     submit("big", 2, 10);

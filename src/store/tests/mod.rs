@@ -131,6 +131,7 @@ fn job(model: &Model, request_id: &str) -> Job {
         state: JobState::Queued,
         settings,
         request_id: request_id.to_owned(),
+        caller: String::new(),
         base_version: None,
         version: None,
         epochs_before: 0,

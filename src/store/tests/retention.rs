@@ -184,16 +184,17 @@ fn a_pass_comes_by_itself_every_so_many_jobs() {
 }
 
 #[test]
-fn deletion_gives_back_finished_jobs_with_their_histories() {
+fn deletion_gives_back_the_histories_of_finished_jobs_and_keeps_their_records() {
     on_both(|store| {
         let model = create(store, "xor");
         let done = finish(store, &model, "a", 1);
         let waiting = accept(store, &model);
         store.delete_model(&model.model_id).unwrap();
-        assert_eq!(store.job(done.job_id).unwrap(), None);
+        let kept = Job { report_count: 0, ..done.clone() };
+        assert_eq!(store.job(done.job_id).unwrap(), Some(kept.clone()));
         assert_eq!(store.reports(done.job_id, 0).unwrap(), None);
-        assert_eq!(store.known_request("a", [0; 16]).unwrap(), None);
-        assert_eq!(items(store.jobs(&JobFilter::default(), None, 10).unwrap()), [waiting]);
+        assert_eq!(store.known_request("a", [0; 16]).unwrap(), Some(Accepted::Same(Box::new(kept.clone()))));
+        assert_eq!(items(store.jobs(&JobFilter::default(), None, 10).unwrap()), [waiting, kept]);
     });
 }
 
