@@ -40,6 +40,14 @@ impl Medium {
         }
     }
 
+    /// Bytes of it.
+    pub fn len(&self) -> io::Result<u64> {
+        match self {
+            Self::File(path) => Ok(fs::metadata(path)?.len()),
+            Self::Backend(backend) => backend.len(),
+        }
+    }
+
     fn open_database(&self, verify: bool) -> Result<Database, StoreError> {
         let mut builder = Database::builder();
         builder.set_cache_size(STORE_CACHE_BYTES).set_check_integrity_on_open(verify);

@@ -118,6 +118,21 @@ impl Slot {
     }
 }
 
+impl Slot {
+    /// Gives free pages back to the file system. Reads wait.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let Ok(database) = &mut *database else { return Ok(()) };
+        guarded("compact records.redb", || {
+            database.compact().map_err(StoreError::from_redb)?;
+            // A compaction leaves a file that would be repaired, and so walked, after a kill; any commit of ours does not.
+            let mut transaction = database.begin_write().map_err(StoreError::from_redb)?;
+            transaction.set_quick_repair(true);
+            transaction.commit().map_err(StoreError::from_redb)
+        })
+    }
+}
+
 /// The records, and their writer thread. Dropping it ends the thread and closes the file.
 pub(super) struct Records {
     slot: Arc<Slot>,

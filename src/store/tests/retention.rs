@@ -199,6 +199,28 @@ fn deletion_gives_back_the_histories_of_finished_jobs_and_keeps_their_records() 
 }
 
 #[test]
+fn the_record_file_gives_back_the_space_of_histories() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let bytes = || std::fs::metadata(folder.path().join(RECORDS_FILE)).unwrap().len();
+    let (doomed, kept) = (create(&store, "doomed"), create(&store, "kept"));
+    let reports: Vec<EpochReport> = (1..=1024).map(report).collect();
+    let done = finish(&store, &doomed, "", 600 * 1024);
+    for chunk in 0..600 {
+        store.write_reports(done.job_id, chunk, &reports).unwrap();
+    }
+    let full = bytes();
+    assert!(full > 30 << 20, "{full}");
+    store.delete_model(&doomed.model_id).unwrap();
+    // The file is compacted after the deletion was answered; the next write waits for it.
+    set(&store, &kept, 2.0);
+    assert!(bytes() < full / 10, "{} of {full}", bytes());
+    drop(store);
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(store.parameters(kept.uid, 2, &kept.architecture).unwrap(), Some(weights(2.0)));
+}
+
+#[test]
 fn a_folder_is_not_larger_after_many_versions_than_after_a_few() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap().with_retention(keeping(5));
