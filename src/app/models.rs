@@ -13,7 +13,7 @@ use crate::domain::{
     Architecture, At, Faults, Model, ModelId, Preprocessing, RawArchitecture, Values, Version, VersionSource,
 };
 use crate::engine::draw_parameters;
-use crate::store::{Pinned, StoreError};
+use crate::store::{Choice, StoreError};
 
 /// A model as a request asks for it.
 #[derive(Debug)]
@@ -118,8 +118,8 @@ impl App {
     /// Deletes a model and cancels its jobs.
     pub async fn delete_model(&self, model_id: ModelId) -> Result<(), AppError> {
         self.blocking(move |app| {
+            let _change = app.core.snapshots.begin_change(&model_id);
             let deleted = app.core.store.delete_model(&model_id)?.ok_or_else(|| AppError::no_model(&model_id))?;
-            app.core.snapshots.forget_serving(&model_id);
             if let Some(uid) = deleted.uid {
                 app.core.snapshots.forget_versions(uid);
                 app.cancel_jobs_of(uid)?;
@@ -134,16 +134,15 @@ impl App {
     pub async fn set_serving_version(&self, model_id: ModelId, version: Option<i64>) -> Result<ModelView, AppError> {
         self.blocking(move |app| {
             let store = &app.core.store;
-            let missing = || AppError::no_model(&model_id);
-            let model = store.model(&model_id)?.ok_or_else(missing)?;
+            let model = store.model(&model_id)?.ok_or_else(|| AppError::no_model(&model_id))?;
             let version = version.map(|version| version_number(&model, Some(version))).transpose()?;
             if let Some(version) = version
                 && store.version(model.uid, version)?.is_none()
             {
                 return Err(AppError::no_version(&model_id, version));
             }
-            let model = store.set_serving_version(model.uid, version)?.ok_or_else(missing)?;
-            app.core.snapshots.forget_serving(&model_id);
+            let _change = app.core.snapshots.begin_change(&model_id);
+            let model = chosen(&model_id, version, store.set_serving_version(model.uid, version)?)?;
             tracing::info!(%model_id, version, "serving version set");
             Ok(app.view(model))
         })
@@ -156,17 +155,8 @@ impl App {
             let store = &app.core.store;
             let model = store.model(&model_id)?.ok_or_else(|| AppError::no_model(&model_id))?;
             let version = version_number(&model, Some(version))?;
-            let model = match store.pin_version(model.uid, version, is_pinned)? {
-                Pinned::Done(model) => *model,
-                Pinned::NoModel => return Err(AppError::no_model(&model_id)),
-                Pinned::NoVersion => return Err(AppError::no_version(&model_id, version)),
-                Pinned::TooMany(bound) => {
-                    return Err(AppError::Exhausted(format!(
-                        "{bound} versions of this model are pinned, as many as may be; unpin one, or download what is to be kept"
-                    )));
-                }
-            };
-            app.core.snapshots.forget_serving(&model_id);
+            let _change = app.core.snapshots.begin_change(&model_id);
+            let model = chosen(&model_id, Some(version), store.pin_version(model.uid, version, is_pinned)?)?;
             tracing::info!(%model_id, version, is_pinned, "version pinned, or not any more");
             Ok(app.view(model))
         })
@@ -216,6 +206,17 @@ impl CreateModel {
         let at = At::ROOT.field("initial_weights");
         let parameters = merge_layers(architecture, drawn, &self.initial_weights, at, &mut faults);
         faults.finish(parameters)
+    }
+}
+
+fn chosen(model_id: &ModelId, version: Option<u32>, choice: Choice) -> Result<Model, AppError> {
+    match choice {
+        Choice::Done(model) => Ok(*model),
+        Choice::NoModel => Err(AppError::no_model(model_id)),
+        Choice::NoVersion => Err(AppError::no_version(model_id, version.unwrap_or_default())),
+        Choice::TooMany(bound) => Err(AppError::Exhausted(format!(
+            "{bound} versions of this model are pinned, as many as may be; unpin one, or keep a copy of its weights elsewhere"
+        ))),
     }
 }
 

@@ -10,6 +10,15 @@ use crate::domain::{EpochReport, Failure, FailureKind, Job, JobState, StopReason
 use crate::jobs::History;
 use crate::limits::{CHUNK_REPORTS, CHUNKS_RESIDENT, STARTS_WITHOUT_CHECKPOINT_MAX};
 
+/// What is stored of a job's history.
+#[derive(Default)]
+struct StoredReports {
+    full_chunks: u64,
+    /// Those after the full chunks.
+    open: Vec<EpochReport>,
+    last: Option<EpochReport>,
+}
+
 impl App {
     /// Queues every unfinished job again, in the order in which they were accepted. A model's running job goes first: nothing of its
     /// model has begun since.
@@ -29,8 +38,8 @@ impl App {
     fn take_on(&self, mut job: Job) -> Result<(), AppError> {
         let stored = self.stored_reports(&job);
         let history = match stored {
-            Ok((full_chunks, open)) => {
-                job.last_report = open.last().cloned().or(job.last_report.take());
+            Ok(StoredReports { full_chunks, open, last }) => {
+                job.last_report = last.or(job.last_report.take());
                 History::resumed(CHUNK_REPORTS, CHUNKS_RESIDENT, full_chunks, open)
             }
             Err(error @ AppError::DataLoss(_)) => {
@@ -73,14 +82,14 @@ impl App {
         Ok(())
     }
 
-    /// How many full chunks of reports are stored, and the reports after them.
-    fn stored_reports(&self, job: &Job) -> Result<(u64, Vec<EpochReport>), AppError> {
+    fn stored_reports(&self, job: &Job) -> Result<StoredReports, AppError> {
         let store = &self.core.store;
-        let Some(last) = store.chunk_count(job.job_id)?.checked_sub(1) else { return Ok((0, Vec::new())) };
-        let reports = store.reports(job.job_id, last)?.unwrap_or_default();
+        let Some(chunk) = store.chunk_count(job.job_id)?.checked_sub(1) else { return Ok(StoredReports::default()) };
+        let reports = store.reports(job.job_id, chunk)?.unwrap_or_default();
+        let (last, before) = (reports.last().cloned(), u64::from(chunk));
         Ok(match reports.len() {
-            CHUNK_REPORTS => (u64::from(last) + 1, Vec::new()),
-            _ => (u64::from(last), reports),
+            CHUNK_REPORTS => StoredReports { full_chunks: before + 1, open: Vec::new(), last },
+            _ => StoredReports { full_chunks: before, open: reports, last },
         })
     }
 }

@@ -1,7 +1,9 @@
 //! Accepting a training: checked, durable, then queued.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::continuation::Ended;
@@ -14,8 +16,12 @@ use crate::domain::{
     Validation,
 };
 use crate::engine::{AnyTrainer, MetricPlan, TrainerInput, slot_count};
+use crate::jobs::Permit;
 use crate::limits::{EXPRESSION_CHECK_OPERATIONS_MAX, LABEL_BYTES_MAX};
-use crate::store::Accepted;
+use crate::store::{Accepted, StoreError};
+
+/// From one look to the next whether a job was accepted.
+const ACCEPTANCE_PAUSE: Duration = Duration::from_millis(500);
 
 /// A training as a request asks for it.
 #[derive(Debug)]
@@ -141,13 +147,41 @@ impl App {
         let live = Arc::new(LiveJob::new(job.clone()));
         self.core.live.insert(job_id, live.clone());
         let accepted = store.accept_job(&job, command.request_hash, &data);
-        if !matches!(accepted, Ok(Accepted::New)) {
-            self.core.live.remove(job_id);
-            return follow_known(accepted?);
+        let run = TrainingRun::new(self.core.clone(), job_id, live.clone(), bytes);
+        match accepted {
+            Ok(Accepted::New) => {}
+            Err(error @ (StoreError::Io { .. } | StoreError::Unavailable { .. })) => {
+                self.find_out_whether_accepted(job_id, run, permit);
+                return Err(error.into());
+            }
+            known => {
+                self.core.live.remove(job_id);
+                return follow_known(known?);
+            }
         }
         tracing::info!(%job_id, model_id = %job.model_id, rows = job.settings.rows, "job accepted");
-        permit.submit(TrainingRun::new(self.core.clone(), job_id, live.clone(), bytes));
+        permit.submit(run);
         Ok(Followed::Live { job_id, live, cancel_on_drop })
+    }
+
+    /// After a fault of the disk nobody knows whether the job's record was written until the store can be read again. The job keeps its
+    /// place as long, and is trained if it is there: whoever sends the same request again follows it.
+    fn find_out_whether_accepted(&self, job_id: Uuid, run: TrainingRun, permit: Permit<TrainingRun>) {
+        let app = self.clone();
+        // Accepting runs on the blocking pool of a runtime.
+        drop(Handle::current().spawn(async move {
+            loop {
+                tokio::time::sleep(ACCEPTANCE_PAUSE).await;
+                match app.stored_job(job_id).await {
+                    Ok(_) => {
+                        tracing::warn!(%job_id, "a job was accepted although its caller was told of a fault; it is trained");
+                        return permit.submit(run);
+                    }
+                    Err(AppError::NotFound(_)) => return app.core.live.remove(job_id),
+                    Err(error) => tracing::warn!(%job_id, %error, "it is not known yet whether a job was accepted"),
+                }
+            }
+        }));
     }
 }
 

@@ -5,7 +5,7 @@ use crate::domain::{
     Architecture, At, ElementType, Faults, LayerLayout, Matrix, Model, ModelId, RawMatrix, Values, Version,
     VersionSource,
 };
-use crate::store::{CommittedVersion, VersionDraft};
+use crate::store::{CommittedVersion, StoreError, VersionDraft};
 
 /// The weights of one layer as a request brings them.
 #[derive(Clone, Debug)]
@@ -117,25 +117,40 @@ impl App {
         let room = self.room_for(&architecture, 3).await;
         self.blocking(move |app| {
             let _room = room;
-            let (model, base, parameters) = app.latest_version(&model_id)?;
-            let mut faults = Faults::new();
-            let at = At::ROOT.field("layers");
-            let merged = merge_layers(&model.architecture, parameters, &layers, at, &mut faults);
-            let merged = faults.finish(merged)?;
-            let draft = VersionDraft {
-                base_version: Some(base.version),
-                source: VersionSource::Set,
-                preprocessing: base.preprocessing,
-                create_time: now(),
-            };
-            let committed = app.core.store.commit_version(model.uid, draft, &merged)?;
-            let CommittedVersion { version, pruned } = committed.ok_or_else(|| AppError::no_model(&model_id))?;
-            app.core.snapshots.forget_serving(&model_id);
-            app.core.snapshots.forget_pruned(model.uid, &pruned);
-            tracing::info!(%model_id, version = version.version, "weights set");
-            Ok(version)
+            // Where another version comes first, the layers that are not named are those of that one.
+            loop {
+                match app.try_to_set(&model_id, &layers) {
+                    Err(SetFault::Stale) => {}
+                    Err(SetFault::Other(error)) => return Err(error),
+                    Ok(version) => return Ok(version),
+                }
+            }
         })
         .await
+    }
+
+    fn try_to_set(&self, model_id: &ModelId, layers: &[RawLayerParameters]) -> Result<Version, SetFault> {
+        let (model, base, parameters) = self.latest_version(model_id)?;
+        let mut faults = Faults::new();
+        let at = At::ROOT.field("layers");
+        let merged = merge_layers(&model.architecture, parameters, layers, at, &mut faults);
+        let merged = faults.finish(merged).map_err(AppError::from)?;
+        let draft = VersionDraft {
+            base_version: Some(base.version),
+            follows_base: true,
+            source: VersionSource::Set,
+            preprocessing: base.preprocessing,
+            create_time: now(),
+        };
+        let _change = self.core.snapshots.begin_change(model_id);
+        let committed = match self.core.store.commit_version(model.uid, draft, &merged) {
+            Err(StoreError::Conflict { .. }) => return Err(SetFault::Stale),
+            committed => committed.map_err(AppError::from)?,
+        };
+        let CommittedVersion { version, pruned } = committed.ok_or_else(|| AppError::no_model(model_id))?;
+        self.core.snapshots.forget_pruned(model.uid, &pruned);
+        tracing::info!(%model_id, version = version.version, "weights set");
+        Ok(version)
     }
 
     /// A model with its latest version, which may be given back while it is read, since a later one came.
@@ -158,6 +173,19 @@ impl App {
             }
             model = now;
         }
+    }
+}
+
+/// Why weights were not set.
+enum SetFault {
+    /// Another version came first.
+    Stale,
+    Other(AppError),
+}
+
+impl From<AppError> for SetFault {
+    fn from(error: AppError) -> Self {
+        Self::Other(error)
     }
 }
 

@@ -290,10 +290,8 @@ impl<W: Work> Scheduler<W> {
             Ok(is_done) => is_done,
             Err(panic) => {
                 let message = panic_message(panic.as_ref());
-                catch_unwind(AssertUnwindSafe(|| work.panicked(&message))).unwrap_or_else(|_| {
-                    tracing::error!(message, "work panicked, and so did its clean-up");
-                    true
-                })
+                // A clean-up that panics, too, leaves nothing to do.
+                catch_unwind(AssertUnwindSafe(|| work.panicked(&message))).unwrap_or(true)
             }
         };
         let mut state = self.0.lock();

@@ -135,7 +135,11 @@ impl Store {
                 // Another call with the same request id was first.
                 self.known_request(&job.request_id, request_hash)?.ok_or(StoreError::Conflict { key })
             }
-            Err(error) => Err(error),
+            // A commit may have happened although the disk reported a fault after it.
+            Err(error) => match self.records().read(|view| view.contains(&job_key)) {
+                Ok(true) => Ok(Accepted::New),
+                _ => Err(error),
+            },
         }
     }
 
@@ -161,13 +165,24 @@ impl Store {
 
     /// Up to `limit` jobs that the filter wants, newest first, those older than `before`. What cannot be read is listed with any filter.
     pub fn jobs(&self, filter: &JobFilter, before: Option<Uuid>, limit: usize) -> Result<Vec<Listed<Job>>, StoreError> {
+        self.jobs_as_they_are(filter, before, limit, |job| job)
+    }
+
+    /// As [`Store::jobs`], where `now` gives a job as it is, and its record here may be late.
+    pub fn jobs_as_they_are(
+        &self,
+        filter: &JobFilter,
+        before: Option<Uuid>,
+        limit: usize,
+        now: impl Fn(Job) -> Job,
+    ) -> Result<Vec<Listed<Job>>, StoreError> {
         let before = before.map(|job_id| job_id.to_string());
         let prefix = filter.model_uid.map_or_else(|| keys::JOBS.to_owned(), keys::model_jobs);
         self.records().read(|view| {
             let job = |entry: Result<Entry, StoreError>| {
                 let entry = entry?;
                 let job = if filter.model_uid.is_some() { indexed_job(view, &entry.key) } else { entry.decode() };
-                Listed::of(&entry.key, job)
+                Listed::of(&entry.key, job.map(&now))
             };
             let is_wanted = |job: &Result<Listed<Job>, StoreError>| match job {
                 Ok(Listed::Item(job)) => filter.matches(job),

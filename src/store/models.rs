@@ -20,6 +20,8 @@ use crate::domain::{
 pub struct VersionDraft {
     /// The version that it started from.
     pub base_version: Option<u32>,
+    /// Whether it can only be committed right after that one, since it repeats a part of it.
+    pub follows_base: bool,
     /// Where the weights come from.
     pub source: VersionSource,
     /// What was learned of the data before the weights.
@@ -29,6 +31,10 @@ pub struct VersionDraft {
 }
 
 impl VersionDraft {
+    fn fits(&self, model: &Model) -> bool {
+        !self.follows_base || self.base_version == Some(model.latest_version)
+    }
+
     fn numbered(&self, version: u32) -> Version {
         Version {
             version,
@@ -131,23 +137,6 @@ impl Store {
         })
     }
 
-    /// Chooses the version that a model serves, `None` for its latest; `None` where the model is gone.
-    pub fn set_serving_version(&self, uid: Uuid, version: Option<u32>) -> Result<Option<Model>, StoreError> {
-        let key = keys::model(uid);
-        loop {
-            let Some(Stored { revision, value: mut model }) = self.records().get::<Model>(&key)? else {
-                return Ok(None);
-            };
-            model.serving_version = version;
-            let transaction = Transaction::new().expect(&key, Expect::Revision(revision)).put(key.clone(), &model)?;
-            match self.records().commit(transaction) {
-                Ok(()) => return Ok(Some(model)),
-                Err(StoreError::Conflict { .. }) => {} // A version was committed meanwhile: look again.
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     /// One version of a model.
     pub fn version(&self, uid: Uuid, version: u32) -> Result<Option<Version>, StoreError> {
         Ok(self.stored_version(uid, version)?.map(|stored| stored.version))
@@ -190,7 +179,8 @@ impl Store {
         }
     }
 
-    /// Commits the next version of a model; `None` where the model is gone.
+    /// Commits the next version of a model; `None` where the model is gone. A draft that follows its base is a [`StoreError::Conflict`]
+    /// where another version came first.
     pub fn commit_version(
         &self,
         uid: Uuid,
@@ -203,6 +193,10 @@ impl Store {
                 self.discard_weights(weights);
                 return Ok(None);
             };
+            if !draft.fits(&base.model.value) {
+                self.discard_weights(weights);
+                return Err(StoreError::Conflict { key: keys::model(uid) });
+            }
             let superfluous = base.superfluous.clone();
             let (transaction, version) = next_version(Transaction::new(), base, &draft, weights)?;
             match self.records().commit(transaction) {

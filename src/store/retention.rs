@@ -58,9 +58,9 @@ pub(super) struct Superfluous {
     blob: Option<Uuid>,
 }
 
-/// What became of a wish to pin a version, or to unpin one.
+/// What became of a wish to pin a version, to unpin it, or to serve it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Pinned {
+pub enum Choice {
     /// It is as wished: the model as it is now.
     Done(Box<Model>),
     /// There is no such model (any more).
@@ -80,30 +80,44 @@ pub(super) struct JobPasses {
 
 impl Store {
     /// Keeps a version whatever its age, or no longer.
-    pub fn pin_version(&self, uid: Uuid, version: u32, is_pinned: bool) -> Result<Pinned, StoreError> {
-        let (model_key, version_key) = (keys::model(uid), keys::version(uid, version));
+    pub fn pin_version(&self, uid: Uuid, version: u32, is_pinned: bool) -> Result<Choice, StoreError> {
+        self.choose(uid, Some(version), |model| {
+            match is_pinned {
+                true => model.pinned_versions.insert(version),
+                false => model.pinned_versions.remove(&version),
+            };
+        })
+    }
+
+    /// Chooses the version that a model serves, `None` for its latest.
+    pub fn set_serving_version(&self, uid: Uuid, version: Option<u32>) -> Result<Choice, StoreError> {
+        self.choose(uid, version, |model| model.serving_version = version)
+    }
+
+    /// Changes what a model keeps, where the version is there. A commit that gives versions back expects the model as it read it, so
+    /// it cannot give back this one meanwhile.
+    fn choose(&self, uid: Uuid, version: Option<u32>, change: impl Fn(&mut Model)) -> Result<Choice, StoreError> {
+        let model_key = keys::model(uid);
         loop {
-            let (stored, is_there) =
-                self.records().read(|view| Ok((view.get::<Model>(&model_key)?, view.contains(&version_key)?)))?;
-            let Some(stored) = stored else { return Ok(Pinned::NoModel) };
+            let (stored, is_there) = self.records().read(|view| {
+                let is_there = version.map_or(Ok(true), |version| view.contains(&keys::version(uid, version)))?;
+                Ok((view.get::<Model>(&model_key)?, is_there))
+            })?;
+            let Some(stored) = stored else { return Ok(Choice::NoModel) };
             if !is_there {
-                return Ok(Pinned::NoVersion);
+                return Ok(Choice::NoVersion);
             }
-            let mut model = stored.value;
-            let pinned = &mut model.pinned_versions;
-            let is_changed = if is_pinned { pinned.insert(version) } else { pinned.remove(&version) };
-            if pinned.len() > PINNED_VERSIONS_MAX {
-                return Ok(Pinned::TooMany(PINNED_VERSIONS_MAX));
+            let mut model = stored.value.clone();
+            change(&mut model);
+            if model.pinned_versions.len() > PINNED_VERSIONS_MAX {
+                return Ok(Choice::TooMany(PINNED_VERSIONS_MAX));
             }
-            if !is_changed {
-                return Ok(Pinned::Done(Box::new(model)));
+            if model == stored.value {
+                return Ok(Choice::Done(Box::new(model)));
             }
-            // A commit that gives versions back expects the model as it read it, so it cannot give back this one meanwhile.
-            let transaction = Transaction::new()
-                .expect(&model_key, Expect::Revision(stored.revision))
-                .put(model_key.clone(), &model)?;
-            match self.records().commit(transaction) {
-                Ok(()) => return Ok(Pinned::Done(Box::new(model))),
+            let transaction = Transaction::new().expect(&model_key, Expect::Revision(stored.revision));
+            match self.records().commit(transaction.put(model_key.clone(), &model)?) {
+                Ok(()) => return Ok(Choice::Done(Box::new(model))),
                 Err(StoreError::Conflict { .. }) => {} // Changed meanwhile: look again.
                 Err(error) => return Err(error),
             }

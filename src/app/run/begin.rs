@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, Checkpoints};
 use super::reports::Retrained;
+use super::retry::Retry;
 use super::{End, Running, Stopwatch, TrainingRun};
 use crate::app::continuation::{self, Ended};
 use crate::app::live::LiveSnapshot;
 use crate::app::processor::build_and_processor;
 use crate::app::train::expression_fault;
 use crate::app::{AppError, now};
-use crate::domain::{Failure, FailureKind, Job, Model, Settings, Start, StopReason, TrainingData, Values, Version};
+use crate::domain::{
+    EpochReport, Failure, FailureKind, Job, Model, Settings, Start, StopReason, TrainingData, Values, Version,
+};
 use crate::engine::{AnyNetwork, AnyTrainer, TrainerInput};
 use crate::store::{JobStart, Started};
 
@@ -24,6 +27,14 @@ struct Base {
     version: Version,
     parameters: Values,
     data: TrainingData,
+}
+
+/// What became of an attempt to begin.
+pub(super) enum Begun {
+    Running(Box<Running>),
+    Ended(Box<End>),
+    /// The store cannot be read or written now.
+    Later(Retry),
 }
 
 /// What became of the reading of a base.
@@ -45,10 +56,22 @@ enum Loaded {
 
 impl TrainingRun {
     /// Loads what the job needs, and marks it as running; or how it ends instead.
-    pub(super) fn begin(&self) -> Result<Box<Running>, Box<End>> {
+    pub(super) fn begin(&self, mut retry: Retry) -> Begun {
+        let cancelled = || Begun::Ended(Box::new(End::without_result(StopReason::Cancelled, None)));
+        if self.live.control.stop_requested().is_some() && self.live.history.is_empty() {
+            return cancelled();
+        }
+        if !retry.is_due() {
+            return Begun::Later(retry);
+        }
         match self.try_begin() {
-            Ok(Some(running)) => Ok(Box::new(running)),
-            Ok(None) => Err(Box::new(End::without_result(StopReason::Cancelled, None))),
+            Ok(Some(running)) => Begun::Running(Box::new(running)),
+            Ok(None) => cancelled(),
+            Err(error @ AppError::Unavailable(_)) => {
+                tracing::error!(%error, pause = ?retry.pause(), "the job cannot begin; it is tried again");
+                retry.failed();
+                Begun::Later(retry)
+            }
             Err(error) => {
                 let kind = match error {
                     AppError::DataLoss(_) => FailureKind::DataLoss,
@@ -62,7 +85,7 @@ impl TrainingRun {
                     _ => StopReason::Internal,
                 };
                 let failure = Failure { kind, message: error.to_string() };
-                Err(Box::new(End::without_result(reason, Some(failure))))
+                Begun::Ended(Box::new(End::without_result(reason, Some(failure))))
             }
         }
     }
@@ -93,6 +116,9 @@ impl TrainingRun {
         };
         let mut settings = record.settings.clone();
         let ended = self.ended(&base, &mut settings)?;
+        if ended.is_none() && self.is_replaced(&base, &record)? {
+            return Ok(Loaded::BaseGone);
+        }
         let fingerprint = continuation::fingerprint(&base.data);
         let architecture = base.model.architecture.clone();
         let base_version = base.version.version;
@@ -140,7 +166,7 @@ impl TrainingRun {
             epochs_done = trainer.epoch(),
             "job started"
         );
-        let instant = Instant::now();
+        let (instant, rows_before) = (Instant::now(), trainer.rows_done_in_epoch());
         let running = Running {
             trainer,
             started: instant,
@@ -150,20 +176,22 @@ impl TrainingRun {
             fingerprint,
             snapshot_taken: instant,
             epoch_time: Stopwatch { before: Duration::ZERO, since: instant },
+            rows_before,
             reports_written: self.live.history.len(),
             retrained: Retrained::new(report_index, self.live.history.len()),
             checkpoints: Checkpoints::new(&self.core.store, &job.settings, instant),
         };
-        self.show_started(job);
+        self.show_started(job, running.trainer.best_report());
         Ok(Loaded::Running(Box::new(running)))
     }
 
     /// The record that callers see: reports that were told before a crash stay told.
-    fn show_started(&self, job: Job) {
+    fn show_started(&self, job: Job, best_report: Option<EpochReport>) {
         self.live.update_record(|shown| {
-            let (last_report, best_report) = (shown.last_report.take(), shown.best_report.take());
-            *shown = Job { last_report: job.last_report.clone().or(last_report), best_report, ..job };
+            let last_report = shown.last_report.take().or(job.last_report.clone());
+            *shown = Job { last_report, best_report, ..job };
         });
+        self.live.note_start();
         self.live.history.touch();
     }
 
@@ -202,6 +230,16 @@ impl TrainingRun {
             settings.seed = ended.seed();
         }
         Ok(Some(ended))
+    }
+
+    /// Whether the end of the training to go on with was given back while the job's base was read, since a later version came. An
+    /// attempt before this one has recorded its base, and stays with it.
+    fn is_replaced(&self, base: &Base, record: &Job) -> Result<bool, AppError> {
+        if record.settings.start != Start::Continue || record.base_version.is_some() {
+            return Ok(false);
+        }
+        let now = self.core.store.model_by_uid(self.model_uid)?;
+        Ok(now.is_some_and(|now| now.latest_version != base.version.version))
     }
 
     fn input(&self, base: Base, settings: &Settings) -> Result<TrainerInput, AppError> {

@@ -78,6 +78,7 @@ fn draft(base_version: u32) -> VersionDraft {
     let scaler = Scaler { shift: vec![0.1, f64::MIN_POSITIVE], scale: vec![1.0 / 3.0, 1.0] };
     VersionDraft {
         base_version: Some(base_version),
+        follows_base: false,
         source: VersionSource::Training { job_id: Uuid::nil(), report: Box::new(report(7)) },
         preprocessing: Some(FittedPreprocessing { inputs: Some(scaler), targets: None }),
         create_time: at(9),

@@ -54,7 +54,7 @@ fn versions_that_are_pinned_or_served_are_kept_until_they_are_not_any_more() {
         let model = create(store, "xor");
         set(store, &model, 2.0);
         assert!(
-            matches!(store.pin_version(model.uid, 2, true).unwrap(), Pinned::Done(now) if now.pinned_versions == [2].into())
+            matches!(store.pin_version(model.uid, 2, true).unwrap(), Choice::Done(now) if now.pinned_versions == [2].into())
         );
         assert_eq!(set(store, &model, 3.0).pruned, [0; 0]);
         store.set_serving_version(model.uid, Some(3)).unwrap();
@@ -66,8 +66,8 @@ fn versions_that_are_pinned_or_served_are_kept_until_they_are_not_any_more() {
         assert_eq!(set(store, &model, 6.0).pruned, [2, 3, 5]);
         assert_eq!(numbers(store, &model), [1, 6]);
         assert!(folder.is_none_or(|folder| blob_count(folder) == 2));
-        assert_eq!(store.pin_version(model.uid, 5, true).unwrap(), Pinned::NoVersion);
-        assert_eq!(store.pin_version(Uuid::now_v7(), 1, true).unwrap(), Pinned::NoModel);
+        assert_eq!(store.pin_version(model.uid, 5, true).unwrap(), Choice::NoVersion);
+        assert_eq!(store.pin_version(Uuid::now_v7(), 1, true).unwrap(), Choice::NoModel);
     });
 }
 
@@ -77,11 +77,11 @@ fn no_more_than_so_many_versions_are_pinned() {
     let model = create(&store, "xor");
     let bound = crate::limits::PINNED_VERSIONS_MAX as u32;
     for version in 1..=bound {
-        assert!(matches!(store.pin_version(model.uid, version, true).unwrap(), Pinned::Done(_)), "{version}");
+        assert!(matches!(store.pin_version(model.uid, version, true).unwrap(), Choice::Done(_)), "{version}");
         set(&store, &model, 2.0);
     }
-    assert_eq!(store.pin_version(model.uid, bound + 1, true).unwrap(), Pinned::TooMany(bound as usize));
-    assert!(matches!(store.pin_version(model.uid, bound, true).unwrap(), Pinned::Done(_)));
+    assert_eq!(store.pin_version(model.uid, bound + 1, true).unwrap(), Choice::TooMany(bound as usize));
+    assert!(matches!(store.pin_version(model.uid, bound, true).unwrap(), Choice::Done(_)));
 }
 
 #[test]

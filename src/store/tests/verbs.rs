@@ -189,6 +189,10 @@ fn a_stop_in_good_order_is_told_once_and_its_starts_are_no_crashes() {
         assert!(!store.take_good_stop().unwrap());
         let job = accept(store, &create(store, "xor"));
         store.start_job(job.job_id, begin(1, 3)).unwrap();
+        store.start_job(job.job_id, begin(1, 3)).unwrap();
+        store.mark_good_stop().unwrap();
+        assert!(store.take_good_stop().unwrap());
+        assert_eq!(store.job(job.job_id).unwrap().unwrap().starts_without_checkpoint, 0);
         let after_good_stop = JobStart { is_after_good_stop: true, ..begin(1, 3) };
         assert_eq!(started(store, job.job_id, after_good_stop).starts_without_checkpoint, 1);
     });

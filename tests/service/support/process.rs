@@ -10,7 +10,8 @@ use super::Api;
 /// A process that serves; killed when dropped.
 pub struct Process {
     child: Child,
-    stderr: BufReader<ChildStderr>,
+    /// `None` once nobody reads it.
+    stderr: Option<BufReader<ChildStderr>>,
     pub address: SocketAddr,
 }
 
@@ -31,7 +32,7 @@ impl Process {
                 break line["address"].as_str().unwrap().parse().unwrap();
             }
         };
-        Self { child, stderr, address }
+        Self { child, stderr: Some(stderr), address }
     }
 
     pub async fn api(&self) -> Api {
@@ -40,6 +41,11 @@ impl Process {
 
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// From now on nobody reads its log.
+    pub fn close_log(&mut self) {
+        self.stderr = None;
     }
 
     /// SIGKILL, as `kill -9` sends it.
@@ -51,7 +57,9 @@ impl Process {
     /// Waits for the end: how it ended, and the rest of its log.
     pub fn wait(mut self) -> (ExitStatus, String) {
         let mut log = String::new();
-        self.stderr.read_to_string(&mut log).unwrap();
+        if let Some(stderr) = &mut self.stderr {
+            stderr.read_to_string(&mut log).unwrap();
+        }
         (self.child.wait().unwrap(), log)
     }
 }
