@@ -83,7 +83,10 @@ impl App {
         let version = version_number(&model, asked)?;
         let layout = model.architecture.layout();
         let numbers = wanted.iter().map(|&layer| layout[layer].weights.len()).sum();
-        self.bound_answer(numbers, "ask for fewer `layers` at a time, or raise the server's --message-bytes-max")?;
+        self.bound_answer(
+            numbers,
+            "stream them with DownloadWeights (`epochd download`), or ask for fewer `layers` at a time",
+        )?;
         // The file's bytes, the numbers, and the layers cut out of them.
         let room = self.room_for(&model.architecture, 3).await;
         self.blocking(move |app| {
