@@ -60,21 +60,20 @@ impl App {
     pub async fn download(
         &self,
         model_id: ModelId,
-        version: Option<i64>,
+        asked: Option<i64>,
         head: impl FnOnce(&Model, &Version) -> Result<Vec<u8>, AppError> + Send + 'static,
     ) -> Result<Download, AppError> {
         let model = self.record(&model_id).await?;
-        let version = version_number(&model, version)?;
+        let number = version_number(&model, asked)?;
         // Read straight into the numbers that chunks are cut from.
         let room = self.room_for(&model.architecture, 1).await;
         let read = self.blocking(move |app| {
-            let (store, missing) = (&app.core.store, || AppError::no_version(&model_id, version));
-            let record = store.version(model.uid, version)?.ok_or_else(missing)?;
-            let parameters = store.parameters(model.uid, version, &model.architecture)?.ok_or_else(missing)?;
-            let head = head(&model, &record)?.into();
-            Ok(Contents { head, weights: Bytes::from_owner(Weights(parameters)), _room: room })
+            let (version, parameters) = app.version_and_weights(&model, asked.map(|_| number))?;
+            let head = head(&model, &version)?.into();
+            let contents = Contents { head, weights: Bytes::from_owner(Weights(parameters)), _room: room };
+            Ok((version.version, contents))
         });
-        let contents = read.await?;
+        let (version, contents) = read.await?;
         let size_bytes = contents.head.len() + contents.weights.len();
         let message_bytes_max = self.bounds.answer_bytes_max.saturating_sub(FRAME_BYTES).max(1);
         let chunk_bytes = DOWNLOAD_CHUNK_BYTES.min(message_bytes_max);

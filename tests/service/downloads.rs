@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use epochd::config::RawConfig;
 use epochd::rpc::pb;
@@ -189,6 +190,33 @@ async fn a_model_that_is_deleted_meanwhile_is_downloaded_to_its_end() {
     let file = read_on(first, messages).await.unwrap();
     assert!(file.bytes == expected.bytes);
     assert!(file.bytes != api.file("wide", None).await.bytes);
+}
+
+/// Each commit gives back the version before it. A download that names none is of one of them, whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_latest_version_is_downloaded_while_others_take_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::with(RawConfig { data_dir: folder.path().to_owned(), versions_per_model: 1, ..Server::raw() });
+    let api = server.api().await;
+    api.create(xor_model("xor", 64)).await;
+    let layers = api.models.clone().get_weights(get_weights("xor")).await.unwrap().into_inner().layers;
+    let committed = AtomicI32::new(1);
+    let commit = async {
+        while committed.load(Ordering::Relaxed) < 100 {
+            let request = pb::SetWeightsRequest { model_id: "xor".into(), layers: layers.clone() };
+            let version = api.models.clone().set_weights(request).await.unwrap().into_inner().version;
+            committed.store(version, Ordering::Relaxed);
+        }
+    };
+    let download = || async {
+        while committed.load(Ordering::Relaxed) < 100 {
+            let earliest = committed.load(Ordering::Relaxed);
+            let file = api.file("xor", None).await;
+            assert!(file.version >= earliest, "version {} after {earliest}", file.version);
+            assert_eq!(metadata(&file)["version"], file.version.to_string());
+        }
+    };
+    tokio::join!(commit, download(), download(), download());
 }
 
 /// The files of weights in a data folder.
