@@ -20,6 +20,14 @@ pub const TRAINING_BYTES_DEFAULT: u64 = 4 << 30;
 /// wait for their turn. Twice what the largest network takes to be made.
 pub const CALL_BYTES_MAX: usize = 3 << 30;
 
+/// Bytes of a file of weights in one message of a download: far below the 4 MB that clients take by default, and enough that a message
+/// costs little beside its bytes. A client that reads nothing makes the server hold one of them, beside the weights.
+pub const DOWNLOAD_CHUNK_BYTES: usize = 256 << 10;
+
+/// How long a download may stand still before it is given up: its weights take room that other calls wait for. A client that takes five
+/// kilobytes a second keeps it going.
+pub const DOWNLOAD_IDLE_SECONDS_MAX: u64 = 60;
+
 /// Layers of one network. Deep enough for every multilayer perceptron that trains, small enough to describe in one message.
 pub const LAYERS_MAX: usize = 256;
 
@@ -144,4 +152,7 @@ const _: () = assert!(QUEUED_JOBS_PER_MODEL_DEFAULT <= QUEUED_JOBS_DEFAULT);
 const _: () = assert!(VIOLATION_BYTES_MAX * 4 / 3 + 1_024 <= 8_192);
 const _: () = assert!(WIDTH_MAX <= PARAMETERS_MAX && EPOCHS_MAX <= i32::MAX as u32);
 const _: () = assert!(WIDTH_MAX < MESSAGE_PARTS_MAX && VIOLATIONS_MAX <= FAULTS_KEPT_MAX);
+const _: () = assert!(DOWNLOAD_CHUNK_BYTES * 8 <= 4 << 20);
+// Readers of safetensors take a header of 100 MB. A label's byte may be seven in it, escaped twice; a float has at most 25 characters.
+const _: () = assert!(WIDTH_MAX * (LABEL_BYTES_MAX * 7 + 4 * 26) + LAYERS_MAX * 4_096 <= 100_000_000);
 const _: () = assert!(MODEL_ID_BYTES_MAX <= LABEL_BYTES_MAX);

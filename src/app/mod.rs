@@ -1,6 +1,7 @@
 //! The use cases, in domain types only: what each call does. One file a family.
 
 mod continuation;
+mod download;
 mod error;
 mod gradients;
 mod jobs;
@@ -24,6 +25,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+pub use download::Download;
 pub use error::AppError;
 pub use gradients::{BatchGradients, GradientsRequest};
 pub use jobs::{JobFilterRequest, JobView};
@@ -41,6 +43,7 @@ use crate::engine::expression_bytes;
 use crate::jobs::{Limits, Scheduler};
 use crate::limits::{CALL_BYTES_MAX, EXPRESSION_WORK_BYTES_MAX};
 use crate::store::{Store, StoreError};
+use download::Downloads;
 use live::LiveJobs;
 use run::TrainingRun;
 use snapshots::Snapshots;
@@ -71,6 +74,7 @@ struct Core {
     store: Store,
     snapshots: Snapshots,
     live: LiveJobs,
+    downloads: Downloads,
     is_draining: AtomicBool,
     streams_end: CancellationToken,
     /// Whether the process before this one stopped in good order.
@@ -89,6 +93,7 @@ impl App {
             store,
             snapshots: Snapshots::default(),
             live: LiveJobs::default(),
+            downloads: Downloads::default(),
             is_draining: AtomicBool::new(false),
             streams_end: CancellationToken::new(),
             is_after_good_stop,
@@ -105,9 +110,9 @@ impl App {
         Ok(app)
     }
 
-    /// Wakes watchers, for as long as it is polled.
+    /// Wakes watchers and gives up downloads that stand still, for as long as it is polled.
     pub async fn tick_forever(&self) {
-        self.core.live.tick_forever().await;
+        tokio::join!(self.core.live.tick_forever(), self.core.downloads.look_forever());
     }
 
     /// From now on new work is refused; calls that run go on.
@@ -120,7 +125,7 @@ impl App {
         self.core.is_draining.load(Ordering::Relaxed)
     }
 
-    /// Ends every stream that still follows a job: the server is about to close.
+    /// Ends every stream that still follows a job or downloads weights: the server is about to close.
     pub fn end_streams(&self) {
         self.core.streams_end.cancel();
     }

@@ -83,20 +83,15 @@ impl App {
         let version = version_number(&model, asked)?;
         let layout = model.architecture.layout();
         let numbers = wanted.iter().map(|&layer| layout[layer].weights.len()).sum();
-        self.bound_answer(numbers, "ask for fewer `layers` at a time, or raise the server's --message-bytes-max")?;
+        self.bound_answer(
+            numbers,
+            "stream them with DownloadWeights (`epochd download`), or ask for fewer `layers` at a time",
+        )?;
         // The file's bytes, the numbers, and the layers cut out of them.
         let room = self.room_for(&model.architecture, 3).await;
         self.blocking(move |app| {
             let _room = room;
-            let (version, parameters) = match asked {
-                Some(_) => (version, app.core.store.parameters(model.uid, version, &model.architecture)?),
-                None => {
-                    let (now, latest, parameters) = app.latest_version(&model_id)?;
-                    // Another model under the same name may have another shape.
-                    (latest.version, (now.uid == model.uid).then_some(parameters))
-                }
-            };
-            let parameters = parameters.ok_or_else(|| AppError::no_version(&model_id, version))?;
+            let (Version { version, .. }, parameters) = app.version_and_weights(&model, asked.map(|_| version))?;
             let all = split_layers(&model.architecture, &parameters);
             let layers = all.into_iter().filter(|layer| wanted.contains(&layer.layer)).collect();
             Ok(ModelWeights { model_id, version, layers })
@@ -151,6 +146,20 @@ impl App {
         self.core.snapshots.forget_pruned(model.uid, &pruned);
         tracing::info!(%model_id, version = version.version, "weights set");
         Ok(version)
+    }
+
+    /// A version (`None`: the latest one now) of a model that was read before, with its weights.
+    pub(super) fn version_and_weights(&self, model: &Model, asked: Option<u32>) -> Result<(Version, Values), AppError> {
+        let missing = |version| AppError::no_version(&model.model_id, version);
+        let Some(number) = asked else {
+            let (now, version, parameters) = self.latest_version(&model.model_id)?;
+            // Another model under the same name may have another shape.
+            return if now.uid == model.uid { Ok((version, parameters)) } else { Err(missing(version.version)) };
+        };
+        let store = &self.core.store;
+        let version = store.version(model.uid, number)?.ok_or_else(|| missing(number))?;
+        let parameters = store.parameters(model.uid, number, &model.architecture)?.ok_or_else(|| missing(number))?;
+        Ok((version, parameters))
     }
 
     /// A model with its latest version, which may be given back while it is read, since a later one came.

@@ -4,6 +4,7 @@ mod cancel;
 mod completions;
 mod csv_table;
 mod delete;
+mod download;
 mod health;
 mod jobs;
 mod local;
@@ -66,6 +67,7 @@ enum Command {
     Rollback(rollback::Args),
     Pin(pin::Args),
     Weights(weights::Args),
+    Download(download::Args),
     Health(health::Args),
     Completions(completions::Args),
     Man(completions::ManArgs),
@@ -101,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Rollback(args) => rollback::run(args),
         Command::Pin(args) => pin::run(args),
         Command::Weights(args) => weights::run(args),
+        Command::Download(args) => download::run(args),
         Command::Health(args) => health::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => completions::run_man(args),

@@ -99,6 +99,18 @@ impl Events {
     }
 }
 
+/// A file of weights on its way here.
+pub struct Download {
+    stream: Streaming<pb::WeightsChunk>,
+}
+
+impl Download {
+    /// The next part of the file; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<pb::WeightsChunk>, ClientError> {
+        Ok(self.stream.message().await?)
+    }
+}
+
 impl Client {
     /// Connects to `http://host:port`; `http://` may be left out.
     pub async fn connect(url: &str) -> Result<Self, ClientError> {
@@ -187,6 +199,11 @@ impl Client {
     /// See `ModelService.GetWeights`.
     pub async fn weights(&mut self, request: pb::GetWeightsRequest) -> Result<pb::Weights, ClientError> {
         Ok(self.models.get_weights(request).await?.into_inner())
+    }
+
+    /// See `ModelService.DownloadWeights`.
+    pub async fn download_weights(&mut self, request: pb::DownloadWeightsRequest) -> Result<Download, ClientError> {
+        Ok(Download { stream: self.models.download_weights(request).await?.into_inner() })
     }
 
     /// See `JobService.ListJobs`.

@@ -8,11 +8,14 @@ use tonic::{Request, Response, Status};
 use super::decode::{self, Encoding};
 use super::pb::model_service_server::ModelService;
 use super::{bounded, encode, pb};
-use crate::app::{App, AppError, PageRequest, PredictRequest, Watch};
+use crate::app::{App, AppError, Download, PageRequest, PredictRequest, Watch};
 use crate::domain::{At, Faults};
 
 /// A stream of events to one watcher.
 pub(super) type EventStream = Pin<Box<dyn Stream<Item = Result<pb::TrainEvent, Status>> + Send>>;
+
+/// A stream of the parts of a file.
+type ChunkStream = Pin<Box<dyn Stream<Item = Result<pb::WeightsChunk, Status>> + Send>>;
 
 /// The service over the use cases.
 pub(super) struct Models {
@@ -34,6 +37,15 @@ pub(super) fn event_stream(watch: Watch) -> EventStream {
         let message = event.map(|event| encode::train_event(job_id, &event)).map_err(Status::from);
         Some((message, watch))
     }))
+}
+
+/// A file in messages, the first of which says what it is.
+fn chunk_stream(download: Download) -> ChunkStream {
+    let (version, size_bytes) = (download.version() as i32, download.size_bytes() as i64);
+    let first = pb::WeightsChunk { version, size_bytes, ..pb::WeightsChunk::default() };
+    let frames = std::iter::once(first).chain(std::iter::repeat(pb::WeightsChunk::default()));
+    let chunks = download.zip(frames).map(|(data, frame)| Ok(pb::WeightsChunk { data: data?, ..frame }));
+    Box::pin(futures_util::stream::iter(chunks))
 }
 
 fn page(size: i32, token: String) -> PageRequest {
@@ -165,8 +177,22 @@ impl ModelService for Models {
         let encoding = faults.finish(encoding).map_err(AppError::from)?;
         let layers = request.layers.into_iter().map(i64::from).collect();
         let weights = self.app.weights(model_id, request.version.map(i64::from), layers).await?;
-        let advice = "ask for fewer `layers` at a time, or with MATRIX_ENCODING_PACKED";
+        let advice = "stream them with DownloadWeights (`epochd download`), or ask for fewer `layers` at a time, or with \
+                      MATRIX_ENCODING_PACKED";
         bounded(encode::weights(&weights, encoding), self.message_bytes_max, advice)
+    }
+
+    type DownloadWeightsStream = ChunkStream;
+
+    async fn download_weights(
+        &self,
+        request: Request<pb::DownloadWeightsRequest>,
+    ) -> Result<Response<ChunkStream>, Status> {
+        let request = request.into_inner();
+        let model_id = decode::model_id(&request.model_id).map_err(AppError::from)?;
+        let version = request.version.map(i64::from);
+        let download = self.app.download(model_id, version, encode::safetensors_head).await?;
+        Ok(Response::new(chunk_stream(download)))
     }
 
     async fn set_weights(&self, request: Request<pb::SetWeightsRequest>) -> Result<Response<pb::Version>, Status> {

@@ -119,6 +119,59 @@ async fn weights_are_shown_by_shape_and_norm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn weights_are_downloaded_whole_or_not_at_all() {
+    let server = Server::start();
+    let api = server.api().await;
+    api.create(xor_model("xor", 8)).await;
+    api.train(truth_table("xor", XOR)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let names = || {
+        let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    };
+    let expected = api.file("xor", None).await.bytes;
+    let out = path("xor.safetensors");
+    let (text, _) = ran(&server, 0, &["download", "xor", "--out", &out]).await;
+    assert_eq!(text, format!("wrote version 2 of xor to {out}: {} bytes\n", expected.len()));
+    assert!(fs::read(&out).unwrap() == expected);
+    // A file that is there is not touched, unless that is wanted.
+    let (_, errors) = ran(&server, 1, &["download", "xor", "--version", "1", "--out", &out]).await;
+    assert!(errors.contains("--force"), "{errors}");
+    assert!(fs::read(&out).unwrap() == expected);
+    let arguments = ["download", "xor", "--version", "1", "--out", &out, "--force", "--json"];
+    let told = lines_of_json(&ran(&server, 0, &arguments).await.0);
+    let first = api.file("xor", Some(1)).await.bytes;
+    assert_eq!(told[0], serde_json::json!({"file": out, "modelId": "xor", "version": 1, "sizeBytes": first.len()}));
+    assert!(fs::read(&out).unwrap() == first);
+    // What fails leaves nothing.
+    for (arguments, part) in [
+        (&["download", "nobody", "--out", &path("none")][..], "nobody"),
+        (&["download", "xor", "--version", "9", "--out", &path("none")], "no version 9"),
+        (&["download", "xor", "--version", "-1", "--out", &path("none")], "version: must be 1 or more"),
+        (&["download", "xor", "--out", &path("none/at/all")], "cannot write"),
+        (&["download", "xor", "--force", "--out", &path("")], "is no file"),
+    ] {
+        let (text, errors) = ran(&server, 1, arguments).await;
+        assert!(errors.contains(part) && text.is_empty(), "{arguments:?}: {text}{errors}");
+    }
+    assert_eq!(names(), ["xor.safetensors"]);
+    // By default the name says which version it is, in the folder where the command runs.
+    let url = format!("http://{}", server.address);
+    let (place, url_there) = (folder.path().to_owned(), url.clone());
+    let there = move || run(&place, &["download", "xor", "--server", &url_there]);
+    assert_eq!(tokio::task::spawn_blocking(there).await.unwrap().status.code(), Some(0));
+    assert!(fs::read(path("xor-v2.safetensors")).unwrap() == expected);
+    // Standard output holds the file alone.
+    let piped = move || run(Path::new("."), &["download", "xor", "--out", "-", "--server", &url]);
+    let piped = tokio::task::spawn_blocking(piped).await.unwrap();
+    assert!(piped.status.success() && piped.stdout == expected);
+    assert!(String::from_utf8(piped.stderr).unwrap().contains("to standard output"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn health_is_0_only_when_serving() {
     let server = Server::start();
     assert_eq!(ran(&server, 0, &["health"]).await.0, "SERVING\n");
@@ -209,6 +262,7 @@ fn every_command_says_where_it_looked_for_a_server_that_is_not_there() {
         &["rollback", "iris", "2"],
         &["pin", "iris", "2"],
         &["weights", "iris"],
+        &["download", "iris"],
         &["health"],
         &["predict", "iris", "rows.csv"],
     ] {

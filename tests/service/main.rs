@@ -9,6 +9,7 @@ mod commands;
 mod continuing;
 mod course;
 mod dependencies;
+mod downloads;
 mod durability;
 mod errors;
 mod expressions;

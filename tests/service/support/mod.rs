@@ -1,6 +1,7 @@
 //! A server of its own for each test, on a port of its own, and what tests say to it.
 
 mod circle;
+mod files;
 mod json;
 mod process;
 mod refusals;
@@ -9,6 +10,7 @@ mod server;
 mod training;
 
 pub use circle::*;
+pub use files::*;
 pub use json::*;
 pub use process::{Process, run, signal};
 pub use refusals::{Failures, nested};
