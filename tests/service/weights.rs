@@ -149,7 +149,8 @@ async fn a_version_that_can_be_seen_is_the_one_that_predicts() {
     api.create(xor_model("xor", 4)).await;
     let layers = weights(&api, "xor", MatrixEncoding::Values).await.layers;
     for round in 0..10 {
-        let setting = tokio::spawn({
+        let mut setting = tokio::task::JoinSet::new();
+        setting.spawn({
             let (api, layers) = (api.clone(), layers.clone());
             async move { set(&api, "xor", layers).await.unwrap() }
         });
@@ -159,6 +160,6 @@ async fn a_version_that_can_be_seen_is_the_one_that_predicts() {
             let answer = api.models.clone().predict(predict("xor", corners())).await.unwrap().into_inner();
             assert!(answer.version >= seen, "version {} answered, {seen} was seen", answer.version);
         }
-        setting.await.unwrap();
+        setting.join_all().await;
     }
 }
