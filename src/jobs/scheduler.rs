@@ -215,8 +215,13 @@ impl<W: Work> Scheduler<W> {
         }
         let Some(place) = lane.waiting.iter().position(|work| work.id() == id) else { return Cancelled::Unknown };
         let work = lane.waiting.remove(place);
+        let has_none = lane.begun.is_none() && lane.waiting.is_empty();
         // The next of this key may be smaller, and those behind it need not wait for what is gone.
         state.try_those_that_wait();
+        if has_none {
+            // Else work that is queued anew would have this place, too, and so two turns in each round.
+            state.turns.retain(|it| it != key);
+        }
         state.forget(key);
         self.dispatch(state);
         work.map_or(Cancelled::Unknown, Cancelled::Waiting)
@@ -229,9 +234,12 @@ impl<W: Work> Scheduler<W> {
         state.count += 1;
         let lane = state.lanes.entry(key.clone()).or_default();
         lane.waiting.push_front(work);
-        if lane.begun.is_none() {
+        // Where other work of its key waits, the key has its place in the line.
+        if lane.begun.is_none() && lane.waiting.len() == 1 {
             state.turns.push_back(key);
         }
+        // It may be smaller than what its key waited for memory with.
+        state.try_those_that_wait();
         self.dispatch(state);
     }
 
