@@ -22,6 +22,7 @@ mod plots;
 mod predictions;
 mod pytorch;
 mod real_data;
+mod registry;
 mod resuming;
 mod training;
 mod watching;
