@@ -169,7 +169,7 @@ impl Caller {
 
 /// As many as `PROPTEST_CASES` asks for.
 fn rounds() -> u64 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
+    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(40)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -215,7 +215,7 @@ fn judge(log: &[(Id, Event)], is_stopped: bool) {
             Event::SliceBegins => {
                 assert!(running.insert(id), "{id:?} runs twice at once: {log:?}");
                 assert!(running.len() <= THREADS, "more slices than threads: {log:?}");
-                let is_first = begun.get(&id.key()).is_none();
+                let is_first = !begun.contains_key(&id.key());
                 assert_eq!(*begun.entry(id.key()).or_insert(id), id, "another of this key has begun: {log:?}");
                 let bytes: u64 = begun.values().map(|id| id.bytes()).sum();
                 assert!(bytes <= BYTES_MAX || begun.len() == 1, "more has begun than fits: {log:?}");
