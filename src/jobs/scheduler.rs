@@ -233,8 +233,13 @@ impl<W: Work> Scheduler<W> {
         }
         let Some(place) = lane.waiting.iter().position(|work| work.id() == id) else { return Cancelled::Unknown };
         let work = lane.waiting.remove(place);
+        let has_none = lane.begun.is_none() && lane.waiting.is_empty();
         // The next of this key may be smaller, and those behind it need not wait for what is gone.
         state.try_those_that_wait();
+        if has_none {
+            // Else work that is queued anew would have this place, too, and so two turns in each round.
+            state.turns.remove(key);
+        }
         state.forget(key);
         self.dispatch(state);
         work.map_or(Cancelled::Unknown, Cancelled::Waiting)
@@ -247,9 +252,12 @@ impl<W: Work> Scheduler<W> {
         state.count += 1;
         let lane = state.lanes.entry(key.clone()).or_default();
         lane.waiting.push_front(work);
-        if lane.begun.is_none() {
+        // Where other work of its key waits, the key has its place in the line.
+        if lane.begun.is_none() && lane.waiting.len() == 1 {
             state.turns.push_back(owner, key);
         }
+        // It may be smaller than what its key waited for memory with.
+        state.try_those_that_wait();
         self.dispatch(state);
     }
 
@@ -284,6 +292,12 @@ impl<W: Work> Scheduler<W> {
         }
     }
 
+    /// Frees what is done: not under the lock, since it may be large, and whatever its own clean-up does.
+    fn let_go(&self, work: W) -> Option<W> {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(work)));
+        None
+    }
+
     fn run_slice(&self, key: W::Key, mut work: W) {
         let slice = Slice { end: Instant::now() + self.0.limits.slice, is_stopping: self.0.is_stopping.clone() };
         let is_done = match catch_unwind(AssertUnwindSafe(|| work.run(&slice))) {
@@ -294,9 +308,10 @@ impl<W: Work> Scheduler<W> {
                 catch_unwind(AssertUnwindSafe(|| work.panicked(&message))).unwrap_or(true)
             }
         };
+        let unfinished = if is_done { self.let_go(work) } else { Some(work) };
         let mut state = self.0.lock();
         state.free_threads += 1;
-        state.give_back(&key, (!is_done).then_some(work));
+        state.give_back(&key, unfinished);
         self.dispatch(state);
         self.0.idle.notify_waiters();
     }
@@ -412,7 +427,7 @@ impl<W: Work> Permit<W> {
         lane.reserved -= 1;
         let (owner, id) = (work.owner(), work.id());
         // Of two that were made durable at once, either may come here first: after a restart the ids decide, so here they do, too.
-        let place = lane.waiting.iter().position(|other| other.id() > id).unwrap_or(lane.waiting.len());
+        let place = lane.waiting.iter().rposition(|other| other.id() < id).map_or(0, |before| before + 1);
         lane.waiting.insert(place, work);
         // A lane that has begun work gets its next turn when that work gives its own back.
         if lane.begun.is_none() && lane.waiting.len() == 1 {

@@ -23,6 +23,7 @@ mod plots;
 mod predictions;
 mod pytorch;
 mod real_data;
+mod registry;
 mod resuming;
 mod retention;
 mod training;

@@ -5,6 +5,8 @@ use std::sync::mpsc;
 use super::*;
 use crate::jobs::Threads;
 
+mod interleavings;
+
 /// Work that reports each of its turns and takes as many as it is told to.
 struct Turns {
     key: &'static str,
@@ -262,6 +264,57 @@ fn work_that_waited_for_memory_and_is_gone_holds_up_nobody() {
     assert!(matches!(bench.scheduler.take_waiting(&"big", 2), Cancelled::Waiting(work) if work.id == 2));
     assert_eq!((bench.next(), bench.next()), ((3, "turn"), (3, "done")));
     drop(_open);
+    bench.finish();
+}
+
+/// Takes work that waits.
+fn taken(bench: &Bench, key: &'static str, id: u32) -> Turns {
+    match bench.scheduler.take_waiting(&key, id) {
+        Cancelled::Waiting(work) => work,
+        Cancelled::Begun | Cancelled::Unknown => panic!("work {id} should wait"),
+    }
+}
+
+#[test]
+fn work_that_is_taken_and_queued_anew_gets_no_more_turns_than_others() {
+    let bench = Bench::new(1);
+    let open = bench.submit_gated("long", 1, 1_000);
+    for id in 2..=4 {
+        bench.submit("a", id, 2);
+        drop(taken(&bench, "a", id));
+    }
+    bench.submit("a", 5, 2);
+    drop(open);
+    let told: Vec<_> = (0..5).map(|_| bench.next()).collect();
+    assert_eq!(told, [(1, "turn"), (5, "turn"), (1, "turn"), (5, "turn"), (5, "done")]);
+    bench.finish();
+}
+
+#[test]
+fn work_that_is_put_back_gets_its_key_no_more_turns_than_others() {
+    let bench = Bench::new(1);
+    let open = bench.submit_gated("long", 1, 1_000);
+    bench.submit("a", 2, 1);
+    bench.submit("a", 3, 1);
+    bench.scheduler.put_back(taken(&bench, "a", 2));
+    drop(open);
+    let told: Vec<_> = (0..5).map(|_| bench.next()).collect();
+    assert_eq!(told, [(1, "turn"), (2, "turn"), (2, "done"), (1, "turn"), (3, "turn")]);
+    bench.finish();
+}
+
+#[test]
+fn work_that_is_put_back_in_front_of_what_waits_for_memory_begins_where_it_fits() {
+    let bench = Bench::new(2);
+    let open = bench.submit_gated("a", 1, 1);
+    for (id, bytes) in [(2, 10), (3, 1)] {
+        let work = Turns { key: "b", owner: "caller", id, left: 1, told: bench.tell.clone(), gate: None, bytes };
+        bench.scheduler.reserve("b").unwrap().submit(work);
+    }
+    assert_eq!(bench.next(), (1, "turn"));
+    bench.scheduler.put_back(taken(&bench, "b", 3));
+    assert_eq!([bench.next(), bench.next()], [(3, "turn"), (3, "done")]);
+    drop(open);
     bench.finish();
 }
 

@@ -47,6 +47,16 @@ impl<O: Clone + Eq + Hash, K: Eq> Turns<O, K> {
         self.owners.push_front(owner);
     }
 
+    /// A key that has nothing left, whosever it is.
+    pub fn remove(&mut self, key: &K) {
+        for keys in self.keys.values_mut() {
+            keys.retain(|other| other != key);
+        }
+        self.keys.retain(|_, keys| !keys.is_empty());
+        let Self { owners, keys } = self;
+        owners.retain(|owner| keys.contains_key(owner));
+    }
+
     /// The next one, and whose it is. Its owner's other keys come after those of all other owners.
     pub fn pop_front(&mut self) -> Option<(O, K)> {
         let owner = self.owners.pop_front()?;
@@ -84,6 +94,16 @@ mod tests {
         let order: Vec<i32> = turns.drain().into_iter().map(|(_, key)| key).collect();
         assert_eq!(order, [0, 10, 20, 1, 21, 2, 3]);
         assert!(turns.is_empty() && turns.pop_front().is_none());
+    }
+
+    #[test]
+    fn a_key_that_is_removed_has_no_place_and_an_owner_without_keys_no_turn() {
+        let mut turns = Turns::default();
+        turns.push_back("a", 1);
+        turns.push_back("b", 2);
+        turns.push_back("b", 1);
+        turns.remove(&1);
+        assert_eq!(turns.drain(), [("b", 2)]);
     }
 
     #[test]
