@@ -219,8 +219,8 @@ fn an_owner_with_nothing_begun_goes_once_before_those_that_wait_for_memory() {
         open
     };
     let first = submit("a", "large", 1, 6);
-    let _second = submit("b", "large", 2, 6);
-    let _third = submit("c", "large", 3, 6);
+    let second = submit("b", "large", 2, 6);
+    let third = submit("c", "large", 3, 6);
     assert_eq!(bench.next(), (1, "turn"));
     // It fits beside the one that has begun, and need not wait for those of the other owner.
     let small = submit("d", "small", 4, 1);
@@ -228,12 +228,13 @@ fn an_owner_with_nothing_begun_goes_once_before_those_that_wait_for_memory() {
     drop(small);
     assert_eq!(bench.next(), (4, "done"));
     // A second time it waits like them.
-    let _again = submit("e", "small", 5, 1);
+    let again = submit("e", "small", 5, 1);
     assert_eq!(bench.scheduler.begun(&"e"), None);
     drop(first);
     let mut then = [bench.next(), bench.next(), bench.next()];
     then.sort_unstable();
     assert_eq!(then, [(1, "done"), (2, "turn"), (5, "turn")]);
+    drop((second, third, again));
     bench.finish();
 }
 
