@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod backup;
 mod cancel;
 mod completions;
 mod csv_table;
@@ -12,6 +13,7 @@ mod output;
 mod picture;
 mod predict;
 mod remote;
+mod restore;
 mod rollback;
 mod serve;
 mod signals;
@@ -64,6 +66,8 @@ enum Command {
     Delete(delete::Args),
     Rollback(rollback::Args),
     Weights(weights::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Health(health::Args),
     Completions(completions::Args),
     Man(completions::ManArgs),
@@ -98,6 +102,8 @@ pub fn main() -> ExitCode {
         Command::Delete(args) => delete::run(args),
         Command::Rollback(args) => rollback::run(args),
         Command::Weights(args) => weights::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::Restore(args) => restore::run(args),
         Command::Health(args) => health::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => completions::run_man(args),

@@ -14,6 +14,8 @@ pub(super) const JOBS: &str = "default/jobs/";
 /// The jobs that are not finished: keys alone say it.
 pub(super) const UNFINISHED: &str = "default/unfinished/";
 
+pub(super) const REQUESTS: &str = "default/requests/";
+
 /// Whether the last process stopped in good order: the key alone says it.
 pub(super) const GOOD_STOP: &str = "default/stopped";
 
@@ -51,7 +53,7 @@ pub(super) fn model_job(uid: Uuid, job_id: Uuid) -> String {
 }
 
 pub(super) fn request(request_id: &str) -> String {
-    format!("default/requests/{request_id}")
+    format!("{REQUESTS}{request_id}")
 }
 
 /// A chunk of a job's history, in the log table.

@@ -54,21 +54,25 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::backends::InMemoryBackend;
 
 use blobs::{BlobName, Blobs};
 use database::Medium;
+use holds::HeldBlobs;
 use lock::{Age, FolderLock};
 use records::Records;
 
+mod backup;
 mod blobs;
 mod checkpoints;
 mod database;
 mod error;
 mod histories;
+mod holds;
 mod jobs;
+mod key_kinds;
 mod keys;
 mod lock;
 mod models;
@@ -80,6 +84,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use backup::{Backup, BackupError, BackupSize, RestoreError, Restored, restore};
 pub use error::StoreError;
 pub use jobs::{Accepted, Finished, JobFilter, JobStart, Outcome};
 pub use models::VersionDraft;
@@ -94,7 +99,9 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     // In the order in which they are dropped: the writer ends and the file is closed before the folder is free.
     records: Records,
-    blobs: Blobs,
+    blobs: HeldBlobs,
+    /// Shared by whoever writes a checkpoint and its mark; exclusive while a backup chooses its state.
+    checkpoint_gate: RwLock<()>,
     /// `None` for a store in memory.
     lock: Option<FolderLock>,
 }
@@ -110,6 +117,7 @@ impl Store {
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let lock = FolderLock::take(folder)?;
         let age = lock::read_format(folder)?;
+        backup::sweep(folder);
         let path = folder.join(RECORDS_FILE);
         match (age, path.exists()) {
             // To go on would be to sweep every blob.
@@ -128,7 +136,7 @@ impl Store {
             }
             lock::write_format(folder)?;
         }
-        let store = Self(Arc::new(Inner { records, blobs, lock: Some(lock) }));
+        let store = Self::of(records, blobs, Some(lock));
         store.sweep()?;
         Ok(store)
     }
@@ -140,7 +148,11 @@ impl Store {
 
     fn over(medium: Medium, blobs: Blobs) -> Result<Self, StoreError> {
         let records = Records::open(medium)?;
-        Ok(Self(Arc::new(Inner { records, blobs, lock: None })))
+        Ok(Self::of(records, blobs, None))
+    }
+
+    fn of(records: Records, blobs: Blobs, lock: Option<FolderLock>) -> Self {
+        Self(Arc::new(Inner { records, blobs: HeldBlobs::new(blobs), checkpoint_gate: RwLock::default(), lock }))
     }
 
     /// Removes the blobs that no record refers to. Where a record cannot be read, blobs of its kind are all kept: it may
@@ -171,8 +183,18 @@ impl Store {
         &self.0.records
     }
 
-    fn blobs(&self) -> &Blobs {
+    fn blobs(&self) -> &HeldBlobs {
         &self.0.blobs
+    }
+
+    /// From before a checkpoint is written until its job's record says so.
+    fn checkpoint_is_written(&self) -> RwLockReadGuard<'_, ()> {
+        self.0.checkpoint_gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no checkpoint is being written, and lets none begin.
+    fn checkpoints_rest(&self) -> RwLockWriteGuard<'_, ()> {
+        self.0.checkpoint_gate.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -40,12 +40,12 @@ impl VersionDraft {
 
 /// A version's record: the version, and which blob holds its weights.
 #[derive(Debug, Serialize, Deserialize)]
-struct StoredVersion {
-    version: Version,
-    blob: Uuid,
+pub(super) struct StoredVersion {
+    pub(super) version: Version,
+    pub(super) blob: Uuid,
     /// Whether the end of its training was kept beside the weights, under the same id. It is kept for the latest version alone.
     #[serde(default)]
-    has_continuation: bool,
+    pub(super) has_continuation: bool,
 }
 
 /// Weights that are on the disk, but that no record refers to yet.

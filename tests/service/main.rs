@@ -3,6 +3,7 @@
 mod support;
 
 mod architecture;
+mod backups;
 mod bad_options;
 mod command_line;
 mod commands;
