@@ -2,6 +2,7 @@
 
 mod backup;
 mod cancel;
+mod check;
 mod completions;
 mod csv_table;
 mod delete;
@@ -68,6 +69,7 @@ enum Command {
     Weights(weights::Args),
     Backup(backup::Args),
     Restore(restore::Args),
+    Check(check::Args),
     Health(health::Args),
     Completions(completions::Args),
     Man(completions::ManArgs),
@@ -104,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Weights(args) => weights::run(args),
         Command::Backup(args) => backup::run(args),
         Command::Restore(args) => restore::run(args),
+        Command::Check(args) => check::run(args),
         Command::Health(args) => health::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => completions::run_man(args),

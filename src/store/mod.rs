@@ -66,6 +66,7 @@ use records::Records;
 
 mod backup;
 mod blobs;
+mod check;
 mod checkpoints;
 mod database;
 mod error;
@@ -85,6 +86,7 @@ mod writer;
 mod tests;
 
 pub use backup::{Backup, BackupError, BackupSize, RestoreError, Restored, restore};
+pub use check::{Counts, Finding, Line, Look, check};
 pub use error::StoreError;
 pub use jobs::{Accepted, Finished, JobFilter, JobStart, Outcome};
 pub use models::VersionDraft;

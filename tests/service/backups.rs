@@ -103,6 +103,9 @@ async fn a_backup_under_load_has_all_that_was_acknowledged_and_its_jobs_end_with
     while load.join_next().await.is_some() {}
 
     restore(&archive, other.path()).unwrap();
+    let checked = run(other.path(), &["check", "--data-dir", "."]);
+    let checked = String::from_utf8(checked.stdout).unwrap();
+    assert!(checked.starts_with(".: sound; ") && checked.lines().count() == 1, "{checked}");
     let restored = Server::over(other.path());
     let there = restored.api().await;
     for model_id in &acknowledged {
