@@ -1,7 +1,7 @@
 //! A data folder from a backup: all of it, or none.
 //!
 //! The folder carries a mark from the first byte on, which a start refuses; `FORMAT` is written last, after everything was compared
-//! with the manifest. Names in the archive are compared with those that a backup has, so
+//! with the manifest and fits together as `epochd check` wants it. Names in the archive are compared with those that a backup has, so
 //! nothing is written anywhere else.
 
 use std::fs::{self, File};
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::manifest::{self, Manifest};
 use super::tar::{ArchiveError, CopyError, Entry, Reader};
 use crate::store::blobs::BlobName;
+use crate::store::check::{Finding, Line, check};
 use crate::store::error::StoreError;
 use crate::store::lock::{self, FolderLock};
 use crate::store::{BLOBS_FOLDER, RECORDS_FILE};
@@ -153,6 +154,7 @@ impl Restoration<'_> {
         fs::remove_file(&found).map_err(StoreError::io(format!("remove {}", found.display())))?;
         let (faults, restored) = (self.faults, self.restored);
         faults.into_result()?;
+        read_through(self.folder)?;
         lock::sync_folder(&blobs)?;
         lock::sync_folder(self.folder)?;
         Ok(restored)
@@ -293,4 +295,17 @@ impl Restoration<'_> {
         fs::remove_file(&path).map_err(failed())?;
         Ok(Ok(()))
     }
+}
+
+/// All that is there is sound and fits together. The bytes are the server's own by now: what may end this process, leaving a folder
+/// that a start refuses, is an archive that was forged.
+fn read_through(folder: &Path) -> Result<(), RestoreError> {
+    let mut faults = Faults::default();
+    check(folder, &mut |line| match line {
+        // Not there yet, and still there.
+        Line::Fault(fault) if [lock::FORMAT_FILE, lock::RESTORE_FILE].contains(&fault.what.as_str()) => {}
+        Line::Fault(Finding { what, problem }) => faults.add(format!("{what}: {problem}")),
+        Line::Note(_) | Line::Done(_) => {}
+    });
+    faults.into_result()
 }
