@@ -8,7 +8,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_imports(true).include_source_info(true);
-    compiler.open_files(["epochd/v1/model_service.proto", "epochd/v1/job_service.proto"])?;
+    compiler.open_files([
+        "epochd/v1/model_service.proto",
+        "epochd/v1/job_service.proto",
+        "epochd/v1/admin_service.proto",
+    ])?;
 
     let contract = compiler.file_descriptor_set();
 

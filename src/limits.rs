@@ -132,6 +132,18 @@ pub const CHUNK_REPORTS: usize = 1_024;
 /// Full chunks of a running job's history that stay in memory; older ones are read back from the store.
 pub const CHUNKS_RESIDENT: usize = 4;
 
+/// Backups at once: each keeps a thread, and the room of what is deleted meanwhile. One for the schedule, one for a person.
+pub const BACKUPS_MAX: usize = 2;
+
+/// Bytes of one chunk of a backup, and chunks that may wait for the client: a megabyte for each backup.
+pub const BACKUP_CHUNK_BYTES: usize = 256 << 10;
+/// See [`BACKUP_CHUNK_BYTES`].
+pub const BACKUP_CHUNKS_WAITING: usize = 4;
+
+/// How long a backup's client may take no chunk before the backup ends: else one that stopped to read would keep the room of all that
+/// is deleted, for ever.
+pub const BACKUP_STALL_SECONDS: u64 = 600;
+
 /// Connections at once, and streams (calls) in each. HTTP/2 leaves both open until told.
 pub const CONNECTIONS_MAX: usize = 2_048;
 /// See [`CONNECTIONS_MAX`].

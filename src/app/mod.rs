@@ -1,5 +1,6 @@
 //! The use cases, in domain types only: what each call does. One file a family.
 
+mod backup;
 mod continuation;
 mod download;
 mod error;
@@ -25,6 +26,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+pub use backup::BackupChunks;
 pub use download::Download;
 pub use error::AppError;
 pub use gradients::{BatchGradients, GradientsRequest};
@@ -41,7 +43,7 @@ pub use weights::{
 use crate::domain::{Architecture, Loss, Model, ModelId, Timestamp};
 use crate::engine::expression_bytes;
 use crate::jobs::{Limits, Scheduler};
-use crate::limits::{CALL_BYTES_MAX, EXPRESSION_WORK_BYTES_MAX};
+use crate::limits::{BACKUPS_MAX, CALL_BYTES_MAX, EXPRESSION_WORK_BYTES_MAX};
 use crate::store::{Store, StoreError};
 use download::Downloads;
 use live::LiveJobs;
@@ -57,6 +59,8 @@ pub struct App {
     big_predictions: Arc<Semaphore>,
     /// Room for weights in calls, in MiB.
     room: Arc<Semaphore>,
+    /// Backups at once: each keeps a thread, and what is deleted meanwhile.
+    backups: Arc<Semaphore>,
     bounds: Bounds,
 }
 
@@ -104,6 +108,7 @@ impl App {
             scheduler: Scheduler::new(threads, limits),
             big_predictions: Arc::new(Semaphore::new(cores)),
             room: Arc::new(Semaphore::new(CALL_BYTES_MAX >> 20)),
+            backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             bounds,
         };
         app.take_on_unfinished()?;

@@ -1,6 +1,8 @@
 //! The command line: one file a command.
 
+mod backup;
 mod cancel;
+mod check;
 mod completions;
 mod csv_table;
 mod delete;
@@ -14,6 +16,7 @@ mod picture;
 mod pin;
 mod predict;
 mod remote;
+mod restore;
 mod rollback;
 mod serve;
 mod signals;
@@ -68,6 +71,9 @@ enum Command {
     Pin(pin::Args),
     Weights(weights::Args),
     Download(download::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
+    Check(check::Args),
     Health(health::Args),
     Completions(completions::Args),
     Man(completions::ManArgs),
@@ -104,6 +110,9 @@ pub fn main() -> ExitCode {
         Command::Pin(args) => pin::run(args),
         Command::Weights(args) => weights::run(args),
         Command::Download(args) => download::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::Restore(args) => restore::run(args),
+        Command::Check(args) => check::run(args),
         Command::Health(args) => health::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => completions::run_man(args),

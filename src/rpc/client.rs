@@ -12,6 +12,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use super::pb;
+use super::pb::admin_service_client::AdminServiceClient;
 use super::pb::job_service_client::JobServiceClient;
 use super::pb::model_service_client::ModelServiceClient;
 
@@ -78,7 +79,20 @@ impl From<Status> for ClientError {
 pub struct Client {
     models: ModelServiceClient<Channel>,
     jobs: JobServiceClient<Channel>,
+    admin: AdminServiceClient<Channel>,
     channel: Channel,
+}
+
+/// The bytes of a backup, in chunks.
+pub struct BackupChunks {
+    stream: Streaming<pb::BackupResponse>,
+}
+
+impl BackupChunks {
+    /// The next bytes; `None` once all were there: a backup that was cut short is an error.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
+        Ok(self.stream.message().await?.map(|message| message.chunk))
+    }
 }
 
 /// The events of a training.
@@ -137,6 +151,7 @@ impl Client {
         Ok(Self {
             models,
             jobs: JobServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            admin: AdminServiceClient::new(channel.clone()),
             channel,
         })
     }
@@ -216,6 +231,11 @@ impl Client {
     pub async fn watch_job(&mut self, job_id: &str, from_epoch: i32) -> Result<Events, ClientError> {
         let request = pb::WatchJobRequest { job_id: job_id.to_owned(), from_epoch: Some(from_epoch) };
         Ok(Events { job_id: job_id.to_owned(), stream: self.jobs.watch_job(request).await?.into_inner() })
+    }
+
+    /// See `AdminService.Backup`.
+    pub async fn backup(&mut self) -> Result<BackupChunks, ClientError> {
+        Ok(BackupChunks { stream: self.admin.backup(pb::BackupRequest {}).await?.into_inner() })
     }
 
     /// Whether a service, or with an empty name the whole server, is SERVING; else the state's name.

@@ -24,6 +24,7 @@ impl Store {
         if self.owned_job(job_id, attempt)?.is_none() {
             return Ok(None);
         }
+        let _gate = self.checkpoint_is_written();
         self.blobs().write(name, Parts::of_continuation(checkpoint).as_slice())?;
         let key = keys::job(job_id);
         loop {

@@ -13,10 +13,13 @@ use super::error::StoreError;
 use super::lock::sync_folder;
 use crate::limits::STORE_CACHE_BYTES;
 
+/// A table of the record file.
+pub(super) type Definition = TableDefinition<'static, &'static str, &'static [u8]>;
+
 /// Key text to sealed record.
-pub(super) const RECORDS: TableDefinition<&str, &[u8]> = TableDefinition::new("records");
+pub(super) const RECORDS: Definition = TableDefinition::new("records");
 /// Key text to sealed chunk of a job's history.
-pub(super) const LOG: TableDefinition<&str, &[u8]> = TableDefinition::new("log");
+pub(super) const LOG: Definition = TableDefinition::new("log");
 
 /// Where the bytes of the record file are.
 pub(super) enum Medium {

@@ -99,8 +99,8 @@ impl JobFilter {
 
 /// Which job a request id stands for, and what the request was.
 #[derive(Debug, Serialize, Deserialize)]
-struct StoredRequest {
-    job_id: Uuid,
+pub(super) struct StoredRequest {
+    pub(super) job_id: Uuid,
     hash: [u8; 16],
 }
 

@@ -19,6 +19,8 @@ pub(super) const JOBS: &str = "default/jobs/";
 /// The jobs that are not finished: keys alone say it.
 pub(super) const UNFINISHED: &str = "default/unfinished/";
 
+pub(super) const REQUESTS: &str = "default/requests/";
+
 /// Whether the last process stopped in good order: the key alone says it.
 pub(super) const GOOD_STOP: &str = "default/stopped";
 
@@ -56,7 +58,7 @@ pub(super) fn model_job(uid: Uuid, job_id: Uuid) -> String {
 }
 
 pub(super) fn request(request_id: &str) -> String {
-    format!("default/requests/{request_id}")
+    format!("{REQUESTS}{request_id}")
 }
 
 /// The chunks of a job's history, in the log table.
@@ -90,63 +92,9 @@ pub(super) fn last_uuid(key: &str) -> Option<Uuid> {
     Uuid::parse_str(key.rsplit('/').next()?).ok()
 }
 
-/// What a key of the record table stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
-    /// A version of this model.
-    Version { uid: Uuid },
-    /// The mark of a job that is not finished.
-    Unfinished { job_id: Uuid },
-    /// Any other key of ours.
-    Other,
-}
-
-impl Key {
-    /// `None` where no key of ours has this form.
-    pub fn parse(key: &str) -> Option<Self> {
-        let uuid = |text: &str| Uuid::parse_str(text).ok();
-        let rest = key.strip_prefix(NAMESPACE)?;
-        let (first, rest) = rest.split_once('/').unwrap_or((rest, ""));
-        match (first, rest) {
-            ("stopped", "") => Some(Self::Other),
-            ("names" | "requests", rest) => (!rest.is_empty()).then_some(Self::Other),
-            ("jobs", job_id) => uuid(job_id).map(|_| Self::Other),
-            ("unfinished", job_id) => uuid(job_id).map(|job_id| Self::Unfinished { job_id }),
-            (uid, rest) => {
-                let uid = uuid(uid)?;
-                match rest.split_once('/') {
-                    None => (rest == "model").then_some(Self::Other),
-                    Some(("job", job_id)) => uuid(job_id).map(|_| Self::Other),
-                    Some(("version", number)) => number.parse::<u32>().ok().map(|_| Self::Version { uid }),
-                    Some(_) => None,
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_key_is_known_for_what_it_is_and_no_other_text_is() {
-        let (uid, job_id) = (Uuid::now_v7(), Uuid::now_v7());
-        let name = crate::domain::ModelId::generated(7);
-        for key in
-            [GOOD_STOP.to_owned(), self::name(&name), model(uid), job(job_id), model_job(uid, job_id), request("a/b")]
-        {
-            assert_eq!(Key::parse(&key), Some(Key::Other), "{key}");
-        }
-        assert_eq!(Key::parse(&version(uid, 3)), Some(Key::Version { uid }));
-        assert_eq!(Key::parse(&unfinished(job_id)), Some(Key::Unfinished { job_id }));
-        for key in ["", "default", "default/", "defaulu/stopped", "default/names/", "default/jobs/x", "default/stoppee"]
-        {
-            assert_eq!(Key::parse(key), None, "{key}");
-        }
-        assert_eq!(Key::parse(&format!("default/{uid}/modem")), None);
-        assert_eq!(Key::parse(&format!("default/{uid}/version/0000000x")), None);
-    }
 
     #[test]
     fn a_prefix_ends_before_its_neighbours() {

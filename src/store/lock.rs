@@ -2,18 +2,21 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::StoreError;
 
-const LOCK_FILE: &str = "LOCK";
-const FORMAT_FILE: &str = "FORMAT";
+pub(super) const LOCK_FILE: &str = "LOCK";
+pub(super) const FORMAT_FILE: &str = "FORMAT";
+/// There from the first byte of a restore until all of it is in place.
+pub(super) const RESTORE_FILE: &str = "RESTORE";
 const FORMAT: u32 = 1;
 const FORMAT_PREFIX: &str = "epochd store format ";
 
 /// The folder is ours until this is dropped, or until the process ends, however it ends.
 pub(super) struct FolderLock {
     _file: File,
+    folder: PathBuf,
 }
 
 impl FolderLock {
@@ -31,7 +34,30 @@ impl FolderLock {
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let file = options.map_err(action())?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { _file: file, folder: folder.to_owned() }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Locked { folder: folder.to_owned() }),
+            Err(TryLockError::Error(cause)) => Err(action()(cause)),
+        }
+    }
+}
+
+impl FolderLock {
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Keeps others from taking a folder that is only looked at; creates nothing. `None` where it has no lock, so that nobody holds it.
+    pub fn look(folder: &Path) -> Result<Option<Self>, StoreError> {
+        let path = folder.join(LOCK_FILE);
+        let action = || StoreError::io(format!("lock {}", path.display()));
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(action()(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Self { _file: file, folder: folder.to_owned() })),
             Err(TryLockError::WouldBlock) => Err(StoreError::Locked { folder: folder.to_owned() }),
             Err(TryLockError::Error(cause)) => Err(action()(cause)),
         }
@@ -49,6 +75,10 @@ pub(super) enum Age {
 
 /// Reads the folder's format. One that is not ours is refused, never guessed at.
 pub(super) fn read_format(folder: &Path) -> Result<Age, StoreError> {
+    if folder.join(RESTORE_FILE).exists() {
+        let problem = "a restore into it was cut short; remove what is in it, and restore again".to_owned();
+        return Err(StoreError::Format { folder: folder.to_owned(), problem });
+    }
     let path = folder.join(FORMAT_FILE);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
@@ -71,13 +101,33 @@ pub(super) fn read_format(folder: &Path) -> Result<Age, StoreError> {
     Err(StoreError::Format { folder: folder.to_owned(), problem })
 }
 
+/// What the file `FORMAT` reads.
+pub(super) fn format_text() -> String {
+    format!("{FORMAT_PREFIX}{FORMAT}\n")
+}
+
+/// Says that a restore is under way: from now on a start refuses the folder.
+pub(super) fn mark_restore(folder: &Path) -> Result<(), StoreError> {
+    let path = folder.join(RESTORE_FILE);
+    let written = File::create_new(&path).and_then(|file| file.sync_all());
+    written.map_err(StoreError::io(format!("write {}", path.display())))?;
+    sync_folder(folder)
+}
+
+/// Says that all of it is in place.
+pub(super) fn unmark_restore(folder: &Path) -> Result<(), StoreError> {
+    let path = folder.join(RESTORE_FILE);
+    fs::remove_file(&path).map_err(StoreError::io(format!("remove {}", path.display())))?;
+    sync_folder(folder)
+}
+
 /// Marks the folder as complete: the last step of its creation.
 pub(super) fn write_format(folder: &Path) -> Result<(), StoreError> {
     let path = folder.join(FORMAT_FILE);
     let temporary = folder.join("FORMAT.tmp");
     let write = || {
         let mut file = File::create(&temporary)?;
-        writeln!(file, "{FORMAT_PREFIX}{FORMAT}")?;
+        file.write_all(format_text().as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, &path)
     };

@@ -53,23 +53,28 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::backends::InMemoryBackend;
 
 use blobs::Blobs;
 use database::Medium;
+use holds::HeldBlobs;
 use lock::{Age, FolderLock};
 use records::Records;
 use retention::JobPasses;
 
+mod backup;
 mod blobs;
+mod check;
 mod checkpoints;
 mod database;
 mod deletion;
 mod error;
 mod histories;
+mod holds;
 mod jobs;
+mod key_kinds;
 mod keys;
 mod listed;
 mod lock;
@@ -84,6 +89,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use backup::{Backup, BackupError, BackupSize, RestoreError, Restored, restore};
+pub use check::{Counts, Finding, Line, Look, check};
 pub use deletion::Deleted;
 pub use error::StoreError;
 pub use jobs::{Accepted, Finished, JobFilter, JobStart, Outcome, Started};
@@ -104,7 +111,9 @@ pub struct Store {
 struct Inner {
     // In the order in which they are dropped: the writer ends and the file is closed before the folder is free.
     records: Records,
-    blobs: Blobs,
+    blobs: HeldBlobs,
+    /// Shared by whoever writes a checkpoint and its mark; exclusive while a backup chooses its state.
+    checkpoint_gate: RwLock<()>,
     /// `None` for a store in memory.
     lock: Option<FolderLock>,
     job_passes: JobPasses,
@@ -121,6 +130,7 @@ impl Store {
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let lock = FolderLock::take(folder)?;
         let age = lock::read_format(folder)?;
+        backup::sweep(folder);
         let path = folder.join(RECORDS_FILE);
         match (age, path.exists()) {
             // To go on would be to sweep every blob.
@@ -155,7 +165,9 @@ impl Store {
     }
 
     fn of(records: Records, blobs: Blobs, lock: Option<FolderLock>) -> Self {
-        let inner = Inner { records, blobs, lock, job_passes: JobPasses::default() };
+        let blobs = HeldBlobs::new(blobs);
+        let inner =
+            Inner { records, blobs, checkpoint_gate: RwLock::default(), lock, job_passes: JobPasses::default() };
         Self { inner: Arc::new(inner), retention: Retention::default() }
     }
 
@@ -173,7 +185,17 @@ impl Store {
         &self.inner.records
     }
 
-    fn blobs(&self) -> &Blobs {
+    fn blobs(&self) -> &HeldBlobs {
         &self.inner.blobs
+    }
+
+    /// From before a checkpoint is written until its job's record says so.
+    fn checkpoint_is_written(&self) -> RwLockReadGuard<'_, ()> {
+        self.inner.checkpoint_gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no checkpoint is being written, and lets none begin.
+    fn checkpoints_rest(&self) -> RwLockWriteGuard<'_, ()> {
+        self.inner.checkpoint_gate.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

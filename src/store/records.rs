@@ -8,7 +8,7 @@ use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::database::{LOG, Medium, RECORDS, close_database, guarded};
+use super::database::{Definition, LOG, Medium, RECORDS, close_database, guarded};
 use super::error::StoreError;
 use super::keys;
 use super::record::{self, Stored};
@@ -225,7 +225,7 @@ impl Entry {
 }
 
 impl View {
-    fn begin(database: &Database) -> Result<Self, redb::Error> {
+    pub fn begin(database: &Database) -> Result<Self, redb::Error> {
         let transaction = database.begin_read()?;
         Ok(Self { records: transaction.open_table(RECORDS)?, log: transaction.open_table(LOG)? })
     }
@@ -264,6 +264,11 @@ impl View {
     /// How many records the table says it has.
     pub fn record_count(&self) -> Result<u64, StoreError> {
         self.records.len().map_err(StoreError::from_redb)
+    }
+
+    /// Both tables with all that is in them.
+    pub fn tables(&self) -> [(Definition, &ReadOnlyTable<&'static str, &'static [u8]>); 2] {
+        [(RECORDS, &self.records), (LOG, &self.log)]
     }
 
     /// Whether there is no record at all.

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::Store;
 use super::blobs::BlobName;
 use super::error::StoreError;
-use super::keys::{self, Key};
+use super::key_kinds::RecordKey;
+use super::keys;
 use super::models::StoredVersion;
 use super::record;
 use super::records::{Transaction, View};
@@ -89,18 +90,18 @@ impl Census {
                 census.faults.push(key.to_owned());
                 return Ok(());
             }
-            match Key::parse(key) {
-                Some(Key::Version { uid }) => {
+            match RecordKey::parse(key) {
+                Some(RecordKey::Version(uid, _)) => {
                     let StoredVersion { blob, has_continuation, .. } = record::decode(key, bytes)?.value;
                     census.needed.insert(BlobName::Weights { uid, blob });
                     // The next one takes its place: only the latest version's is kept.
                     let continuation = has_continuation.then_some(BlobName::Continuation { uid, blob });
                     continuations.insert(uid, continuation);
                 }
-                Some(Key::Unfinished { job_id }) => {
+                Some(RecordKey::Unfinished(job_id)) => {
                     census.needed.extend([BlobName::Rows { job_id }, BlobName::Checkpoint { job_id }]);
                 }
-                Some(Key::Other) => {}
+                Some(_) => {}
                 None => census.faults.push(format!("{key} (no key has this form)")),
             }
             Ok(())

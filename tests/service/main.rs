@@ -3,7 +3,9 @@
 mod support;
 
 mod architecture;
+mod backups;
 mod bad_options;
+mod checks;
 mod command_line;
 mod commands;
 mod continuing;

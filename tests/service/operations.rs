@@ -84,6 +84,7 @@ async fn reflection_shows_every_service_in_both_versions_of_the_protocol() {
         }};
     }
     let expected = [
+        "epochd.v1.AdminService",
         "epochd.v1.JobService",
         "epochd.v1.ModelService",
         "grpc.health.v1.Health",

@@ -12,6 +12,7 @@ use crate::domain::{
     Scaler, StopReason, Targets, Timestamp, TrainingData, Values, Version, VersionSource,
 };
 
+mod backups;
 pub(super) mod disk;
 mod faults;
 mod folder;
