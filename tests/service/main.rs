@@ -8,6 +8,7 @@ mod command_line;
 mod commands;
 mod continuing;
 mod course;
+mod crashes;
 mod dependencies;
 mod durability;
 mod errors;
