@@ -8,6 +8,7 @@ mod client;
 use std::time::Duration;
 
 use client::Client;
+use tokio::task::JoinSet;
 
 use crate::support::*;
 
@@ -42,19 +43,16 @@ async fn what_was_acknowledged_outlives_every_kill() {
         let process = Process::serve(folder.path(), &["--drain-seconds", "0"]);
         let address = process.address;
         let life = LIFE.mul_f64(random.fraction());
-        let lives = clients.into_iter().map(|mut client| {
-            tokio::spawn(async move {
+        let mut lives = JoinSet::new();
+        for mut client in clients {
+            lives.spawn(async move {
                 client.live(address).await;
                 client
-            })
-        });
-        let lives: Vec<_> = lives.collect();
+            });
+        }
         tokio::time::sleep(life).await;
         process.kill();
-        clients = Vec::new();
-        for life in lives {
-            clients.push(life.await.unwrap());
-        }
+        clients = lives.join_all().await;
     }
     let process = Process::serve(folder.path(), &[]);
     let api = process.api().await;

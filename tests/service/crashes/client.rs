@@ -1,6 +1,7 @@
 //! A client with a model of its own, and its ledger: what was acknowledged, and the one call that is in doubt.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 
 use epochd::rpc::pb;
@@ -213,8 +214,8 @@ impl Client {
         let Some(known) = &mut self.model else { return Ok(()) };
         let latest = api.models.clone().get_model(get_model(&name)).await?.into_inner().latest_version;
         for version in 1..=latest {
-            if !known.versions.contains_key(&version) {
-                known.versions.insert(version, weights(api, &name, version).await?);
+            if let Entry::Vacant(place) = known.versions.entry(version) {
+                place.insert(weights(api, &name, version).await?);
             }
         }
         Ok(())
