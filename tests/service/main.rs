@@ -10,6 +10,7 @@ mod command_line;
 mod commands;
 mod continuing;
 mod course;
+mod crashes;
 mod dependencies;
 mod downloads;
 mod durability;
