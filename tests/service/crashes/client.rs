@@ -88,7 +88,8 @@ impl Client {
         let Ok(channel) = endpoint.connect().await else { return };
         let models = pb::model_service_client::ModelServiceClient::new(channel.clone());
         let jobs = pb::job_service_client::JobServiceClient::new(channel.clone());
-        let api = Api { models, jobs, channel };
+        let admin = pb::admin_service_client::AdminServiceClient::new(channel.clone());
+        let api = Api { models, jobs, admin, channel };
         let mut result = self.compare(&api).await;
         while result.is_ok() {
             result = self.step(&api).await;
