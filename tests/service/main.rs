@@ -15,6 +15,10 @@ mod expressions;
 mod gradients;
 mod jobs;
 mod losses;
+#[cfg(target_os = "linux")]
+mod many_models;
+#[cfg(target_os = "linux")]
+mod many_watchers;
 mod models;
 mod operations;
 mod options;
@@ -24,6 +28,8 @@ mod pytorch;
 mod real_data;
 mod resuming;
 mod retention;
+#[cfg(target_os = "linux")]
+mod soak;
 mod training;
 mod watching;
 mod weights;

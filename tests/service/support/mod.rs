@@ -2,6 +2,8 @@
 
 mod circle;
 mod json;
+#[cfg(target_os = "linux")]
+mod measure;
 mod process;
 mod refusals;
 mod requests;
@@ -10,6 +12,8 @@ mod training;
 
 pub use circle::*;
 pub use json::*;
+#[cfg(target_os = "linux")]
+pub use measure::*;
 pub use process::{Process, run, signal};
 pub use refusals::{Failures, nested};
 pub use requests::*;
