@@ -3,14 +3,16 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread::JoinHandle;
 
 use super::Api;
 
 /// A process that serves; killed when dropped.
 pub struct Process {
     child: Child,
-    stderr: BufReader<ChildStderr>,
+    /// Reads the rest of the log as it comes: a full pipe would halt the server.
+    log: Option<JoinHandle<String>>,
     pub address: SocketAddr,
 }
 
@@ -31,7 +33,12 @@ impl Process {
                 break line["address"].as_str().unwrap().parse().unwrap();
             }
         };
-        Self { child, stderr, address }
+        let log = std::thread::spawn(move || {
+            let mut log = String::new();
+            stderr.read_to_string(&mut log).unwrap();
+            log
+        });
+        Self { child, log: Some(log), address }
     }
 
     pub async fn api(&self) -> Api {
@@ -50,9 +57,9 @@ impl Process {
 
     /// Waits for the end: how it ended, and the rest of its log.
     pub fn wait(mut self) -> (ExitStatus, String) {
-        let mut log = String::new();
-        self.stderr.read_to_string(&mut log).unwrap();
-        (self.child.wait().unwrap(), log)
+        let status = self.child.wait().unwrap();
+        // Its pipe is closed with the process.
+        (status, self.log.take().unwrap().join().unwrap())
     }
 }
 
