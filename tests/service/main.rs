@@ -19,6 +19,10 @@ mod expressions;
 mod gradients;
 mod jobs;
 mod losses;
+#[cfg(target_os = "linux")]
+mod many_models;
+#[cfg(target_os = "linux")]
+mod many_watchers;
 mod models;
 mod operations;
 mod options;
@@ -29,6 +33,8 @@ mod real_data;
 mod registry;
 mod resuming;
 mod retention;
+#[cfg(target_os = "linux")]
+mod soak;
 mod training;
 mod watching;
 mod weights;

@@ -3,6 +3,8 @@
 mod circle;
 mod files;
 mod json;
+#[cfg(target_os = "linux")]
+mod measure;
 mod process;
 mod refusals;
 mod requests;
@@ -12,6 +14,8 @@ mod training;
 pub use circle::*;
 pub use files::*;
 pub use json::*;
+#[cfg(target_os = "linux")]
+pub use measure::*;
 pub use process::{Process, run, signal};
 pub use refusals::{Failures, nested};
 pub use requests::*;
