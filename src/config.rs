@@ -50,6 +50,8 @@ pub struct RawConfig {
     pub finished_jobs: u32,
     /// Epoch reports of finished jobs that are kept.
     pub kept_reports: u64,
+    /// Bytes of the data folder; `None`: nine tenths of its file system.
+    pub disk_bytes_max: Option<u64>,
 }
 
 impl Default for RawConfig {
@@ -68,6 +70,7 @@ impl Default for RawConfig {
             finished_jobs_per_model: FINISHED_JOBS_PER_MODEL_DEFAULT,
             finished_jobs: FINISHED_JOBS_DEFAULT,
             kept_reports: KEPT_REPORTS_DEFAULT,
+            disk_bytes_max: None,
         }
     }
 }
@@ -108,6 +111,8 @@ pub struct Config {
     pub finished_jobs: u32,
     /// Epoch reports of finished jobs that are kept.
     pub kept_reports: u64,
+    /// Bytes of the data folder; `None`: nine tenths of its file system.
+    pub disk_bytes_max: Option<u64>,
 }
 
 /// Everything that is wrong with the settings.
@@ -147,6 +152,9 @@ impl RawConfig {
         check("versions-per-model", self.versions_per_model as usize, i32::MAX as usize);
         check("finished-jobs-per-model", self.finished_jobs_per_model as usize, i32::MAX as usize);
         check("finished-jobs", self.finished_jobs as usize, i32::MAX as usize);
+        if self.disk_bytes_max == Some(0) {
+            faults.push("--disk-bytes-max must be at least 1, but is 0".to_owned());
+        }
         if self.training_bytes_max == 0 {
             faults.push("--training-bytes-max must be at least 1, but is 0".to_owned());
         }
@@ -167,6 +175,7 @@ impl RawConfig {
                 finished_jobs_per_model: self.finished_jobs_per_model,
                 finished_jobs: self.finished_jobs,
                 kept_reports: self.kept_reports,
+                disk_bytes_max: self.disk_bytes_max,
             }),
             _ => Err(ConfigFaults(faults)),
         }

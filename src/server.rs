@@ -76,7 +76,8 @@ async fn open(config: &Config, threads: Handle) -> Result<App, ServerError> {
         queued_max: config.queued_jobs_max,
         queued_per_key_max: config.queued_jobs_per_model_max,
     };
-    let bounds = Bounds { answer_bytes_max: config.message_bytes_max, training_bytes_max: config.training_bytes_max };
+    let (answer_bytes_max, training_bytes_max) = (config.message_bytes_max, config.training_bytes_max);
+    let disk_bytes_max = config.disk_bytes_max;
     let storage = config.storage.clone();
     let retention = Retention {
         versions_per_model: config.versions_per_model,
@@ -90,6 +91,12 @@ async fn open(config: &Config, threads: Handle) -> Result<App, ServerError> {
             Storage::Memory => Store::ephemeral()?,
         }
         .with_retention(retention);
+        // Nine tenths: other programs need room as well, and so do the ends of jobs that were accepted.
+        let disk_bytes_max = disk_bytes_max.unwrap_or_else(|| match store.file_system_bytes() {
+            u64::MAX => u64::MAX,
+            bytes => bytes / 10 * 9,
+        });
+        let bounds = Bounds { answer_bytes_max, training_bytes_max, disk_bytes_max };
         App::new(store, threads, limits, bounds).map_err(ServerError::Recovery)
     });
     opened.await.unwrap_or_else(|panic| Err(ServerError::Recovery(AppError::Internal(panic.to_string()))))

@@ -184,7 +184,7 @@ mod tests {
     async fn app(answer_bytes_max: usize) -> App {
         let slice = Duration::from_secs(1);
         let limits = Limits { threads: 1, slice, bytes_max: 0, queued_max: 1, queued_per_key_max: 1 };
-        let bounds = Bounds { answer_bytes_max, training_bytes_max: 0 };
+        let bounds = Bounds { answer_bytes_max, training_bytes_max: 0, disk_bytes_max: u64::MAX };
         let app = App::new(Store::ephemeral().unwrap(), Handle::current(), limits, bounds).unwrap();
         let layer = RawLayer { units: 1_024, bias: Some(false), ..RawLayer::default() };
         let architecture = RawArchitecture {

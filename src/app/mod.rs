@@ -2,6 +2,7 @@
 
 mod backup;
 mod continuation;
+mod disk;
 mod download;
 mod error;
 mod gradients;
@@ -45,6 +46,7 @@ use crate::engine::expression_bytes;
 use crate::jobs::{Limits, Scheduler};
 use crate::limits::{BACKUPS_MAX, CALL_BYTES_MAX, EXPRESSION_WORK_BYTES_MAX};
 use crate::store::{Store, StoreError};
+use disk::Promises;
 use download::Downloads;
 use live::LiveJobs;
 use run::TrainingRun;
@@ -71,6 +73,8 @@ pub struct Bounds {
     pub answer_bytes_max: usize,
     /// Bytes of all trainings that have begun, by estimate, and so of one.
     pub training_bytes_max: u64,
+    /// Bytes of the data folder; the largest number for no bound.
+    pub disk_bytes_max: u64,
 }
 
 /// What use cases and running jobs share.
@@ -78,6 +82,7 @@ struct Core {
     store: Store,
     snapshots: Snapshots,
     live: LiveJobs,
+    promises: Promises,
     downloads: Downloads,
     is_draining: AtomicBool,
     streams_end: CancellationToken,
@@ -97,6 +102,7 @@ impl App {
             store,
             snapshots: Snapshots::default(),
             live: LiveJobs::default(),
+            promises: Promises::default(),
             downloads: Downloads::default(),
             is_draining: AtomicBool::new(false),
             streams_end: CancellationToken::new(),

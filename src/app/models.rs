@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::disk::version_bytes;
 use super::page::{Page, PageRequest};
 use super::weights::{RawLayerParameters, check_layers, merge_layers, version_number};
 use super::{App, AppError, now, train};
@@ -52,6 +53,7 @@ impl App {
         self.blocking(move |app| {
             let _room = room;
             let seed = request.seed.unwrap_or_else(train::draw_seed);
+            app.bound_disk(version_bytes(&architecture))?;
             let parameters = request.parameters(&architecture, seed)?;
             let create_time = now();
             let mut model = Model {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::disk::training_disk_bytes;
 use super::live::LiveJob;
-use super::run::TrainingRun;
+use super::run::{Room, TrainingRun};
 use super::train::training_bytes;
 use super::{App, AppError, now};
-use crate::domain::{EpochReport, Failure, FailureKind, Job, JobState, StopReason};
+use crate::domain::{EpochReport, Failure, FailureKind, Job, JobState, Model, StopReason};
 use crate::jobs::History;
 use crate::limits::{CHUNK_REPORTS, CHUNKS_RESIDENT, STARTS_WITHOUT_CHECKPOINT_MAX};
 
@@ -60,14 +61,17 @@ impl App {
             return self.set_aside(job, StopReason::Interrupted, FailureKind::Interrupted, message);
         }
         let model = self.core.store.model_by_uid(job.model_uid)?;
-        let bytes = model.map_or(0, |model| training_bytes(&model.architecture, &job.settings));
+        let (bytes, disk_bytes) = model.map_or((0, 0), |Model { architecture, .. }| {
+            (training_bytes(&architecture, &job.settings), training_disk_bytes(&architecture, &job.settings))
+        });
+        let room = Room { bytes, _disk: self.core.promises.make(disk_bytes) };
         tracing::info!(job_id = %job.job_id, model_id = %job.model_id, state = ?job.state, "an unfinished job is taken on");
         // It waits for its turn, whatever it did before.
         job.state = JobState::Queued;
         let job_id = job.job_id;
         let live = Arc::new(LiveJob::resumed(job, history));
         self.core.live.insert(job_id, live.clone());
-        self.scheduler.readmit(TrainingRun::new(self.core.clone(), job_id, live, bytes));
+        self.scheduler.readmit(TrainingRun::new(self.core.clone(), job_id, live, room));
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::Core;
+use super::disk::Promise;
 use super::live::{LiveJob, LiveSnapshot};
 use crate::domain::{Failure, FailureKind, StopReason};
 use crate::engine::{AnyTrainer, EpochEnd, Step};
@@ -36,8 +37,16 @@ pub(super) struct TrainingRun {
     job_id: Uuid,
     live: Arc<LiveJob>,
     caller: Arc<str>,
-    bytes: u64,
+    room: Room,
     phase: Phase,
+}
+
+/// What a job takes from its first turn to its last, by estimate.
+pub(super) struct Room {
+    /// In memory.
+    pub bytes: u64,
+    /// On the disk, promised to it as long as this lives.
+    pub _disk: Promise,
 }
 
 /// Where it is.
@@ -75,11 +84,11 @@ struct Stopwatch {
 }
 
 impl TrainingRun {
-    /// `bytes` is what it will take in memory, by estimate.
-    pub(super) fn new(core: Arc<Core>, job_id: Uuid, live: Arc<LiveJob>, bytes: u64) -> Self {
+    /// A job that waits for its turn.
+    pub(super) fn new(core: Arc<Core>, job_id: Uuid, live: Arc<LiveJob>, room: Room) -> Self {
         let record = live.record();
         let (model_uid, caller) = (record.model_uid, record.caller.as_str().into());
-        Self { core, model_uid, job_id, live, caller, bytes, phase: Phase::Waiting(Retry::new()) }
+        Self { core, model_uid, job_id, live, caller, room, phase: Phase::Waiting(Retry::new()) }
     }
 
     fn span(&self) -> tracing::Span {
@@ -223,7 +232,7 @@ impl Work for TrainingRun {
     }
 
     fn bytes(&self) -> u64 {
-        self.bytes
+        self.room.bytes
     }
 
     fn run(&mut self, slice: &Slice) -> bool {

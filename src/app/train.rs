@@ -7,8 +7,9 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::continuation::Ended;
+use super::disk::training_disk_bytes;
 use super::live::LiveJob;
-use super::run::TrainingRun;
+use super::run::{Room, TrainingRun};
 use super::watch::Watch;
 use super::{App, AppError, now};
 use crate::domain::{
@@ -116,6 +117,8 @@ impl App {
         self.bound_expression(&model.architecture, &settings.loss)?;
         self.check_expression(&model, &settings, &data)?;
         self.check_continuation(&model, &settings)?;
+        let disk_bytes = training_disk_bytes(&model.architecture, &settings);
+        self.bound_disk(disk_bytes)?;
         let permit = self.scheduler.reserve(model.uid)?;
         let cancel_on_drop = settings.cancel_on_disconnect;
         let job = Job {
@@ -147,7 +150,8 @@ impl App {
         let live = Arc::new(LiveJob::new(job.clone()));
         self.core.live.insert(job_id, live.clone());
         let accepted = store.accept_job(&job, command.request_hash, &data);
-        let run = TrainingRun::new(self.core.clone(), job_id, live.clone(), bytes);
+        let room = Room { bytes, _disk: self.core.promises.make(disk_bytes) };
+        let run = TrainingRun::new(self.core.clone(), job_id, live.clone(), room);
         match accepted {
             Ok(Accepted::New) => {}
             Err(error @ (StoreError::Io { .. } | StoreError::Unavailable { .. })) => {
@@ -238,7 +242,7 @@ fn metric_bytes(architecture: &Architecture, settings: &Settings) -> u64 {
     plan.bytes((settings.rows + given_validation_rows(settings)) as usize)
 }
 
-fn given_validation_rows(settings: &Settings) -> u64 {
+pub(super) fn given_validation_rows(settings: &Settings) -> u64 {
     match settings.validation {
         Validation::Given { rows } => rows,
         Validation::None | Validation::Fraction(_) => 0,

@@ -1,5 +1,6 @@
 //! Reading and writing weights, a layer at a time.
 
+use super::disk::version_bytes;
 use super::{App, AppError, now};
 use crate::domain::{
     Architecture, At, ElementType, Faults, LayerLayout, Matrix, Model, ModelId, RawMatrix, Values, Version,
@@ -112,6 +113,7 @@ impl App {
         let room = self.room_for(&architecture, 3).await;
         self.blocking(move |app| {
             let _room = room;
+            app.bound_disk(version_bytes(&architecture))?;
             // Where another version comes first, the layers that are not named are those of that one.
             loop {
                 match app.try_to_set(&model_id, &layers) {

@@ -79,6 +79,10 @@ pub struct Args {
     /// Epoch reports that are kept of finished jobs, of the newest jobs first; each is about 65 bytes.
     #[arg(long, env = "EPOCHD_KEPT_REPORTS", value_name = "COUNT", default_value_t = KEPT_REPORTS_DEFAULT)]
     kept_reports: u64,
+
+    /// Bytes that the data folder may have; past that, what would add to it is refused [default: nine tenths of its file system].
+    #[arg(long, env = "EPOCHD_DISK_BYTES_MAX", value_name = "BYTES")]
+    disk_bytes_max: Option<u64>,
 }
 
 impl Args {
@@ -97,6 +101,7 @@ impl Args {
             finished_jobs_per_model: self.finished_jobs_per_model,
             finished_jobs: self.finished_jobs,
             kept_reports: self.kept_reports,
+            disk_bytes_max: self.disk_bytes_max,
         };
         Ok(raw.check(std::thread::available_parallelism().map_or(1, usize::from))?)
     }

@@ -138,6 +138,25 @@ impl Blobs {
         }
     }
 
+    /// Bytes of a blob; 0 where there is none that can be looked at.
+    pub fn length(&self, name: BlobName) -> u64 {
+        match self {
+            Self::Folder(folder) => fs::metadata(folder.join(name.to_string())).map_or(0, |about| about.len()),
+            Self::Memory(blobs) => lock(blobs).get(&name).map_or(0, |bytes| bytes.len() as u64),
+        }
+    }
+
+    /// Bytes of all blobs that can be looked at.
+    pub fn total_bytes(&self) -> u64 {
+        match self {
+            Self::Folder(folder) => {
+                let files = fs::read_dir(folder).into_iter().flatten().flatten();
+                files.filter_map(|file| file.metadata().ok()).map(|about| about.len()).sum()
+            }
+            Self::Memory(blobs) => lock(blobs).values().map(|bytes| bytes.len() as u64).sum(),
+        }
+    }
+
     /// Removes a blob that nothing refers to any more. A fault is only logged: the next start sweeps it.
     pub fn remove(&self, name: BlobName) {
         match self {

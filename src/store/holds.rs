@@ -3,16 +3,21 @@
 //! A removal that is asked for meanwhile waits for every backup that was under way then. It is only remembered in memory: after a
 //! crash no record refers to the blob, and the next start sweeps it.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Store;
 use super::blobs::{BlobName, Blobs};
+use super::error::StoreError;
 
 /// The blobs of a store, with the removals that wait.
 pub(super) struct HeldBlobs {
     blobs: Blobs,
+    /// Of all that there are, as far as is known: counted at the opening, and with each that comes or goes.
+    bytes: AtomicU64,
     holds: Mutex<Holds>,
 }
 
@@ -26,7 +31,30 @@ struct Holds {
 
 impl HeldBlobs {
     pub fn new(blobs: Blobs) -> Self {
-        Self { blobs, holds: Mutex::default() }
+        let bytes = AtomicU64::new(blobs.total_bytes());
+        Self { blobs, bytes, holds: Mutex::default() }
+    }
+
+    /// Writes a blob: see [`Blobs::write`].
+    pub fn write(&self, name: BlobName, parts: &[Cow<'_, [u8]>]) -> Result<(), StoreError> {
+        let before = self.blobs.length(name);
+        let written = self.blobs.write(name, parts);
+        // Of one that failed there may be something, too.
+        self.bytes.fetch_add(self.blobs.length(name), Ordering::Relaxed);
+        self.bytes.fetch_sub(before, Ordering::Relaxed);
+        written
+    }
+
+    /// Bytes of all blobs.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn remove_now(&self, name: BlobName) {
+        let before = self.blobs.length(name);
+        self.blobs.remove(name);
+        self.bytes.fetch_add(self.blobs.length(name), Ordering::Relaxed);
+        self.bytes.fetch_sub(before, Ordering::Relaxed);
     }
 
     /// Removes a blob that nothing refers to any more, once no hold that is there now is left.
@@ -38,7 +66,7 @@ impl HeldBlobs {
                 return;
             }
         }
-        self.blobs.remove(name);
+        self.remove_now(name);
     }
 
     fn begin(&self) -> u64 {
@@ -58,7 +86,7 @@ impl HeldBlobs {
             holds.waiting.extract_if(.., is_due).collect::<Vec<_>>()
         };
         for (name, _) in due {
-            self.blobs.remove(name);
+            self.remove_now(name);
         }
     }
 

@@ -84,6 +84,7 @@ mod record;
 mod records;
 mod retention;
 mod sweep;
+mod usage;
 mod writer;
 
 #[cfg(test)]

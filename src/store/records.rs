@@ -1,5 +1,6 @@
 //! Records by key: consistent reads, and transactions of compare-and-set that one thread commits in groups.
 
+use std::io;
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
@@ -185,6 +186,11 @@ impl Records {
             Ok(database) => guarded("read a record", || work(&View::begin(database).map_err(StoreError::from_redb)?)),
             Err(reason) => Err(StoreError::Unavailable { reason: reason.clone() }),
         }
+    }
+
+    /// Bytes of the file.
+    pub fn file_bytes(&self) -> io::Result<u64> {
+        self.slot.medium.len()
     }
 
     /// The value of one key.

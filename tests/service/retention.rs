@@ -105,6 +105,53 @@ async fn jobs_past_the_bound_are_gone_with_their_histories_and_the_newest_are_th
     assert_ne!(api.train(request).await.job_id, jobs[0]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_full_by_its_bound_refuses_what_would_add_to_it_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    // A network of this width has a megabyte, and its training is promised seven.
+    let raw = RawConfig { disk_bytes_max: Some(12 << 20), data_dir: folder.path().to_owned(), ..Server::raw() };
+    let server = Server::with(raw.clone());
+    let api = server.api().await;
+    let wide = |model_id: &str| model(model_id, 1_000, &[(256, pb::Activation::Tanh), (1, pb::Activation::Sigmoid)]);
+    let mut count = 0;
+    let refusal = loop {
+        match api.models.clone().create_model(wide(&format!("m-{count}"))).await {
+            Ok(_) => count += 1,
+            Err(refusal) => break refusal,
+        }
+        assert!(count < 13, "thirteen megabytes are in a folder of twelve");
+    };
+    assert!(count > 6, "{refusal:?}");
+    refused::<()>(Err(refusal), Code::ResourceExhausted, "--disk-bytes-max");
+    let rows = pb::Matrix { rows: Some(2), columns: Some(1_000), ..values(&vec![0.5; 2_000]) };
+    let training = || pb::TrainRequest {
+        model_id: "m-0".into(),
+        inputs: Some(rows.clone()),
+        targets: Some(values(&[0.0, 1.0])),
+        epochs: Some(1),
+        optimizer: sgd(0.1, 0.0),
+        ..Default::default()
+    };
+    refused(api.models.clone().train(training()).await.map(drop), Code::ResourceExhausted, "--disk-bytes-max");
+    let weights = api.models.clone().get_weights(get_weights("m-0")).await.unwrap().into_inner();
+    let set = pb::SetWeightsRequest { model_id: "m-0".into(), layers: weights.layers };
+    refused(api.models.clone().set_weights(set).await, Code::ResourceExhausted, "--disk-bytes-max");
+    api.models.clone().predict(predict("m-0", rows.clone())).await.unwrap();
+
+    // What is there counts after a start, too; and what is deleted makes room.
+    server.stop().await;
+    let server = Server::with(raw);
+    let api = server.api().await;
+    refused(api.models.clone().create_model(wide("late")).await, Code::ResourceExhausted, "--disk-bytes-max");
+    for index in 1..count {
+        let request = pb::DeleteModelRequest { model_id: format!("m-{index}") };
+        api.models.clone().delete_model(request).await.unwrap();
+    }
+    api.create(wide("late")).await;
+    api.models.clone().delete_model(pb::DeleteModelRequest { model_id: "late".into() }).await.unwrap();
+    assert_eq!(api.train(training()).await.finished.state(), JobState::Succeeded);
+}
+
 /// Flips a bit in the middle of each place in the record file where `needle` stands.
 fn damage(folder: &Path, needle: &[u8]) {
     let path = folder.join("records.redb");
