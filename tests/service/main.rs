@@ -24,6 +24,7 @@ mod predictions;
 mod pytorch;
 mod real_data;
 mod registry;
+mod registry_model;
 mod resuming;
 mod retention;
 mod training;
