@@ -126,13 +126,15 @@ impl Machine {
         assert!(self.follows.is_empty());
     }
 
-    /// All versions of a model, with their weights.
+    /// All versions of a model, those that are gone among them: their weights, and what they answer.
     pub async fn audit(&mut self, name: usize) {
         self.get_model(name).await;
         self.list_versions(name, 2).await;
         let Ok(model) = self.lists.find(name) else { return };
         for version in 1..=self.lists.models[model].latest {
             self.get_weights(name, Some(version)).await;
+            self.predict(name, Some(version)).await;
         }
+        self.predict(name, None).await;
     }
 }
