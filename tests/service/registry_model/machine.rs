@@ -114,7 +114,7 @@ impl Machine {
         self.list_jobs(None, epochd::rpc::pb::JobState::Unspecified, 3).await;
         for job in 0..self.lists.jobs.len() {
             self.get_job(Some(job)).await;
-            self.watch(Some(job), 0).await;
+            self.watch(Some(job), 1).await;
         }
         for name in 0..NAMES.len() {
             self.delete(name).await;
