@@ -75,6 +75,18 @@ impl App {
         Ok(live_view(&live))
     }
 
+    /// Unfinished jobs of its model that go before a job.
+    pub(super) fn jobs_ahead(&self, job: &Job) -> usize {
+        let ids = self.scheduler.ids(&job.model_uid);
+        let place = ids.iter().position(|&id| id == job.job_id).unwrap_or(0);
+        ids[..place].iter().filter(|&&id| self.is_unfinished(id)).count()
+    }
+
+    /// Whether a job of this process has not told its end. The scheduler knows one that has for a moment longer: until its turn is over.
+    pub(super) fn is_unfinished(&self, job_id: Uuid) -> bool {
+        self.core.live.get(job_id).is_some_and(|live| !live.record().state.is_finished())
+    }
+
     pub(super) async fn stored_job(&self, job_id: Uuid) -> Result<Job, AppError> {
         self.blocking(move |app| app.core.store.job(job_id)?.ok_or_else(|| AppError::no_job(job_id))).await
     }

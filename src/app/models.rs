@@ -178,10 +178,7 @@ impl App {
     }
 
     fn view(&self, model: Model) -> ModelView {
-        // A job that has told its end still holds its turn for a moment.
-        let begun = self.scheduler.begun(&model.uid);
-        let active_job =
-            begun.filter(|&job_id| self.core.live.get(job_id).is_some_and(|live| !live.record().state.is_finished()));
+        let active_job = self.scheduler.begun(&model.uid).filter(|&job_id| self.is_unfinished(job_id));
         ModelView { active_job, model: Arc::new(model) }
     }
 }

@@ -89,8 +89,8 @@ impl App {
     /// Refuses to continue by another method. The version may be another when the job starts: then it is looked at again.
     fn check_continuation(&self, model: &Model, settings: &Settings) -> Result<(), AppError> {
         // Jobs ahead of it will change what it goes on from.
-        let is_unfinished = |job_id| self.core.live.get(job_id).is_some_and(|it| !it.record().state.is_finished());
-        if settings.start != Start::Continue || self.scheduler.ids(&model.uid).into_iter().any(is_unfinished) {
+        let mut ids = self.scheduler.ids(&model.uid).into_iter();
+        if settings.start != Start::Continue || ids.any(|job_id| self.is_unfinished(job_id)) {
             return Ok(());
         }
         match self.core.store.continuation(model.uid, model.latest_version)? {

@@ -182,8 +182,7 @@ impl Watch {
         if job.state == JobState::Queued {
             let is_news = self.told == Told::Nothing;
             self.told = Told::Queued;
-            let jobs_ahead = self.app.scheduler.ahead_of(&job.model_uid, job.job_id).unwrap_or(0);
-            return is_news.then_some(Event::Queued { jobs_ahead });
+            return is_news.then(|| Event::Queued { jobs_ahead: self.app.jobs_ahead(&job) });
         }
         self.told = Told::Started;
         job.start_time.is_some().then_some(Event::Started(job))

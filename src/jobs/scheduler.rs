@@ -216,14 +216,6 @@ impl<W: Work> Scheduler<W> {
         self.0.lock().lanes.get(key)?.begun.as_ref().map(|begun| begun.id)
     }
 
-    /// How many pieces of work of `key` go before `id`; `None` where it is not waiting.
-    pub fn ahead_of(&self, key: &W::Key, id: W::Id) -> Option<usize> {
-        let state = self.0.lock();
-        let lane = state.lanes.get(key)?;
-        let place = lane.waiting.iter().position(|work| work.id() == id)?;
-        Some(place + usize::from(lane.begun.is_some()))
-    }
-
     /// Takes `id` out of the queue of `key`, if it has not begun.
     pub fn take_waiting(&self, key: &W::Key, id: W::Id) -> Cancelled<W> {
         let mut state = self.0.lock();

@@ -31,6 +31,7 @@ mod predictions;
 mod pytorch;
 mod real_data;
 mod registry;
+mod registry_model;
 mod resuming;
 mod retention;
 #[cfg(target_os = "linux")]

@@ -158,7 +158,7 @@ fn waiting_work_can_be_taken_back_and_begun_work_cannot() {
     bench.submit("a", 2, 1);
     assert_eq!(bench.next(), (1, "turn"));
     assert_eq!(bench.scheduler.begun(&"a"), Some(1));
-    assert_eq!(bench.scheduler.ahead_of(&"a", 2), Some(1));
+    assert_eq!(bench.scheduler.ids(&"a"), [1, 2]);
     assert!(matches!(bench.scheduler.take_waiting(&"a", 1), Cancelled::Begun));
     assert!(matches!(bench.scheduler.take_waiting(&"a", 2), Cancelled::Waiting(work) if work.id == 2));
     assert!(matches!(bench.scheduler.take_waiting(&"a", 3), Cancelled::Unknown));
