@@ -127,7 +127,8 @@ impl Blobs {
                     let length = file.metadata().map_err(read_error(name))?.len();
                     BlobReader::begin(name, Box::new(file), length).map(Some)
                 }
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                // Where the folder is gone, too, as that of a disk which is not mounted, nothing is known of what is in it.
+                Err(error) if error.kind() == ErrorKind::NotFound && folder.is_dir() => Ok(None),
                 Err(error) => Err(read_error(name)(error)),
             },
             Self::Memory(blobs) => {
