@@ -43,7 +43,6 @@ const LINES_WAITING_MAX: usize = 4_096;
 
 /// Starts logging; a second call in one process changes nothing. A thread of its own writes, so that a log whose reader is stuck holds
 /// up neither calls nor trainings; what waits is written when the guard is dropped.
-#[must_use]
 pub fn start(filter: &str, format: LogFormat) -> WorkerGuard {
     let filter = EnvFilter::from_str(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder =
