@@ -348,9 +348,8 @@ async fn what_is_told_of_jobs_after_a_crash_fits_what_was_told_before() {
     let api = process.api().await;
     let mut jobs = Vec::new();
     for model_id in ["a", "b"] {
-        create(&api, model_id, &json!({"units": 4, "activation": "ACTIVATION_TANH"})).await;
-        let request = with(training(model_id, &json!({})), "epochs", json!(1_000_000));
-        let (job_id, mut events) = api.start(from_json(&request)).await;
+        api.create(xor_model(model_id, 4)).await;
+        let (job_id, mut events) = api.start(endless(model_id)).await;
         next_reports(&mut events).await;
         jobs.push(job_id);
     }
@@ -374,13 +373,15 @@ async fn what_is_told_of_jobs_after_a_crash_fits_what_was_told_before() {
     let mut events = api.watch(&jobs[0], None).await.unwrap();
     let before = api.job(&jobs[0]).await.last_report.unwrap().epoch;
     let mut reports: Vec<pb::EpochReport> = Vec::new();
-    while reports.last().is_none_or(|report| report.epoch < before + 1_000) {
+    while reports.last().is_none_or(|report| report.epoch < before + 100) {
         reports.extend(next_reports(&mut events).await);
     }
     let elapsed = |report: &pb::EpochReport| Duration::try_from(report.elapsed.unwrap()).unwrap();
     assert!(reports.windows(2).all(|pair| elapsed(&pair[0]) <= elapsed(&pair[1])));
-    let left = Duration::try_from(api.job(&jobs[0]).await.estimated_time_left.unwrap()).unwrap();
-    let last = reports.last().unwrap();
-    let expected = elapsed(last).as_secs_f64() / f64::from(last.epoch) * f64::from(1_000_000 - last.epoch);
+    // By the last report that goes with it, and less the time since then, which a pause of other jobs' turns may be.
+    let job = api.job(&jobs[0]).await;
+    let left = Duration::try_from(job.estimated_time_left.unwrap()).unwrap();
+    let last = job.last_report.unwrap();
+    let expected = elapsed(&last).as_secs_f64() / f64::from(last.epoch) * f64::from(1_000_000 - last.epoch);
     assert!(left.as_secs_f64() > 0.5 * expected, "{left:?} of {expected} s");
 }
