@@ -1,6 +1,7 @@
 //! The use cases, in domain types only: what each call does. One file a family.
 
 mod backup;
+mod chunks;
 mod continuation;
 mod disk;
 mod download;
@@ -46,6 +47,7 @@ use crate::engine::expression_bytes;
 use crate::jobs::{Limits, Scheduler};
 use crate::limits::{BACKUPS_MAX, CALL_BYTES_MAX, EXPRESSION_WORK_BYTES_MAX};
 use crate::store::{Store, StoreError};
+use chunks::StoredChunks;
 use disk::Promises;
 use download::Downloads;
 use live::LiveJobs;
@@ -84,6 +86,7 @@ struct Core {
     live: LiveJobs,
     promises: Promises,
     downloads: Downloads,
+    chunks: StoredChunks,
     is_draining: AtomicBool,
     streams_end: CancellationToken,
     /// Whether the process before this one stopped in good order.
@@ -104,6 +107,7 @@ impl App {
             live: LiveJobs::default(),
             promises: Promises::default(),
             downloads: Downloads::default(),
+            chunks: StoredChunks::default(),
             is_draining: AtomicBool::new(false),
             streams_end: CancellationToken::new(),
             is_after_good_stop,
