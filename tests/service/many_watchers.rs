@@ -39,18 +39,10 @@ fn training_on(rows: usize, epochs: usize) -> pb::TrainRequest {
     }
 }
 
-/// `end_time − start_time`, by the server's clock.
-async fn trained_for(api: &Api, job_id: &str) -> Duration {
-    let job = api.job(job_id).await;
-    let nanos = |time: prost_types::Timestamp| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
-    let nanos = nanos(job.end_time.unwrap()) - nanos(job.start_time.unwrap());
-    Duration::from_nanos(u64::try_from(nanos).unwrap())
-}
-
 /// As many rows as make an epoch last that long here and now.
 async fn rows_for(api: &Api, epoch: Duration) -> usize {
     let told = api.train(training_on(ROWS_TRIED, EPOCHS_TRIED)).await;
-    let tried = trained_for(api, &told.job_id).await.as_secs_f64() / EPOCHS_TRIED as f64;
+    let tried = api.trained_for(&told.job_id).await.as_secs_f64() / EPOCHS_TRIED as f64;
     ((epoch.as_secs_f64() / tried * ROWS_TRIED as f64) as usize).max(16)
 }
 
@@ -114,7 +106,7 @@ async fn train_watched(process: &Process, api: &Api, request: &pb::TrainRequest,
     }
     all_saw(reading, epochs).await;
     all_saw(read_all(stalled), epochs).await;
-    trained_for(api, &job_id).await
+    api.trained_for(&job_id).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
 //! Streams of training events, read to where a test wants them.
 
+use std::time::Duration;
+
 use epochd::rpc::pb;
 use epochd::rpc::pb::train_event::Event;
 use tonic::{Status, Streaming};
@@ -69,6 +71,14 @@ impl Api {
     /// Trains to the end.
     pub async fn train(&self, request: pb::TrainRequest) -> Told {
         read(self.models.clone().train(request).await.unwrap().into_inner()).await
+    }
+
+    /// `end_time − start_time` of a job, by the server's clock.
+    pub async fn trained_for(&self, job_id: &str) -> Duration {
+        let job = self.job(job_id).await;
+        let nanos = |time: prost_types::Timestamp| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
+        let nanos = nanos(job.end_time.unwrap()) - nanos(job.start_time.unwrap());
+        Duration::from_nanos(u64::try_from(nanos).unwrap())
     }
 
     /// Starts a training: the job's id, from the answer's metadata, and its events.
