@@ -88,6 +88,7 @@ impl Writer {
             return;
         }
         self.freed_bytes = 0;
+        tracing::info!(bytes = file_bytes, "the record file is being compacted");
         let begun = Instant::now();
         match self.slot.compact() {
             Ok(()) => {

@@ -184,6 +184,19 @@ fn a_pass_comes_by_itself_every_so_many_jobs() {
 }
 
 #[test]
+fn processes_that_end_few_jobs_each_give_back_old_ones_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let retention = Retention { jobs_per_model: 2, ..Retention::default() };
+    for process in 0..5 {
+        let store = Store::open(folder.path()).unwrap().with_retention(retention);
+        let model = store.model(&name("xor")).unwrap().unwrap_or_else(|| create(&store, "xor"));
+        finish(&store, &model, "", 1);
+        let kept = store.jobs(&JobFilter::default(), None, 100).unwrap().len();
+        assert_eq!(kept, (process + 1).min(2));
+    }
+}
+
+#[test]
 fn deletion_gives_back_the_histories_of_finished_jobs_and_keeps_their_records() {
     on_both(|store| {
         let model = create(store, "xor");
