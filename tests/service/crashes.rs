@@ -37,7 +37,7 @@ const CLIENTS: u64 = 4;
 const LIFE: Duration = Duration::from_millis(600);
 /// How long a compaction is waited for, and the time after its beginning in which the process is killed.
 const COMPACTION_WAIT: Duration = Duration::from_millis(2_500);
-const COMPACTION: Duration = Duration::from_millis(40);
+const COMPACTION: Duration = Duration::from_millis(12);
 /// Kills in a row while it starts, at most.
 const STARTS_IN_A_ROW: u64 = 4;
 /// Every so many kills `epochd check` looks at the folder, as the kill left it.
@@ -107,7 +107,7 @@ impl Matrix {
         match self.random.below(16) {
             0..=2 => Aim::Start,
             3 => Aim::NewFolder,
-            4..=6 => Aim::Compaction,
+            4..=7 => Aim::Compaction,
             _ => Aim::Work,
         }
     }
