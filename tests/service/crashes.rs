@@ -19,14 +19,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use epochd::rpc::pb;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::support::*;
+use checker::{Seen, judge};
 use client::Client;
 use journal::{Journal, PrintedOnFailure};
-use ledger::Ledger;
+use ledger::{KnownModel, Ledger};
 use probe::Probe;
 use reference::Whole;
 use victim::{COMPACTED, COMPACTING, SERVING, Victim};
@@ -279,4 +281,31 @@ fn check_folder(folder: &Path) {
         let output = run(folder, &["check", "--data-dir", "."]);
         assert!(output.status.success(), "epochd check: {}", String::from_utf8_lossy(&output.stdout));
     }
+}
+
+#[test]
+fn the_judge_finds_what_is_missing_and_what_nobody_asked_for() {
+    let model =
+        |uid: &str| pb::Model { model_id: "client-0".into(), uid: uid.into(), latest_version: 1, ..Default::default() };
+    let version = pb::Version { version: 1, source: pb::VersionSource::Initial.into(), ..Default::default() };
+    let seen = |model: pb::Model| Seen { models: vec![(model, vec![version.clone()])], jobs: Vec::new() };
+    let nobody = Ledger::new("client-0".into(), Journal::new());
+    let mut knows = nobody.clone();
+    knows.model = Some(KnownModel::new(model("a")));
+    let says = |seen: &Seen, ledger: &Ledger, part: &str| {
+        let fault = judge(seen, &mut [ledger.clone()]).unwrap_err();
+        assert!(fault.contains(part), "{fault:?} does not say {part:?}");
+    };
+    judge(&seen(model("a")), &mut [knows.clone()]).unwrap();
+    says(&Seen::default(), &knows, "is missing");
+    says(&seen(model("a")), &nobody, "came back");
+    says(&seen(model("b")), &knows, "another model");
+    says(&seen(pb::Model { model_id: "else".into(), ..model("a") }), &knows, "nobody asked for the model");
+    says(&seen(pb::Model { serving_version: Some(1), ..model("a") }), &knows, "serves Some(1)");
+    says(&seen(pb::Model { pinned_versions: vec![1], ..model("a") }), &knows, "has pinned");
+    says(&seen(pb::Model { latest_version: 2, ..model("a") }), &knows, "0 makers of 2");
+    let job = pb::Job { job_id: "j".into(), model_uid: "a".into(), ..Default::default() };
+    says(&Seen { jobs: vec![job], ..seen(model("a")) }, &knows, "nobody asked for the job");
+    knows.accepts("j", "r");
+    says(&seen(model("a")), &knows, "a job is missing");
 }

@@ -197,6 +197,7 @@ fn compare_job(known: &mut KnownJob, found: &pb::Job, is_deleted: bool) -> Resul
     if let Some(record) = &known.record {
         return demand(record == found, || format!("a job ended as {record:?}, and is {found:?}"));
     }
+    known.has_crashed = true;
     if !is_finished(found) {
         demand(known.is_unfinished(), || format!("a job ended as {:?}, and goes on: {found:?}", known.end))?;
         return demand(found.version == 0 && found.end_time.is_none(), || format!("half ended: {found:?}"));
@@ -212,9 +213,7 @@ fn compare_job(known: &mut KnownJob, found: &pb::Job, is_deleted: bool) -> Resul
 pub fn check_end(known: &KnownJob, found: &pb::Job, is_deleted: bool) -> Result<(), Fault> {
     let reports = found.last_report.as_ref().map_or(0, |last| (last.epoch / REPORT_EVERY) as usize);
     let holds = match found.state() {
-        JobState::Succeeded => {
-            found.stop_reason() == StopReason::EpochsDone && found.version > 1 && reports == REPORTS
-        }
+        JobState::Succeeded => found.stop_reason() == StopReason::EpochsDone && found.version > 1 && reports == REPORTS,
         JobState::Cancelled => {
             let may_commit = known.committed || found.version == 0;
             found.stop_reason() == StopReason::Cancelled && (known.cancelled || is_deleted) && may_commit
@@ -222,7 +221,7 @@ pub fn check_end(known: &KnownJob, found: &pb::Job, is_deleted: bool) -> Result<
         JobState::Failed => found.stop_reason() == StopReason::Interrupted && found.attempt >= STARTS,
         _ => false,
     };
-    demand(holds && reports >= known.told && found.end_time.is_some(), || format!("{known:?} ended as {found:?}"))
+    demand(holds && known.may_have(reports) && found.end_time.is_some(), || format!("{known:?} ended as {found:?}"))
 }
 
 /// Every version has one who made it, and no other number was given; those that must be kept are there, and no others.
@@ -234,7 +233,9 @@ fn settle_versions(ledger: &mut Ledger, found: &pb::Model, versions: &[pb::Versi
     let doubt = ledger.doubt.clone();
     let Some(known) = &mut ledger.model else { return Ok(()) };
     let is_made = |known: &KnownModel, version: &i32| {
-        usize::from(*version == 1) + usize::from(known.sets.contains(version)) + usize::from(commits.contains_key(version))
+        usize::from(*version == 1)
+            + usize::from(known.sets.contains(version))
+            + usize::from(commits.contains_key(version))
     };
     let says_set = |number: &i32| {
         versions.iter().any(|version| version.version == *number && version.source() == VersionSource::Set)
@@ -244,7 +245,9 @@ fn settle_versions(ledger: &mut Ledger, found: &pb::Model, versions: &[pb::Versi
         known.set(version, bits.clone());
     }
     for version in 1..=latest {
-        demand(is_made(known, &version) == 1, || format!("{name} has {} makers of {version}", is_made(known, &version)))?;
+        demand(is_made(known, &version) == 1, || {
+            format!("{name} has {} makers of {version}", is_made(known, &version))
+        })?;
     }
     let last = known.sets.iter().chain(commits.keys()).max().copied().unwrap_or(1);
     demand(last == latest, || format!("{name} has made version {last}, but its latest is {latest}"))?;
@@ -281,7 +284,9 @@ fn check_kept(name: &str, known: &mut KnownModel, latest: i32, versions: &[pb::V
     let may = |version: &i32| {
         known.protected_since.contains(version) || (*latest_before == latest && besides_before.contains(version))
     };
-    demand(besides.iter().all(may), || format!("{name} at {latest} has {kept:?} for {must:?}, before {:?}", known.looked_at))?;
+    demand(besides.iter().all(may), || {
+        format!("{name} at {latest} has {kept:?} for {must:?}, before {:?}", known.looked_at)
+    })?;
     known.versions.retain(|version, _| kept.contains(version));
     known.looked_at = (latest, besides);
     known.protected_since.clear();

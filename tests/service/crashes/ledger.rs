@@ -68,7 +68,11 @@ impl KnownModel {
 
     pub fn pin(&mut self, version: i32, is_pinned: bool) {
         self.protected_since.insert(version);
-        if is_pinned { self.pinned.insert(version) } else { self.pinned.remove(&version) };
+        if is_pinned {
+            self.pinned.insert(version)
+        } else {
+            self.pinned.remove(&version)
+        };
     }
 
     pub fn set(&mut self, version: i32, bits: Bits) {
@@ -94,11 +98,18 @@ pub struct KnownJob {
     /// A hash of its reports, once all were read after the end.
     pub history: Option<u64>,
     pub is_given_back: bool,
+    /// Whether the process ended under it: reports that were told, but not stored yet, are trained again, unless it ends before.
+    pub has_crashed: bool,
 }
 
 impl KnownJob {
     pub fn is_unfinished(&self) -> bool {
         self.end.is_none()
+    }
+
+    /// Whether it may end with so many reports.
+    pub fn may_have(&self, reports: usize) -> bool {
+        reports >= self.told || self.has_crashed
     }
 }
 
