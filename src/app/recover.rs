@@ -80,7 +80,7 @@ impl App {
 
     /// Ends a job that cannot or must not go on.
     fn set_aside(&self, mut job: Job, reason: StopReason, kind: FailureKind, message: String) -> Result<(), AppError> {
-        tracing::error!(job_id = %job.job_id, model_id = %job.model_id, message, "an unfinished job is set aside");
+        tracing::error!(job_id = %job.job_id, model_id = %job.model_id, why = message, "an unfinished job is set aside");
         job.state = JobState::Failed;
         job.stop_reason = Some(reason);
         job.failure = Some(Failure { kind, message });

@@ -242,7 +242,7 @@ impl Work for TrainingRun {
 
     fn panicked(&mut self, message: &str) -> bool {
         let _span = self.span().entered();
-        tracing::error!(message, "the job panicked");
+        tracing::error!(panic = message, "the job panicked");
         let failure =
             Failure { kind: FailureKind::Internal, message: "the training ended by a bug of epochd".to_owned() };
         self.end(End::without_result(StopReason::Internal, Some(failure)), None)

@@ -18,7 +18,7 @@ impl From<AppError> for Status {
             AppError::Stopping => Status::unavailable(error.to_string()),
             AppError::Unavailable(message) => Status::unavailable(message),
             AppError::DataLoss(message) => {
-                tracing::error!(message, "stored data is damaged");
+                tracing::error!(what = message, "stored data is damaged");
                 Status::data_loss(message)
             }
             AppError::Internal(cause) => {

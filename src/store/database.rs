@@ -116,7 +116,7 @@ pub(super) fn guarded<T>(action: &str, work: impl FnOnce() -> Result<T, StoreErr
     // Nothing of ours is left half done: what `work` borrows is either dropped by the panic or replaced by a reopening.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let message = panic_message(&*panic);
-        tracing::error!(action, message, "the record file is damaged: redb panicked");
+        tracing::error!(action, panic = message, "the record file is damaged: redb panicked");
         Err(StoreError::corrupt(format!("records.redb (tried to {action}: {message})")))
     })
 }

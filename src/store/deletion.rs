@@ -17,7 +17,7 @@ struct Doomed {
     /// That of the model's record; `None` where that is damaged or missing, so that no other call can change it either.
     revision: Option<u64>,
     weights: Vec<Uuid>,
-    finished_jobs: Vec<Job>,
+    finished_jobs: Vec<Stored<Job>>,
     /// Jobs that no call can read any more.
     damaged_jobs: Vec<Uuid>,
 }
@@ -36,9 +36,10 @@ impl Store {
                     transaction = transaction.expect(&key, Expect::Revision(revision));
                 }
                 transaction = transaction.delete(key).delete_prefix(keys::versions(uid));
-                for job in &doomed.finished_jobs {
-                    let without_history = Job { report_count: 0, ..job.clone() };
-                    transaction = transaction.put(keys::job(job.job_id), &without_history)?;
+                for Stored { revision, value: job } in &doomed.finished_jobs {
+                    let (key, without_history) = (keys::job(job.job_id), Job { report_count: 0, ..job.clone() });
+                    // One that is given back meanwhile must not come back.
+                    transaction = transaction.expect(&key, Expect::Revision(*revision)).put(key, &without_history)?;
                     transaction = transaction.delete_chunks(keys::chunks(job.job_id));
                 }
                 let forget = |transaction: Transaction, &job_id: &Uuid| {
@@ -52,7 +53,7 @@ impl Store {
                     self.remove_blobs_of(&doomed);
                     return Ok(Some(Deleted { uid: doomed.uid }));
                 }
-                Err(StoreError::Conflict { .. }) => {} // A version was committed, or the model deleted: look again.
+                Err(StoreError::Conflict { .. }) => {} // A version was committed, a job given back, or the model deleted: look again.
                 Err(error) => return Err(error),
             }
         }
@@ -101,7 +102,7 @@ fn doomed(view: &View, model_id: &ModelId) -> Result<Option<Doomed>, StoreError>
         let Some(job_id) = keys::last_uuid(&entry?.key) else { continue };
         match view.get::<Job>(&keys::job(job_id)) {
             Ok(Some(job)) if !job.value.state.is_finished() || job.value.report_count == 0 => {}
-            Ok(Some(job)) => doomed.finished_jobs.push(job.value),
+            Ok(Some(job)) => doomed.finished_jobs.push(job),
             Ok(None) | Err(StoreError::Corrupt { .. }) => doomed.damaged_jobs.push(job_id),
             Err(error) => return Err(error),
         }

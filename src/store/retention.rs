@@ -81,10 +81,16 @@ pub struct PrunedVersions {
 }
 
 /// When the next pass over finished jobs is due.
-#[derive(Default)]
 pub(super) struct JobPasses {
     finished_since: AtomicU32,
     one_at_a_time: Mutex<()>,
+}
+
+impl Default for JobPasses {
+    /// One is due when the first job ends: processes before this one may have ended before theirs, again and again.
+    fn default() -> Self {
+        Self { finished_since: AtomicU32::new(JOBS_BETWEEN_PASSES), one_at_a_time: Mutex::default() }
+    }
 }
 
 impl Store {

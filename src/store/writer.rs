@@ -20,11 +20,11 @@ use super::records::{Slot, Transaction};
 /// Transactions in one commit, so that the first of them does not wait for a crowd without end.
 const GROUP_TRANSACTIONS_MAX: usize = 256;
 
-/// Bytes that must be free before the file is compacted, if that is half of it: compacting less would cost more than it gives.
-const COMPACTION_BYTES_MIN: u64 = 16 << 20;
+/// Bytes that must have been deleted or replaced before it is looked at whether half of the file is free, and so compacted: redb walks all
+/// pages to tell.
+const LOOK_BYTES_MIN: u64 = 16 << 20;
 
-/// The part of the file that must have been deleted or replaced before it is looked at whether half of it is free: redb walks all pages
-/// to tell.
+/// The part of the file that they must be, too.
 const LOOK_PART: u64 = 8;
 
 /// The part of the file that must have been deleted or replaced before it is compacted once more to make room.
@@ -98,12 +98,12 @@ impl Writer {
     /// waits for this, but those that come meanwhile do.
     fn give_back_space(&mut self) {
         let file_bytes = self.slot.medium.len().unwrap_or(u64::MAX);
-        if self.freed_bytes < COMPACTION_BYTES_MIN.max(file_bytes / LOOK_PART) || self.is_read_for_long() {
+        if self.freed_bytes < LOOK_BYTES_MIN.max(file_bytes / LOOK_PART) || self.is_read_for_long() {
             return;
         }
         self.freed_bytes = 0;
         match self.free_bytes(file_bytes) {
-            Ok(free_bytes) if free_bytes >= COMPACTION_BYTES_MIN.max(file_bytes / 2) => self.compact(file_bytes),
+            Ok(free_bytes) if free_bytes >= file_bytes / 2 => self.compact(file_bytes),
             Ok(_) => {}
             Err(error) => self.close(error.to_string()),
         }
@@ -135,6 +135,7 @@ impl Writer {
 
     fn compact(&mut self, file_bytes: u64) {
         self.is_compacted = true;
+        tracing::info!(bytes = file_bytes, "the record file is being compacted");
         let begun = Instant::now();
         match self.slot.compact() {
             Ok(()) => {

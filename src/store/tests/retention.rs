@@ -184,6 +184,38 @@ fn a_pass_comes_by_itself_every_so_many_jobs() {
 }
 
 #[test]
+fn processes_that_end_few_jobs_each_give_back_old_ones_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let retention = Retention { jobs_per_model: 2, ..Retention::default() };
+    for process in 0..5 {
+        let store = Store::open(folder.path()).unwrap().with_retention(retention);
+        let model = store.model(&name("xor")).unwrap().unwrap_or_else(|| create(&store, "xor"));
+        finish(&store, &model, "", 1);
+        let kept = store.jobs(&JobFilter::default(), None, 100).unwrap().len();
+        assert_eq!(kept, (process + 1).min(2));
+    }
+}
+
+#[test]
+fn a_job_that_is_given_back_while_its_model_is_deleted_does_not_come_back() {
+    let store = Store::ephemeral().unwrap().with_retention(Retention { jobs: 1, ..Retention::default() });
+    for round in 0..100 {
+        let model = create(&store, "xor");
+        let generous = store.clone().with_retention(Retention::default());
+        let ids: Vec<String> = (0..8).map(|index| format!("{round} {index}")).collect();
+        ids.iter().for_each(|request_id| drop(finish(&generous, &model, request_id, 1)));
+        std::thread::scope(|scope| {
+            scope.spawn(|| store.prune_jobs().unwrap());
+            store.delete_model(&model.model_id).unwrap();
+        });
+        store.prune_jobs().unwrap();
+        for job in items(store.jobs(&JobFilter::default(), None, 100).unwrap()) {
+            assert!(store.known_request(&job.request_id, [0; 16]).unwrap().is_some(), "{} came back", job.request_id);
+        }
+    }
+}
+
+#[test]
 fn deletion_gives_back_the_histories_of_finished_jobs_and_keeps_their_records() {
     on_both(|store| {
         let model = create(store, "xor");

@@ -1,266 +1,259 @@
-//! A client with a model of its own, and its ledger: what was acknowledged, and the one call that is in doubt.
+//! A client with a model of its own: it works until the server is gone, and keeps its ledger.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use epochd::rpc::pb;
 use epochd::rpc::pb::train_event::Event;
-use epochd::rpc::pb::{JobState, TrainingStart};
-use prost::Message;
 use tonic::{Code, Status};
 
+use super::checker;
+use super::ledger::{Call, KnownModel, Ledger};
+use super::reference::{self, Whole, bits, creation, large_creation, layers, marked, training};
 use crate::support::*;
 
-/// Which call was cut off.
-#[derive(Debug)]
-enum Doubt {
-    Create,
-    Delete,
-    Set,
-    Train,
-}
-
-#[derive(Default)]
-struct Known {
-    uid: String,
-    /// The weights' bits, by version.
-    versions: BTreeMap<i32, Vec<Vec<u8>>>,
-}
-
-#[derive(Default)]
-struct Job {
-    job_id: String,
-    request_id: String,
-    losses: Vec<u64>,
-}
+/// Jobs of a client that are unfinished at once.
+const JOBS_AT_ONCE: usize = 2;
 
 pub struct Client {
-    index: u64,
+    pub ledger: Ledger,
     random: Random,
-    whole: Vec<Vec<u8>>,
-    model: Option<Known>,
-    job: Option<Job>,
-    ended: Vec<(String, i32, i32)>,
-    doubt: Option<Doubt>,
-    requests: u64,
-    log: Vec<String>,
-    /// How often each thing was acknowledged.
-    pub counts: BTreeMap<&'static str, u64>,
-}
-
-pub fn creation(model_id: &str) -> pb::CreateModelRequest {
-    xor_model(model_id, 4)
-}
-
-/// From the initial weights: whichever version it makes, its bits are known.
-pub fn training(model_id: &str, request_id: &str) -> pb::TrainRequest {
-    let interval = Some(prost_types::Duration { seconds: 0, nanos: 20_000_000 });
-    pb::TrainRequest {
-        epochs: Some(20_000),
-        start: TrainingStart::Initial.into(),
-        checkpoint_interval: interval,
-        request_id: request_id.into(),
-        ..truth_table(model_id, XOR)
-    }
-}
-
-pub async fn weights(api: &Api, model_id: &str, version: i32) -> Result<Vec<Vec<u8>>, Status> {
-    let request = pb::GetWeightsRequest { version: Some(version), ..get_weights(model_id) };
-    let weights = api.models.clone().get_weights(request).await?.into_inner();
-    Ok(weights.layers.iter().map(Message::encode_to_vec).collect())
+    whole: Arc<Whole>,
+    /// Its model's record is large, and it changes it all the time instead of training.
+    is_large: bool,
+    calls: u64,
 }
 
 impl Client {
-    pub fn new(index: u64, seed: u64, whole: Vec<Vec<u8>>) -> Self {
-        let random = Random::new(seed.wrapping_mul(31).wrapping_add(index + 1));
-        let (model, job, ended, doubt) = (None, None, Vec::new(), None);
-        Self { index, random, whole, model, job, ended, doubt, requests: 0, log: Vec::new(), counts: BTreeMap::new() }
+    pub fn new(ledger: Ledger, seed: u64, whole: Arc<Whole>, is_large: bool) -> Self {
+        Self { ledger, random: Random::new(seed), whole, is_large, calls: 0 }
     }
 
-    pub fn name(&self) -> String {
-        format!("client-{}", self.index)
-    }
-
-    /// Compares, then works, until the server is gone.
-    pub async fn live(&mut self, address: SocketAddr) {
-        let Ok(endpoint) = tonic::transport::Endpoint::from_shared(format!("http://{address}")) else { return };
-        let Ok(channel) = endpoint.connect().await else { return };
-        let models = pb::model_service_client::ModelServiceClient::new(channel.clone());
-        let jobs = pb::job_service_client::JobServiceClient::new(channel.clone());
-        let admin = pb::admin_service_client::AdminServiceClient::new(channel.clone());
-        let api = Api { models, jobs, admin, channel };
-        let mut result = self.compare(&api).await;
-        while result.is_ok() {
-            result = self.step(&api).await;
-        }
-        let status = result.unwrap_err();
+    /// Works until the server is gone: a call that is not answered is only permitted once it was killed.
+    pub async fn live(&mut self, address: SocketAddr, is_killed: &AtomicBool) {
+        let status = match self.work(address).await {
+            Ok(()) => return,
+            Err(status) => status,
+        };
+        self.ledger.note(format_args!("{:?}: {}", status.code(), status.message()));
         let is_gone = matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal);
-        assert!(is_gone, "{}: {status:?}\n{}", self.name(), self.log.join("\n"));
+        assert!(is_gone, "{} was refused: {status:?}", self.ledger.name);
+        assert!(is_killed.load(Ordering::SeqCst), "{} had no answer from a live server: {status:?}", self.ledger.name);
     }
 
-    /// After the last kill: everything is compared, and the job under way comes to its end.
+    /// After the last kill: what it had asked for comes to its end.
     pub async fn end(&mut self, api: &Api) {
-        self.compare(api).await.unwrap();
-        self.follow(api).await.unwrap();
-        self.compare(api).await.unwrap();
+        while self.ledger.unfinished().next().is_some() {
+            self.follow(api).await.unwrap();
+        }
     }
 
-    fn acknowledge(&mut self, what: &'static str) {
-        self.doubt = None;
-        *self.counts.entry(what).or_default() += 1;
-        self.log.push(what.into());
+    async fn work(&mut self, address: SocketAddr) -> Result<(), Status> {
+        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+        let channel = endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let api = Api::over(channel);
+        self.ask_again(&api).await?;
+        loop {
+            self.step(&api).await?;
+        }
+    }
+
+    /// What was accepted before the crash: the same request is the same job.
+    async fn ask_again(&mut self, api: &Api) -> Result<(), Status> {
+        let of_live_model = |uid: &str| self.ledger.is_live(uid);
+        let again: Vec<_> = self.ledger.unfinished().filter(|job| of_live_model(&job.model_uid)).cloned().collect();
+        for job in again {
+            let answer = api.models.clone().train(training(&self.ledger.name, &job.request_id)).await?;
+            assert_eq!(job_id_of(&answer), job.job_id, "{} made two jobs", job.request_id);
+            self.ledger.count("request ids asked again");
+        }
+        Ok(())
     }
 
     async fn step(&mut self, api: &Api) -> Result<(), Status> {
-        if self.job.is_some() {
-            return self.follow(api).await;
+        if self.ledger.model.is_none() {
+            return self.create(api).await;
         }
-        if self.model.is_none() {
-            self.doubt = Some(Doubt::Create);
-            let model = api.models.clone().create_model(creation(&self.name())).await?.into_inner();
-            self.model = Some(Known { uid: model.uid, ..Default::default() });
-            self.acknowledge("create");
-            return self.read_versions(api).await;
+        if self.is_large {
+            return self.change_large(api).await;
         }
-        match self.random.below(8) {
-            0 => self.delete(api).await,
+        let unfinished = self.ledger.unfinished().count();
+        match self.random.below(12) {
+            _ if unfinished == JOBS_AT_ONCE => self.follow(api).await,
+            0 if unfinished == 0 => self.delete(api).await,
             1 | 2 => self.set(api).await,
+            3 => self.pin(api).await,
+            4 => self.serve(api).await,
+            5..=8 if unfinished > 0 => self.follow(api).await,
             _ => self.train(api).await,
         }
     }
 
+    async fn change_large(&mut self, api: &Api) -> Result<(), Status> {
+        match self.random.below(40) {
+            0 => self.delete(api).await,
+            1 => self.set(api).await,
+            2..=5 => self.serve(api).await,
+            _ => self.pin(api).await,
+        }
+    }
+
+    async fn create(&mut self, api: &Api) -> Result<(), Status> {
+        let create = if self.is_large { large_creation } else { creation };
+        self.ledger.asks(Call::Create);
+        let model = api.models.clone().create_model(create(&self.ledger.name)).await?.into_inner();
+        self.ledger.is_answered(&model.uid);
+        self.ledger.model = Some(KnownModel::new(model));
+        Ok(())
+    }
+
     async fn delete(&mut self, api: &Api) -> Result<(), Status> {
-        self.doubt = Some(Doubt::Delete);
-        api.models.clone().delete_model(pb::DeleteModelRequest { model_id: self.name() }).await?;
-        self.forget_model();
-        self.acknowledge("delete");
+        self.ledger.asks(Call::Delete);
+        api.models.clone().delete_model(pb::DeleteModelRequest { model_id: self.ledger.name.clone() }).await?;
+        self.ledger.model = None;
+        self.ledger.is_answered("");
         Ok(())
     }
 
-    fn forget_model(&mut self) {
-        self.model = None;
-    }
-
+    /// The initial weights with a bias that no other call gives.
     async fn set(&mut self, api: &Api) -> Result<(), Status> {
-        let request = pb::GetWeightsRequest { version: Some(1), ..get_weights(&self.name()) };
-        let layers = api.models.clone().get_weights(request).await?.into_inner().layers;
-        let bits = layers.iter().map(Message::encode_to_vec).collect();
-        self.doubt = Some(Doubt::Set);
-        let request = pb::SetWeightsRequest { model_id: self.name(), layers };
+        self.calls += 1;
+        let layers = marked(layers(api, &self.ledger.name, 1).await?, self.calls);
+        let given = bits(&layers);
+        self.ledger.asks(Call::SetWeights(given.clone()));
+        let request = pb::SetWeightsRequest { model_id: self.ledger.name.clone(), layers };
         let version = api.models.clone().set_weights(request).await?.into_inner().version;
-        self.model.as_mut().unwrap().versions.insert(version, bits);
-        self.acknowledge("set");
+        self.ledger.is_answered(version);
+        self.model().set(version, given);
         Ok(())
+    }
+
+    fn model(&mut self) -> &mut KnownModel {
+        self.ledger.model.as_mut().expect("it has a model now")
+    }
+
+    /// A version that may be there.
+    fn some_version(&mut self) -> i32 {
+        let known: Vec<i32> = self.model().versions.keys().copied().collect();
+        known.get(self.random.below(known.len().max(1) as u64) as usize).copied().unwrap_or(1)
+    }
+
+    /// Pins a version, or unpins one.
+    async fn pin(&mut self, api: &Api) -> Result<(), Status> {
+        let pinned = self.model().pinned.clone();
+        let (version, is_pinned) = match pinned.last() {
+            Some(&version) if pinned.len() > 1 || self.random.below(2) == 0 => (version, false),
+            _ => (self.some_version(), true),
+        };
+        self.ledger.asks(Call::Pin(version, is_pinned));
+        let (model_id, pinned) = (self.ledger.name.clone(), Some(is_pinned));
+        let answer = api.models.clone().pin_version(pb::PinVersionRequest { model_id, version, pinned }).await;
+        if self.is_given_back(version, &answer) {
+            return Ok(());
+        }
+        let told = answer?.into_inner();
+        self.ledger.is_answered(format_args!("{:?}", told.pinned_versions));
+        self.model().pin(version, is_pinned);
+        assert!(self.model().pinned.iter().eq(&told.pinned_versions), "{}: {told:?}", self.ledger.name);
+        Ok(())
+    }
+
+    async fn serve(&mut self, api: &Api) -> Result<(), Status> {
+        let version = if self.random.below(4) == 0 { None } else { Some(self.some_version()) };
+        self.ledger.asks(Call::Serve(version));
+        let request = pb::SetServingVersionRequest { model_id: self.ledger.name.clone(), version };
+        let answer = api.models.clone().set_serving_version(request).await;
+        if version.is_some_and(|version| self.is_given_back(version, &answer)) {
+            return Ok(());
+        }
+        let told = answer?.into_inner();
+        self.ledger.is_answered(format_args!("{:?}", told.serving_version));
+        self.model().serve(version);
+        assert_eq!(told.serving_version, version, "{}", self.ledger.name);
+        Ok(())
+    }
+
+    /// Whether a call was refused since a later commit gave the version back: one that must be kept is not.
+    fn is_given_back<T>(&mut self, version: i32, answer: &Result<T, Status>) -> bool {
+        let is_gone = answer.as_ref().is_err_and(|status| status.code() == Code::NotFound);
+        if is_gone {
+            let model = self.model();
+            let is_kept = version == 1 || model.serving == Some(version) || model.pinned.contains(&version);
+            assert!(!is_kept, "{}: version {version} is gone", self.ledger.name);
+            model.versions.remove(&version);
+            self.ledger.is_answered("it is gone");
+        }
+        is_gone
     }
 
     async fn train(&mut self, api: &Api) -> Result<(), Status> {
-        self.requests += 1;
-        let request_id = format!("{}-{}", self.name(), self.requests);
-        self.job = Some(Job { request_id, ..Default::default() });
-        self.doubt = Some(Doubt::Train);
-        self.submit(api).await
-    }
-
-    /// Sends the training, or sends it again: the request id answers with the same job.
-    async fn submit(&mut self, api: &Api) -> Result<(), Status> {
-        let job = self.job.as_ref().unwrap();
-        let answer = api.models.clone().train(training(&self.name(), &job.request_id)).await?;
-        let job_id = answer.metadata().get("epochd-job-id").unwrap().to_str().unwrap().to_owned();
-        let job = self.job.as_mut().unwrap();
-        assert!(job.job_id.is_empty() || job.job_id == job_id, "{} made two jobs", job.request_id);
-        job.job_id = job_id;
-        self.acknowledge("train");
+        self.calls += 1;
+        let request_id = format!("{}-{}", self.ledger.name, self.calls);
+        self.ledger.asks(Call::Train(request_id.clone()));
+        let answer = api.models.clone().train(training(&self.ledger.name, &request_id)).await?;
+        let job_id = job_id_of(&answer);
+        self.ledger.is_answered(&job_id);
+        self.ledger.accepts(&job_id, &request_id);
         Ok(())
     }
 
-    /// Reads the job's stream on from the last epoch told; sometimes cancels it on the way.
+    /// Reads the oldest job's stream on from the last report told; sometimes does something to it on the way.
     async fn follow(&mut self, api: &Api) -> Result<(), Status> {
-        let Some(job) = &mut self.job else { return Ok(()) };
-        let mut events = api.watch(&job.job_id, Some(job.losses.len() as i32 + 1)).await?;
-        if self.random.below(6) == 0 {
-            api.jobs.clone().cancel_job(cancel(&job.job_id, self.random.below(2) == 0)).await?;
+        let Some(job) = self.ledger.unfinished().next() else { return Ok(()) };
+        let (job_id, mut told) = (job.job_id.clone(), job.told);
+        let mut events = api.watch(&job_id, Some(reference::epoch_after(told))).await?;
+        match self.random.below(16) {
+            0 | 1 => self.cancel(api, &job_id, false).await?,
+            2 | 3 => self.cancel(api, &job_id, true).await?,
+            4 => return self.delete(api).await,
+            5 | 6 => self.pin(api).await?,
+            7 => self.serve(api).await?,
+            _ => {}
         }
         while let Some(event) = events.message().await? {
-            match event.event.unwrap() {
-                Event::Epochs(batch) => {
+            match event.event {
+                Some(Event::Epochs(batch)) => {
                     for report in batch.reports {
-                        assert_eq!(report.epoch as usize, job.losses.len() + 1, "a gap or a repeat");
-                        job.losses.push(report.loss.to_bits());
+                        assert!(self.whole.is_report(told, &report), "{job_id} told as report {told}: {report:?}");
+                        told += 1;
                     }
+                    self.ledger.job_mut(&job_id).expect("it is known").told = told;
                 }
-                Event::Finished(end) => return self.finish(api, end).await,
+                Some(Event::Finished(end)) => {
+                    self.ledger.note(format_args!("{job_id} told {:?}, version {}", end.state(), end.version));
+                    return self.finish(api, &job_id, end).await;
+                }
                 _ => {}
             }
         }
         Err(Status::unavailable("the stream ended early"))
     }
 
-    async fn finish(&mut self, api: &Api, end: pb::TrainingFinished) -> Result<(), Status> {
-        let is_whole = end.state() == JobState::Succeeded;
-        let is_end = is_whole || end.state() == JobState::Cancelled || end.failure.is_some();
-        assert!(is_end, "{end:?}");
-        if is_whole {
-            assert_eq!(weights(api, &self.name(), end.version).await?, self.whole, "other bits than uninterrupted");
-        }
-        let job = self.job.take().unwrap();
-        self.ended.push((job.job_id, end.state, end.version));
-        self.acknowledge(if is_whole { "succeeded" } else { "ended otherwise" });
-        self.read_versions(api).await
-    }
-
-    /// Notes the weights of versions not known yet.
-    async fn read_versions(&mut self, api: &Api) -> Result<(), Status> {
-        let name = self.name();
-        let Some(known) = &mut self.model else { return Ok(()) };
-        let latest = api.models.clone().get_model(get_model(&name)).await?.into_inner().latest_version;
-        for version in 1..=latest {
-            if let Entry::Vacant(place) = known.versions.entry(version) {
-                place.insert(weights(api, &name, version).await?);
-            }
-        }
+    async fn cancel(&mut self, api: &Api, job_id: &str, commit: bool) -> Result<(), Status> {
+        self.ledger.asks(Call::Cancel(job_id.to_owned(), commit));
+        let job = api.jobs.clone().cancel_job(cancel(job_id, commit)).await?.into_inner();
+        self.ledger.is_answered(format_args!("{:?}, version {}", job.state(), job.version));
+        assert!(job.end_time.is_some(), "{job_id} was cancelled, and goes on: {job:?}");
+        self.ledger.job_mut(job_id).expect("it is known").end = Some((job.state(), job.version));
         Ok(())
     }
 
-    /// Nothing acknowledged is missing; the call in doubt happened wholly, or not at all.
-    async fn compare(&mut self, api: &Api) -> Result<(), Status> {
-        let name = self.name();
-        let found = match api.models.clone().get_model(get_model(&name)).await {
-            Ok(model) => Some(model.into_inner()),
-            Err(status) if status.code() == Code::NotFound => None,
-            Err(status) => return Err(status),
-        };
-        match (&self.model, found) {
-            (None, Some(model)) => {
-                assert!(matches!(self.doubt, Some(Doubt::Create)), "{name} came back");
-                self.model = Some(Known { uid: model.uid, ..Default::default() });
-            }
-            (Some(_), None) => {
-                assert!(matches!(self.doubt, Some(Doubt::Delete)), "{name} is missing\n{}", self.log.join("\n"));
-                self.forget_model();
-            }
-            (Some(known), Some(model)) => {
-                assert_eq!(known.uid, model.uid, "another model of the name");
-                let last = known.versions.keys().next_back().copied().unwrap_or(1);
-                assert!(model.latest_version >= last, "version {last} is missing");
-            }
-            (None, None) => {}
-        }
-        if let Some(known) = &self.model {
-            for (version, bits) in &known.versions {
-                assert_eq!(&weights(api, &name, *version).await?, bits, "weights of {name} {version}");
-            }
-            api.models.clone().predict(predict(&name, corners())).await?;
-        }
-        for (job_id, state, version) in self.ended.iter().rev().take(10) {
-            let job = api.jobs.clone().get_job(get_job(job_id)).await?.into_inner();
-            assert_eq!((job.state, job.version), (*state, *version), "{job_id}");
-        }
-        self.read_versions(api).await?;
-        if self.job.is_some() {
-            self.submit(api).await?;
-        }
-        self.doubt = None;
+    async fn finish(&mut self, api: &Api, job_id: &str, end: pb::TrainingFinished) -> Result<(), Status> {
+        let known = self.ledger.job_mut(job_id).expect("it is known");
+        let told = (end.state(), end.version);
+        assert_eq!(*known.end.get_or_insert(told), told, "{job_id} ended twice");
+        let record = api.jobs.clone().get_job(get_job(job_id)).await?.into_inner();
+        let is_deleted = self.ledger.deleted.contains(&record.model_uid);
+        let known = self.ledger.job_mut(job_id).expect("it is known");
+        checker::check_end(known, &record, is_deleted).unwrap();
+        known.record = Some(record);
+        let (state, version) = told;
+        self.ledger.count(&format!("jobs told {state:?}{}", if version > 0 { " with a version" } else { "" }));
         Ok(())
     }
+}
+
+fn job_id_of(answer: &tonic::Response<tonic::Streaming<pb::TrainEvent>>) -> String {
+    answer.metadata().get("epochd-job-id").unwrap().to_str().unwrap().to_owned()
 }

@@ -17,7 +17,7 @@ pub use files::*;
 pub use json::*;
 #[cfg(target_os = "linux")]
 pub use measure::*;
-pub use process::{Process, run, signal};
+pub use process::{Process, program, run, signal};
 pub use random::Random;
 pub use refusals::{Failures, nested};
 pub use requests::*;

@@ -73,7 +73,7 @@ impl Drop for Process {
 
 /// `epochd serve`, its log and its address, once it serves.
 fn start(folder: &Path, arguments: &[&str]) -> (Child, BufReader<ChildStderr>, SocketAddr) {
-    let mut command = epochd();
+    let mut command = program();
     command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"]);
     let mut child = command.arg(folder).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -92,7 +92,7 @@ fn start(folder: &Path, arguments: &[&str]) -> (Child, BufReader<ChildStderr>, S
 
 /// Runs the program in `folder` to its end.
 pub fn run(folder: &Path, arguments: &[&str]) -> Output {
-    epochd().current_dir(folder).args(arguments).output().unwrap()
+    program().current_dir(folder).args(arguments).output().unwrap()
 }
 
 /// Sends a signal, such as "TERM", to a process.
@@ -102,7 +102,7 @@ pub fn signal(process: u32, name: &str) {
 }
 
 /// The program, without the settings that this process's environment may carry.
-fn epochd() -> Command {
+pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_epochd"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EPOCHD_") || name == "RUST_LOG") {
         command.env_remove(name);

@@ -27,7 +27,10 @@ pub struct Api {
 impl Api {
     pub async fn connect(address: SocketAddr) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-        let channel = endpoint.connect_timeout(Duration::from_secs(10)).connect().await.unwrap();
+        Self::over(endpoint.connect_timeout(Duration::from_secs(10)).connect().await.unwrap())
+    }
+
+    pub fn over(channel: Channel) -> Self {
         let models = ModelServiceClient::new(channel.clone()).max_decoding_message_size(256 << 20);
         let jobs = JobServiceClient::new(channel.clone());
         Self { models, jobs, admin: AdminServiceClient::new(channel.clone()), channel }
