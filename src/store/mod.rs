@@ -60,18 +60,21 @@ use redb::backends::InMemoryBackend;
 
 use blobs::{BlobName, Blobs};
 use database::Medium;
+use disk::{Disk, FileSystem};
 use lock::{Age, FolderLock};
 use records::Records;
 
 mod blobs;
 mod checkpoints;
 mod database;
+mod disk;
 mod error;
 mod histories;
 mod jobs;
 mod keys;
 mod lock;
 mod models;
+mod overlay;
 mod raw;
 mod record;
 mod records;
@@ -108,25 +111,30 @@ impl fmt::Debug for Store {
 impl Store {
     /// Opens the store in a folder, which is created where it is missing.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let lock = FolderLock::take(folder)?;
-        let age = lock::read_format(folder)?;
+        Self::open_on(Arc::new(FileSystem), folder)
+    }
+
+    fn open_on(disk: Arc<dyn Disk>, folder: &Path) -> Result<Self, StoreError> {
+        let lock = FolderLock::take(&*disk, folder)?;
+        let age = lock::read_format(&*disk, folder)?;
         let path = folder.join(RECORDS_FILE);
-        match (age, path.exists()) {
+        let is_there = disk.exists(&path).map_err(StoreError::io(format!("look for {}", path.display())))?;
+        match (age, is_there) {
             // To go on would be to sweep every blob.
             (Age::Known, false) => return Err(StoreError::corrupt(format!("{} (it is missing)", path.display()))),
-            (Age::New, false) if blobs::holds_any(&folder.join(BLOBS_FOLDER)) => {
+            (Age::New, false) if blobs::holds_any(&*disk, &folder.join(BLOBS_FOLDER))? => {
                 return Err(lock::records_are_missing(folder));
             }
-            (Age::New, false) => database::create_file(&path)?,
+            (Age::New, false) => database::create_file(&*disk, &path)?,
             (Age::Known | Age::New, true) => {}
         }
-        let records = Records::open(Medium::File(path))?;
-        let blobs = Blobs::in_folder(folder.join(BLOBS_FOLDER))?;
+        let records = Records::open(Medium::File { disk: Arc::clone(&disk), path })?;
+        let blobs = Blobs::in_folder(Arc::clone(&disk), folder.join(BLOBS_FOLDER))?;
         if age == Age::New {
             if !records.read(|view| view.is_empty())? {
                 return Err(lock::format_is_missing(folder));
             }
-            lock::write_format(folder)?;
+            lock::write_format(&*disk, folder)?;
         }
         let store = Self(Arc::new(Inner { records, blobs, lock: Some(lock) }));
         store.sweep()?;

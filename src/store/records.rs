@@ -1,7 +1,7 @@
 //! Records by key: consistent reads, and transactions of compare-and-set that one thread commits in groups.
 
 use std::sync::mpsc::{self, SyncSender};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase};
@@ -90,21 +90,58 @@ impl Transaction {
     }
 }
 
-/// The database while it is open, the fault that closed it while it is not. Reads hold the lock for as long as they read,
-/// so none is under way when the writer replaces the database.
+/// How far the record file can be used.
+pub(super) enum Access {
+    /// It is read and written.
+    Full(Database),
+    /// It cannot be written, for this reason, but what it holds is read.
+    ReadOnly(Database, String),
+    /// It can be neither, since this fault.
+    Closed(String),
+}
+
+impl Access {
+    /// The database to write to, or why there is none.
+    pub fn to_write(&self) -> Result<&Database, StoreError> {
+        match self {
+            Self::Full(database) => Ok(database),
+            Self::ReadOnly(_, reason) | Self::Closed(reason) => Err(StoreError::Unavailable { reason: reason.clone() }),
+        }
+    }
+
+    /// The database to read from, or why there is none.
+    pub fn to_read(&self) -> Result<&Database, StoreError> {
+        match self {
+            Self::Full(database) | Self::ReadOnly(database, _) => Ok(database),
+            Self::Closed(reason) => Err(StoreError::Unavailable { reason: reason.clone() }),
+        }
+    }
+}
+
+/// The record file. Reads hold the lock for as long as they read, so none is under way when the writer replaces the database.
 pub(super) struct Slot {
     pub medium: Medium,
-    pub database: RwLock<Result<Database, String>>,
+    access: RwLock<Access>,
 }
 
 impl Slot {
-    /// Drops the database, unless it is closed already: the first reason stays.
-    pub fn close(&self, reason: String) {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if database.is_ok()
-            && let Ok(closed) = std::mem::replace(&mut *database, Err(reason))
-        {
-            close_database(closed);
+    pub fn new(medium: Medium, database: Database) -> Self {
+        Self { medium, access: RwLock::new(Access::Full(database)) }
+    }
+
+    pub fn access(&self) -> RwLockReadGuard<'_, Access> {
+        self.access.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts another database, or none, in the place of the one before, which is closed.
+    pub fn replace(&self, access: Access) {
+        let before = {
+            let mut current = self.access.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, access)
+        };
+        match before {
+            Access::Full(database) | Access::ReadOnly(database, _) => close_database(database),
+            Access::Closed(_) => {}
         }
     }
 }
@@ -120,7 +157,7 @@ pub(super) struct Records {
 impl Records {
     pub fn open(medium: Medium) -> Result<Self, StoreError> {
         let database = medium.open(false)?;
-        let slot = Arc::new(Slot { medium, database: RwLock::new(Ok(database)) });
+        let slot = Arc::new(Slot::new(medium, database));
         let (requests, received) = mpsc::sync_channel(QUEUE_TRANSACTIONS);
         let writer = Writer::new(Arc::clone(&slot), received);
         let thread = thread::Builder::new().name("epochd-store".to_owned()).spawn(move || writer.run());
@@ -137,12 +174,13 @@ impl Records {
         answered.recv().map_err(|_| gone())?
     }
 
-    /// Reads from one consistent state, for no longer than `work` takes. A closed database is opened again first; until that
-    /// succeeds, this fails.
+    /// Reads from one consistent state, for no longer than `work` takes. A closed database is opened again first, at least to
+    /// read it; until that succeeds, this fails.
     pub fn read<T>(&self, work: impl Fn(&View) -> Result<T, StoreError>) -> Result<T, StoreError> {
         match self.try_read(&work) {
             Err(StoreError::Unavailable { .. }) => {
-                self.commit(Transaction::new())?;
+                // Where it cannot be written it may still be read, and else says why not.
+                let _ = self.commit(Transaction::new());
                 self.try_read(&work)
             }
             result => result,
@@ -152,15 +190,13 @@ impl Records {
     /// As after a fault.
     #[cfg(test)]
     pub fn close_for_test(&self) {
-        self.slot.close("a test closed it".to_owned());
+        self.slot.replace(Access::Closed("a test closed it".to_owned()));
     }
 
     fn try_read<T>(&self, work: impl Fn(&View) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let database = self.slot.database.read().unwrap_or_else(PoisonError::into_inner);
-        match &*database {
-            Ok(database) => guarded("read a record", || work(&View::begin(database).map_err(StoreError::from_redb)?)),
-            Err(reason) => Err(StoreError::Unavailable { reason: reason.clone() }),
-        }
+        let access = self.slot.access();
+        let database = access.to_read()?;
+        guarded("read a record", || work(&View::begin(database).map_err(StoreError::from_redb)?))
     }
 
     /// The value of one key.
@@ -177,7 +213,7 @@ impl Drop for Records {
         {
             tracing::error!("the store's writer thread panicked");
         }
-        self.slot.close("the store is closed".to_owned());
+        self.slot.replace(Access::Closed("the store is closed".to_owned()));
     }
 }
 

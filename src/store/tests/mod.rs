@@ -15,6 +15,9 @@ use crate::domain::{
 pub(super) mod disk;
 mod faults;
 mod folder;
+mod power_cut;
+mod reference;
+mod simulated;
 mod verbs;
 
 /// Runs a promise on a store in a folder and on one in memory.

@@ -1,0 +1,151 @@
+//! After a power cut at any change of the disk everything that was acknowledged is there, and nothing is half there.
+
+use super::reference::{Reference, Step};
+use super::simulated::{Fault, Kind, Plan, Random, SimulatedDisk, State};
+use super::*;
+
+/// How many sequences of verbs there are; with EPOCHD_SEQUENCES more.
+const SEQUENCES: u64 = 2;
+const STEPS: usize = 24;
+/// What a cut may leave is tried so often for each.
+const SURVIVORS: u64 = 3;
+
+fn sequences() -> u64 {
+    std::env::var("EPOCHD_SEQUENCES").ok().and_then(|count| count.parse().ok()).unwrap_or(SEQUENCES)
+}
+
+/// A folder that is not there yet, nor is the one above it.
+const FOLDER: &str = "/srv/epochd/data";
+
+fn open(disk: &SimulatedDisk) -> Result<Store, StoreError> {
+    Store::open_on(Arc::new(disk.clone()), Path::new(FOLDER))
+}
+
+fn blob_count(disk: &SimulatedDisk) -> usize {
+    disk.state().list(&Path::new(FOLDER).join(BLOBS_FOLDER)).unwrap().len()
+}
+
+/// What was the case from a change of the disk on: as before a verb, or as after it; the same once it was answered.
+struct Moment {
+    change: usize,
+    what: String,
+    before: Reference,
+    after: Reference,
+}
+
+/// Cuts the power after each change from `start` on, and looks at what is left.
+fn check_cuts(start: State, disk: &SimulatedDisk, moments: &[Moment], random: &mut Random) -> usize {
+    let (mut state, mut cuts) = (start, 0);
+    for (index, change) in disk.journal().iter().enumerate() {
+        let moment = moments.iter().rev().find(|moment| moment.change <= index).unwrap();
+        for _ in 0..SURVIVORS {
+            let seed = random.next();
+            let left = SimulatedDisk::of_state(state.survivor(&mut Random::new(seed)));
+            check_survivor(&left, moment, &format!("seed {seed}, before change {index}, {}", named(change)));
+            cuts += 1;
+        }
+        state.apply(change).unwrap();
+    }
+    let last = moments.last().unwrap();
+    for _ in 0..SURVIVORS {
+        let left = SimulatedDisk::of_state(state.survivor(random));
+        check_survivor(&left, last, "at the end");
+    }
+    cuts
+}
+
+fn named(change: &impl std::fmt::Debug) -> String {
+    format!("{change:?}").chars().take(120).collect()
+}
+
+fn check_survivor(disk: &SimulatedDisk, moment: &Moment, when: &str) {
+    let told = || format!("{when}; {}", moment.what);
+    let store = open(disk).unwrap_or_else(|error| panic!("{error}: {}", told()));
+    let seen = Reference::seen(&store).unwrap_or_else(|error| panic!("{error}: {}", told()));
+    if !seen.is_either(&moment.before, &moment.after) {
+        panic!("{}\n{seen:#?}\nis neither\n{:#?}\nnor\n{:#?}", told(), moment.before, moment.after);
+    }
+    assert_eq!(blob_count(disk), seen.blob_count(), "{}", told());
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_power_cut_at_any_change_and_nothing_is_half_there() {
+    for sequence in 0..sequences() {
+        let mut random = Random::new(sequence);
+        let disk = SimulatedDisk::default();
+        let start = disk.state();
+        let mut reference = Reference::default();
+        let moment = |change, what: &Step, before: &Reference, after: &Reference| Moment {
+            change,
+            what: format!("sequence {sequence}, {what:?}"),
+            before: before.clone(),
+            after: after.clone(),
+        };
+        let mut moments = vec![moment(0, &Step::TakeStop, &reference, &reference)];
+        let mut store = open(&disk).unwrap();
+        for number in 0..STEPS {
+            if random.below(8) == 0 {
+                drop(store);
+                store = open(&disk).unwrap();
+            }
+            let step = Step::random(&reference, number, &mut random);
+            let mut after = reference.clone();
+            let expected = after.apply(&step);
+            moments.push(moment(disk.changes(), &step, &reference, &after));
+            assert_eq!(step.run(&store).unwrap(), expected, "sequence {sequence}, {step:?}");
+            moments.push(moment(disk.changes(), &step, &after, &after));
+            reference = after;
+            assert_eq!(Reference::seen(&store).unwrap(), reference);
+        }
+        drop(store);
+        let cuts = check_cuts(start, &disk, &moments, &mut random);
+        assert!(cuts > STEPS * 10, "{cuts}");
+    }
+}
+
+#[test]
+fn a_disk_that_fails_at_random_costs_no_more_than_calls() {
+    for sequence in 0..4 * sequences() {
+        let mut random = Random::new(sequence ^ 0xfa17);
+        let disk = SimulatedDisk::default();
+        let mut store = open(&disk).unwrap();
+        let mut reference = Reference::default();
+        let mut refused = 0;
+        for number in 0..STEPS {
+            let step = Step::random(&reference, number, &mut random);
+            let mut after = reference.clone();
+            let expected = after.apply(&step);
+            let fault = [Fault::Refused, Fault::NoSpace, Fault::Done, Fault::Short][random.below(4)];
+            let kinds = [Kind::any, Kind::needs_room, Kind::changes][random.below(3)];
+            disk.plan(Plan { fault, kinds, from: 0, is_lasting: true, percent: 6 }, random.next());
+            let answer = step.run(&store);
+            let faults = disk.lift();
+            let told = format!("sequence {sequence}, step {number}, {faults} of {fault:?}, {step:?}: {answer:?}");
+            match &answer {
+                Ok(answer) => assert_eq!(*answer, expected, "{told}"),
+                Err(error) => {
+                    assert!(faults > 0 && is_of_the_disk(error), "{told}");
+                    refused += 1;
+                }
+            }
+            // Whatever is read once is there for good.
+            let seen = Reference::seen(&store).unwrap_or_else(|error| panic!("{error}: {told}"));
+            assert!(seen.is_either(&reference, &after), "{told}\n{seen:#?}\n{reference:#?}");
+            assert!(answer.is_err() || seen == after, "{told}");
+            let moment = Moment { change: 0, what: told, before: seen.clone(), after: seen.clone() };
+            check_survivor(&disk.cut(random.next()), &moment, "after an answer");
+            if random.below(8) == 0 {
+                drop(store);
+                store = open(&disk).unwrap();
+            }
+            reference = seen;
+        }
+        assert!(refused > 0, "sequence {sequence}");
+    }
+}
+
+fn is_of_the_disk(error: &StoreError) -> bool {
+    let words = error.to_string();
+    let is_told = words.contains("input/output error") || words.contains("no space left") || words.contains("I/O");
+    matches!(error, StoreError::Io { .. } | StoreError::Unavailable { .. }) && is_told
+}

@@ -1,0 +1,317 @@
+//! What the store must show: a model of it in maps, verbs for both, and what is seen of the store in the same form.
+
+use std::collections::BTreeMap;
+
+use super::simulated::Random;
+use super::*;
+use crate::domain::CheckpointMark;
+
+const REQUEST_HASH: [u8; 16] = [7; 16];
+
+/// All that the verbs which read tell.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reference {
+    models: BTreeMap<String, ModelEntry>,
+    jobs: BTreeMap<Uuid, JobEntry>,
+    is_stopped: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct ModelEntry {
+    model: Model,
+    versions: Vec<(Version, Values)>,
+    /// That of the latest version.
+    continuation: Option<Continuation>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct JobEntry {
+    job: Job,
+    is_known: bool,
+    /// While it is unfinished: its rows and its checkpoint.
+    unfinished: Option<(TrainingData, Option<Continuation>)>,
+    reports: Vec<Vec<EpochReport>>,
+}
+
+/// A verb that writes, with what it is given.
+#[derive(Clone, Debug)]
+pub enum Step {
+    Create(Box<Model>, f32),
+    Commit(Uuid, f32),
+    Serve(Uuid, Option<u32>),
+    Delete(Uuid),
+    Accept(Box<Job>),
+    Start(Uuid),
+    Report(Uuid, u32, u32),
+    Checkpoint(Uuid, u32, u32),
+    Finish(Box<Job>, Option<f32>),
+    MarkStop,
+    TakeStop,
+}
+
+fn mark(epoch: u32) -> CheckpointMark {
+    CheckpointMark { time: at(4), epoch }
+}
+
+fn checkpoint(epoch: u32) -> Continuation {
+    Continuation { head: epoch.to_le_bytes().to_vec(), vectors: vec![weights(epoch as f32)] }
+}
+
+fn reports(count: u32) -> Vec<EpochReport> {
+    (1..=count).map(report).collect()
+}
+
+impl Step {
+    pub fn create(model_id: &str) -> Self {
+        Self::Create(Box::new(model(model_id)), 1.0)
+    }
+
+    /// Does it, and tells what the store answered.
+    pub fn run(&self, store: &Store) -> Result<String, StoreError> {
+        Ok(match self {
+            Self::Create(model, seed) => {
+                store.create_model(model, &first_version(), &weights(*seed))?;
+                String::new()
+            }
+            Self::Commit(uid, seed) => format!("{:?}", store.commit_version(*uid, draft(1), &weights(*seed))?),
+            Self::Serve(uid, version) => format!("{:?}", store.set_serving_version(*uid, *version)?),
+            Self::Delete(uid) => format!("{:?}", store.delete_model(*uid)?),
+            Self::Accept(job) => format!("{:?}", store.accept_job(job, REQUEST_HASH, &rows())?),
+            Self::Start(job_id) => format!("{:?}", store.start_job(*job_id, begin(1, 3))?),
+            Self::Report(job_id, chunk, count) => {
+                store.write_reports(*job_id, *chunk, &reports(*count))?;
+                String::new()
+            }
+            Self::Checkpoint(job_id, attempt, epoch) => {
+                format!("{:?}", store.write_checkpoint(*job_id, *attempt, mark(*epoch), &checkpoint(*epoch))?)
+            }
+            Self::Finish(job, seed) => {
+                let outcome = seed.map(|seed| outcome(1, seed));
+                format!("{:?}", store.finish_job(job, outcome)?)
+            }
+            Self::MarkStop => {
+                store.mark_good_stop()?;
+                String::new()
+            }
+            Self::TakeStop => format!("{:?}", store.take_good_stop()?),
+        })
+    }
+
+    /// A step that makes sense, mostly.
+    pub fn random(reference: &Reference, number: usize, random: &mut Random) -> Self {
+        let models: Vec<&ModelEntry> = reference.models.values().collect();
+        let open: Vec<&Job> = reference.jobs.values().filter(|it| it.unfinished.is_some()).map(|it| &it.job).collect();
+        let seed = number as f32;
+        let Some(model) = (!models.is_empty()).then(|| models[random.below(models.len())]) else {
+            return Self::create(&format!("m-{number}"));
+        };
+        let uid = model.model.uid;
+        let choice = random.below(20);
+        if choice >= 9 && !open.is_empty() {
+            let job = open[random.below(open.len())];
+            return match choice {
+                9..12 => Self::Start(job.job_id),
+                12..14 => Self::Report(job.job_id, random.below(2) as u32, 1 + random.below(40) as u32),
+                14..17 => Self::Checkpoint(job.job_id, job.attempt, number as u32),
+                17 => Self::Finish(Box::new(finished(job)), None),
+                _ => Self::Finish(Box::new(finished(job)), Some(seed)),
+            };
+        }
+        match choice {
+            0 | 1 => Self::create(&format!("m-{number}")),
+            2 | 3 => Self::Commit(uid, seed),
+            4 => Self::Serve(uid, random.coin().then_some(1)),
+            5 if models.len() > 2 => Self::Delete(uid),
+            6 => [Self::MarkStop, Self::TakeStop][random.below(2)].clone(),
+            _ => {
+                let request_id = if random.coin() { format!("request-{number}") } else { String::new() };
+                Self::Accept(Box::new(job(&model.model, &request_id)))
+            }
+        }
+    }
+}
+
+impl Reference {
+    /// All that a store shows.
+    pub fn seen(store: &Store) -> Result<Self, StoreError> {
+        let mut models = BTreeMap::new();
+        for model in store.models(None, 1_000)? {
+            assert_eq!(store.model(&model.model_id)?.as_ref(), Some(&model));
+            assert_eq!(store.model_by_uid(model.uid)?.as_ref(), Some(&model));
+            let mut versions = Vec::new();
+            for version in store.versions(model.uid, 0, 1_000)? {
+                let weights = store.parameters(model.uid, version.version, &model.architecture)?;
+                versions.push((version, weights.expect("a version has weights")));
+            }
+            let continuation = store.continuation(model.uid, model.latest_version)?;
+            models.insert(model.model_id.to_string(), ModelEntry { model, versions, continuation });
+        }
+        let mut jobs = BTreeMap::new();
+        for job in store.jobs(&JobFilter::default(), None, 1_000)? {
+            jobs.insert(job.job_id, JobEntry::seen(store, job)?);
+        }
+        let unfinished: Vec<Uuid> = store.unfinished_jobs()?.iter().map(|job| job.job_id).collect();
+        let expected = jobs.iter().filter(|(_, it)| it.unfinished.is_some()).map(|(job_id, _)| *job_id);
+        assert_eq!(unfinished, expected.collect::<Vec<_>>());
+        let is_stopped = store.records().read(|view| view.contains(keys::GOOD_STOP))?;
+        Ok(Self { models, jobs, is_stopped })
+    }
+
+    /// How many blobs it needs.
+    pub fn blob_count(&self) -> usize {
+        let of_models = self.models.values().map(|it| it.versions.len() + usize::from(it.continuation.is_some()));
+        let of_jobs = self.jobs.values().filter_map(|it| it.unfinished.as_ref());
+        of_models.sum::<usize>() + of_jobs.map(|(_, checkpoint)| 1 + usize::from(checkpoint.is_some())).sum::<usize>()
+    }
+
+    /// Whether it is as before or as after a verb, as a whole. A checkpoint alone may be newer than its job's record says.
+    pub fn is_either(&self, before: &Self, after: &Self) -> bool {
+        let mut with_checkpoints = before.clone();
+        for (job_id, state) in &mut with_checkpoints.jobs {
+            let newer = after.jobs.get(job_id).and_then(|it| it.unfinished.as_ref());
+            if let (Some((_, checkpoint)), Some((_, newer))) = (&mut state.unfinished, newer) {
+                checkpoint.clone_from(newer);
+            }
+        }
+        [before, after, &with_checkpoints].contains(&self)
+    }
+
+    fn model(&mut self, uid: Uuid) -> Option<&mut ModelEntry> {
+        self.models.values_mut().find(|it| it.model.uid == uid)
+    }
+
+    fn open_job(&mut self, job_id: Uuid) -> Option<&mut JobEntry> {
+        self.jobs.get_mut(&job_id).filter(|it| it.unfinished.is_some())
+    }
+
+    /// Does what the store is to do, and tells what it is to answer.
+    pub fn apply(&mut self, step: &Step) -> String {
+        match step {
+            Step::Create(model, seed) => {
+                let versions = vec![(first_version(), weights(*seed))];
+                let state = ModelEntry { model: (**model).clone(), versions, continuation: None };
+                assert!(self.models.insert(model.model_id.to_string(), state).is_none());
+                String::new()
+            }
+            Step::Commit(uid, seed) => {
+                let version = self.model(*uid).map(|model| model.commit(weights(*seed), None));
+                format!("{version:?}")
+            }
+            Step::Serve(uid, version) => {
+                let served = self.model(*uid).map(|it| {
+                    it.model.serving_version = *version;
+                    &it.model
+                });
+                format!("{served:?}")
+            }
+            Step::Delete(uid) => {
+                let count = self.models.len();
+                self.models.retain(|_, it| it.model.uid != *uid);
+                format!("{:?}", self.models.len() < count)
+            }
+            Step::Accept(job) => self.accept(job),
+            Step::Start(job_id) => format!("{:?}", self.open_job(*job_id).map(JobEntry::start)),
+            Step::Report(job_id, chunk, count) => {
+                if let Some(it) = self.jobs.get_mut(job_id) {
+                    it.reports.resize((*chunk as usize + 1).max(it.reports.len()), Vec::new());
+                    it.reports[*chunk as usize] = reports(*count);
+                }
+                String::new()
+            }
+            Step::Checkpoint(job_id, attempt, epoch) => {
+                let job = self.open_job(*job_id).filter(|it| it.job.attempt == *attempt);
+                format!("{:?}", job.map(|it| it.checkpoint(*epoch)))
+            }
+            Step::Finish(job, seed) => self.finish(job, *seed),
+            Step::MarkStop => {
+                self.is_stopped = true;
+                String::new()
+            }
+            Step::TakeStop => format!("{:?}", std::mem::take(&mut self.is_stopped)),
+        }
+    }
+
+    fn accept(&mut self, job: &Job) -> String {
+        let state = JobEntry {
+            job: job.clone(),
+            is_known: !job.request_id.is_empty(),
+            unfinished: Some((rows(), None)),
+            reports: Vec::new(),
+        };
+        assert!(self.jobs.insert(job.job_id, state).is_none());
+        format!("{:?}", Accepted::New)
+    }
+
+    fn finish(&mut self, job: &Job, seed: Option<f32>) -> String {
+        let current = self.jobs[&job.job_id].clone();
+        if current.unfinished.is_none() || current.job.attempt != job.attempt {
+            return format!("{:?}", Finished::NotOwner(Box::new(current.job)));
+        }
+        let mut job = job.clone();
+        if let Some(seed) = seed {
+            let outcome = outcome(1, seed);
+            match self.model(job.model_uid) {
+                Some(model) => job.version = Some(model.commit(outcome.parameters, outcome.continuation).version),
+                None => (job.state, job.stop_reason) = (JobState::Cancelled, Some(StopReason::Cancelled)),
+            }
+        }
+        let state = JobEntry { job: job.clone(), unfinished: None, ..current };
+        self.jobs.insert(job.job_id, state);
+        format!("{:?}", Finished::Committed(Box::new(job)))
+    }
+}
+
+impl ModelEntry {
+    fn commit(&mut self, weights: Values, continuation: Option<Continuation>) -> Version {
+        let VersionDraft { base_version, source, preprocessing, create_time } = draft(1);
+        self.model.latest_version += 1;
+        self.model.update_time = create_time;
+        let version = Version { version: self.model.latest_version, base_version, source, preprocessing, create_time };
+        self.versions.push((version.clone(), weights));
+        self.continuation = continuation;
+        version
+    }
+}
+
+impl JobEntry {
+    fn seen(store: &Store, job: Job) -> Result<Self, StoreError> {
+        assert_eq!(store.job(job.job_id)?.as_ref(), Some(&job));
+        let known = store.known_request(&job.request_id, REQUEST_HASH)?;
+        let is_known = known.is_some();
+        assert!(known.is_none_or(|known| known == Accepted::Same(Box::new(job.clone()))));
+        let unfinished = if job.state.is_finished() {
+            None
+        } else {
+            let data = store.training_data(job.job_id)?.expect("an unfinished job has rows");
+            Some((data, store.checkpoint(job.job_id)?))
+        };
+        let count = store.chunk_count(job.job_id)?;
+        let reports = (0..count).map(|chunk| Ok(store.reports(job.job_id, chunk)?.expect("a chunk that was counted")));
+        let reports = reports.collect::<Result<_, StoreError>>()?;
+        Ok(Self { job, is_known, unfinished, reports })
+    }
+
+    fn start(&mut self) -> Job {
+        let start = begin(1, 3);
+        let job = &mut self.job;
+        job.state = JobState::Running;
+        job.attempt += 1;
+        job.starts_without_checkpoint += 1;
+        if job.trained_on.last() != Some(&start.trained_on) {
+            job.trained_on.push(start.trained_on);
+        }
+        job.base_version = Some(start.base_version);
+        job.settings.seed = start.seed;
+        job.start_time.get_or_insert(start.time);
+        job.clone()
+    }
+
+    fn checkpoint(&mut self, epoch: u32) -> Job {
+        self.job.checkpoint = Some(mark(epoch));
+        self.job.starts_without_checkpoint = 0;
+        if let Some((_, stored)) = &mut self.unfinished {
+            *stored = Some(checkpoint(epoch));
+        }
+        self.job.clone()
+    }
+}
