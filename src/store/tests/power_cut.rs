@@ -55,7 +55,7 @@ fn check_cuts(start: State, disk: &SimulatedDisk, moments: &[Moment], random: &m
 }
 
 fn named(change: &impl std::fmt::Debug) -> String {
-    format!("{change:?}").chars().take(120).collect()
+    format!("{change:?}").chars().take(300).collect()
 }
 
 fn check_survivor(disk: &SimulatedDisk, moment: &Moment, when: &str) {
@@ -63,7 +63,8 @@ fn check_survivor(disk: &SimulatedDisk, moment: &Moment, when: &str) {
     let store = open(disk).unwrap_or_else(|error| panic!("{error}: {}", told()));
     let seen = Reference::seen(&store).unwrap_or_else(|error| panic!("{error}: {}", told()));
     if !seen.is_either(&moment.before, &moment.after) {
-        panic!("{}\n{seen:#?}\nis neither\n{:#?}\nnor\n{:#?}", told(), moment.before, moment.after);
+        let (before, after) = (seen.difference(&moment.before), seen.difference(&moment.after));
+        panic!("{}\nit is not as before: {before}\nnor as after: {after}", told());
     }
     assert_eq!(blob_count(disk), seen.blob_count(), "{}", told());
 }
@@ -77,7 +78,7 @@ fn what_was_acknowledged_survives_a_power_cut_at_any_change_and_nothing_is_half_
         let mut reference = Reference::default();
         let moment = |change, what: &Step, before: &Reference, after: &Reference| Moment {
             change,
-            what: format!("sequence {sequence}, {what:?}"),
+            what: format!("sequence {sequence}, {}", named(what)),
             before: before.clone(),
             after: after.clone(),
         };
@@ -92,10 +93,11 @@ fn what_was_acknowledged_survives_a_power_cut_at_any_change_and_nothing_is_half_
             let mut after = reference.clone();
             let expected = after.apply(&step);
             moments.push(moment(disk.changes(), &step, &reference, &after));
-            assert_eq!(step.run(&store).unwrap(), expected, "sequence {sequence}, {step:?}");
+            assert_eq!(step.run(&store).unwrap(), expected, "sequence {sequence}, {}", named(&step));
             moments.push(moment(disk.changes(), &step, &after, &after));
             reference = after;
-            assert_eq!(Reference::seen(&store).unwrap(), reference);
+            let seen = Reference::seen(&store).unwrap();
+            assert!(seen == reference, "{}", seen.difference(&reference));
         }
         drop(store);
         let cuts = check_cuts(start, &disk, &moments, &mut random);
@@ -120,7 +122,8 @@ fn a_disk_that_fails_at_random_costs_no_more_than_calls() {
             disk.plan(Plan { fault, kinds, from: 0, is_lasting: true, percent: 6 }, random.next());
             let answer = step.run(&store);
             let faults = disk.lift();
-            let told = format!("sequence {sequence}, step {number}, {faults} of {fault:?}, {step:?}: {answer:?}");
+            let told = named(&(&answer, &step));
+            let told = format!("sequence {sequence}, step {number}, {faults} of {fault:?}: {told}");
             match &answer {
                 Ok(answer) => assert_eq!(*answer, expected, "{told}"),
                 Err(error) => {
@@ -130,7 +133,8 @@ fn a_disk_that_fails_at_random_costs_no_more_than_calls() {
             }
             // Whatever is read once is there for good.
             let seen = Reference::seen(&store).unwrap_or_else(|error| panic!("{error}: {told}"));
-            assert!(seen.is_either(&reference, &after), "{told}\n{seen:#?}\n{reference:#?}");
+            let is_either = seen.is_either(&reference, &after);
+            assert!(is_either, "{told}\n{}\n{}", seen.difference(&reference), seen.difference(&after));
             assert!(answer.is_err() || seen == after, "{told}");
             let moment = Moment { change: 0, what: told, before: seen.clone(), after: seen.clone() };
             check_survivor(&disk.cut(random.next()), &moment, "after an answer");

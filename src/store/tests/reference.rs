@@ -109,9 +109,11 @@ impl Step {
         let choice = random.below(20);
         if choice >= 9 && !open.is_empty() {
             let job = open[random.below(open.len())];
+            // Chunks are written without a gap.
+            let chunk = random.below(reference.jobs[&job.job_id].reports.len().min(2) + 1) as u32;
             return match choice {
                 9..12 => Self::Start(job.job_id),
-                12..14 => Self::Report(job.job_id, random.below(2) as u32, 1 + random.below(40) as u32),
+                12..14 => Self::Report(job.job_id, chunk, 1 + random.below(40) as u32),
                 14..17 => Self::Checkpoint(job.job_id, job.attempt, number as u32),
                 17 => Self::Finish(Box::new(finished(job)), None),
                 _ => Self::Finish(Box::new(finished(job)), Some(seed)),
@@ -174,6 +176,14 @@ impl Reference {
             }
         }
         [before, after, &with_checkpoints].contains(&self)
+    }
+
+    /// The lines in which two differ, the first of them.
+    pub fn difference(&self, other: &Self) -> String {
+        let (ours, theirs) = (format!("{self:#?}"), format!("{other:#?}"));
+        let lines = ours.lines().zip(theirs.lines()).filter(|(ours, theirs)| ours != theirs);
+        let lines: Vec<String> = lines.take(8).map(|(ours, theirs)| format!("{ours} / {theirs}")).collect();
+        format!("{} and {} lines: {lines:#?}", ours.lines().count(), theirs.lines().count())
     }
 
     fn model(&mut self, uid: Uuid) -> Option<&mut ModelEntry> {
