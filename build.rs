@@ -8,7 +8,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_imports(true).include_source_info(true);
-    compiler.open_files(["epochd/v1/model_service.proto", "epochd/v1/job_service.proto"])?;
+    compiler.open_files([
+        "epochd/v1/model_service.proto",
+        "epochd/v1/job_service.proto",
+        "epochd/v1/admin_service.proto",
+    ])?;
 
     let contract = compiler.file_descriptor_set();
 
@@ -17,11 +21,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     compiler.open_file("google/rpc/error_details.proto")?;
     fs::write(out.join("epochd_descriptor_set.bin"), compiler.encode_file_descriptor_set())?;
 
-    // Packed matrices stay in the buffer they arrived in; google.rpc.Status is the one that tonic-types has.
+    // Packed matrices stay in the buffer they arrived in, and parts of a file in the one that they are cut from;
+    // google.rpc.Status is the one that tonic-types has.
     let mut messages = tonic_prost_build::Config::new();
     messages.enable_type_names();
     tonic_prost_build::configure()
         .bytes(".epochd.v1.Matrix.packed")
+        .bytes(".epochd.v1.WeightsChunk.data")
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .build_client(false)
         .codec_path("crate::rpc::codec::RequestCodec")

@@ -35,6 +35,7 @@ fn create(store: &Store, model_id: &str) {
         seed: 1,
         latest_version: 1,
         serving_version: None,
+        pinned_versions: Default::default(),
         class_labels: Vec::new(),
         preprocessing: Preprocessing::default(),
         labels: Default::default(),

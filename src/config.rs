@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::limits::{
-    MESSAGE_BYTES_DEFAULT, QUEUED_JOBS_DEFAULT, QUEUED_JOBS_PER_MODEL_DEFAULT, TRAINING_BYTES_DEFAULT,
+    FINISHED_JOBS_DEFAULT, FINISHED_JOBS_PER_MODEL_DEFAULT, KEPT_REPORTS_DEFAULT, MESSAGE_BYTES_DEFAULT,
+    QUEUED_JOBS_DEFAULT, QUEUED_JOBS_PER_MODEL_DEFAULT, TRAINING_BYTES_DEFAULT, VERSIONS_PER_MODEL_DEFAULT,
 };
 
 /// Where the server listens by default.
@@ -41,6 +42,16 @@ pub struct RawConfig {
     pub queued_jobs_max: usize,
     /// Unfinished jobs of one model.
     pub queued_jobs_per_model_max: usize,
+    /// Newest versions of a model that are kept.
+    pub versions_per_model: u32,
+    /// Newest finished jobs of a model that are kept.
+    pub finished_jobs_per_model: u32,
+    /// Newest finished jobs of all models that are kept.
+    pub finished_jobs: u32,
+    /// Epoch reports of finished jobs that are kept.
+    pub kept_reports: u64,
+    /// Bytes of the data folder; `None`: nine tenths of its file system.
+    pub disk_bytes_max: Option<u64>,
 }
 
 impl Default for RawConfig {
@@ -55,6 +66,11 @@ impl Default for RawConfig {
             training_bytes_max: TRAINING_BYTES_DEFAULT,
             queued_jobs_max: QUEUED_JOBS_DEFAULT,
             queued_jobs_per_model_max: QUEUED_JOBS_PER_MODEL_DEFAULT,
+            versions_per_model: VERSIONS_PER_MODEL_DEFAULT,
+            finished_jobs_per_model: FINISHED_JOBS_PER_MODEL_DEFAULT,
+            finished_jobs: FINISHED_JOBS_DEFAULT,
+            kept_reports: KEPT_REPORTS_DEFAULT,
+            disk_bytes_max: None,
         }
     }
 }
@@ -87,6 +103,16 @@ pub struct Config {
     pub queued_jobs_max: usize,
     /// Unfinished jobs of one model.
     pub queued_jobs_per_model_max: usize,
+    /// Newest versions of a model that are kept.
+    pub versions_per_model: u32,
+    /// Newest finished jobs of a model that are kept.
+    pub finished_jobs_per_model: u32,
+    /// Newest finished jobs of all models that are kept.
+    pub finished_jobs: u32,
+    /// Epoch reports of finished jobs that are kept.
+    pub kept_reports: u64,
+    /// Bytes of the data folder; `None`: nine tenths of its file system.
+    pub disk_bytes_max: Option<u64>,
 }
 
 /// Everything that is wrong with the settings.
@@ -123,6 +149,12 @@ impl RawConfig {
         check("message-bytes-max", self.message_bytes_max, MESSAGE_BYTES_MAX);
         check("queued-jobs-max", self.queued_jobs_max, i32::MAX as usize);
         check("queued-jobs-per-model-max", self.queued_jobs_per_model_max, i32::MAX as usize);
+        check("versions-per-model", self.versions_per_model as usize, i32::MAX as usize);
+        check("finished-jobs-per-model", self.finished_jobs_per_model as usize, i32::MAX as usize);
+        check("finished-jobs", self.finished_jobs as usize, i32::MAX as usize);
+        if self.disk_bytes_max == Some(0) {
+            faults.push("--disk-bytes-max must be at least 1, but is 0".to_owned());
+        }
         if self.training_bytes_max == 0 {
             faults.push("--training-bytes-max must be at least 1, but is 0".to_owned());
         }
@@ -139,6 +171,11 @@ impl RawConfig {
                 training_bytes_max: self.training_bytes_max,
                 queued_jobs_max: self.queued_jobs_max,
                 queued_jobs_per_model_max: self.queued_jobs_per_model_max,
+                versions_per_model: self.versions_per_model,
+                finished_jobs_per_model: self.finished_jobs_per_model,
+                finished_jobs: self.finished_jobs,
+                kept_reports: self.kept_reports,
+                disk_bytes_max: self.disk_bytes_max,
             }),
             _ => Err(ConfigFaults(faults)),
         }

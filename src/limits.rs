@@ -20,6 +20,14 @@ pub const TRAINING_BYTES_DEFAULT: u64 = 4 << 30;
 /// wait for their turn. Twice what the largest network takes to be made.
 pub const CALL_BYTES_MAX: usize = 3 << 30;
 
+/// Bytes of a file of weights in one message of a download: far below the 4 MB that clients take by default, and enough that a message
+/// costs little beside its bytes. A client that reads nothing makes the server hold one of them, beside the weights.
+pub const DOWNLOAD_CHUNK_BYTES: usize = 256 << 10;
+
+/// How long a download may stand still before it is given up: its weights take room that other calls wait for. A client that takes five
+/// kilobytes a second keeps it going.
+pub const DOWNLOAD_IDLE_SECONDS_MAX: u64 = 60;
+
 /// Layers of one network. Deep enough for every multilayer perceptron that trains, small enough to describe in one message.
 pub const LAYERS_MAX: usize = 256;
 
@@ -102,11 +110,39 @@ pub const CHECKPOINT_COST_INVERSE: u32 = 50;
 /// server down for ever.
 pub const STARTS_WITHOUT_CHECKPOINT_MAX: u32 = 3;
 
+/// Newest versions of a model that are kept: three months of daily trainings, to compare with and to roll back to. Networks are small
+/// as a rule; the largest one takes 25 GB at that in float32.
+pub const VERSIONS_PER_MODEL_DEFAULT: u32 = 100;
+
+/// Versions of one model that may be pinned: they stand in its record, which stays small.
+pub const PINNED_VERSIONS_MAX: usize = 100;
+
+/// Finished jobs of a model whose records and histories are kept: more than anybody reads, at two kilobytes each ...
+pub const FINISHED_JOBS_PER_MODEL_DEFAULT: u32 = 1_000;
+
+/// ... and of all models: some 20 MB of records, which a start need not read.
+pub const FINISHED_JOBS_DEFAULT: u32 = 10_000;
+
+/// Epoch reports of finished jobs that are kept, newest jobs first: about 1.3 GB at 65 bytes each.
+pub const KEPT_REPORTS_DEFAULT: u64 = 20_000_000;
+
 /// Reports in one immutable chunk of a history: read, stored and sent as one.
 pub const CHUNK_REPORTS: usize = 1_024;
 
 /// Full chunks of a running job's history that stay in memory; older ones are read back from the store.
 pub const CHUNKS_RESIDENT: usize = 4;
+
+/// Backups at once: each keeps a thread, and the room of what is deleted meanwhile. One for the schedule, one for a person.
+pub const BACKUPS_MAX: usize = 2;
+
+/// Bytes of one chunk of a backup, and chunks that may wait for the client: a megabyte for each backup.
+pub const BACKUP_CHUNK_BYTES: usize = 256 << 10;
+/// See [`BACKUP_CHUNK_BYTES`].
+pub const BACKUP_CHUNKS_WAITING: usize = 4;
+
+/// How long a backup's client may take no chunk before the backup ends: else one that stopped to read would keep the room of all that
+/// is deleted, for ever.
+pub const BACKUP_STALL_SECONDS: u64 = 600;
 
 /// Connections at once, and streams (calls) in each. HTTP/2 leaves both open until told.
 pub const CONNECTIONS_MAX: usize = 2_048;
@@ -128,4 +164,7 @@ const _: () = assert!(QUEUED_JOBS_PER_MODEL_DEFAULT <= QUEUED_JOBS_DEFAULT);
 const _: () = assert!(VIOLATION_BYTES_MAX * 4 / 3 + 1_024 <= 8_192);
 const _: () = assert!(WIDTH_MAX <= PARAMETERS_MAX && EPOCHS_MAX <= i32::MAX as u32);
 const _: () = assert!(WIDTH_MAX < MESSAGE_PARTS_MAX && VIOLATIONS_MAX <= FAULTS_KEPT_MAX);
+const _: () = assert!(DOWNLOAD_CHUNK_BYTES * 8 <= 4 << 20);
+// Readers of safetensors take a header of 100 MB. A label's byte may be seven in it, escaped twice; a float has at most 25 characters.
+const _: () = assert!(WIDTH_MAX * (LABEL_BYTES_MAX * 7 + 4 * 26) + LAYERS_MAX * 4_096 <= 100_000_000);
 const _: () = assert!(MODEL_ID_BYTES_MAX <= LABEL_BYTES_MAX);

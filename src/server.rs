@@ -10,7 +10,7 @@ use crate::config::{Config, Storage};
 use crate::jobs::Limits;
 use crate::ops::{Transport, TransportError};
 use crate::rpc;
-use crate::store::{Store, StoreError};
+use crate::store::{Retention, Store, StoreError};
 
 /// How long a job trains before another model's gets its turn.
 const SLICE: Duration = Duration::from_secs(1);
@@ -76,13 +76,27 @@ async fn open(config: &Config, threads: Handle) -> Result<App, ServerError> {
         queued_max: config.queued_jobs_max,
         queued_per_key_max: config.queued_jobs_per_model_max,
     };
-    let bounds = Bounds { answer_bytes_max: config.message_bytes_max, training_bytes_max: config.training_bytes_max };
+    let (answer_bytes_max, training_bytes_max) = (config.message_bytes_max, config.training_bytes_max);
+    let disk_bytes_max = config.disk_bytes_max;
     let storage = config.storage.clone();
+    let retention = Retention {
+        versions_per_model: config.versions_per_model,
+        jobs_per_model: config.finished_jobs_per_model,
+        jobs: config.finished_jobs,
+        reports: config.kept_reports,
+    };
     let opened = tokio::task::spawn_blocking(move || {
         let store = match storage {
             Storage::Folder(folder) => Store::open(&folder)?,
             Storage::Memory => Store::ephemeral()?,
-        };
+        }
+        .with_retention(retention);
+        // Nine tenths: other programs need room as well, and so do the ends of jobs that were accepted.
+        let disk_bytes_max = disk_bytes_max.unwrap_or_else(|| match store.file_system_bytes() {
+            u64::MAX => u64::MAX,
+            bytes => bytes / 10 * 9,
+        });
+        let bounds = Bounds { answer_bytes_max, training_bytes_max, disk_bytes_max };
         App::new(store, threads, limits, bounds).map_err(ServerError::Recovery)
     });
     opened.await.unwrap_or_else(|panic| Err(ServerError::Recovery(AppError::Internal(panic.to_string()))))

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::live::LiveJob;
 use super::page::{Page, PageRequest};
-use super::{App, AppError, now};
+use super::{App, AppError};
 use crate::domain::{Job, JobState, ModelId};
 use crate::jobs::{Cancelled, StopRequest};
 use crate::store::JobFilter;
@@ -36,8 +37,8 @@ impl App {
     /// Reads a job.
     pub async fn job(&self, job_id: Uuid) -> Result<JobView, AppError> {
         match self.core.live.get(job_id) {
-            Some(live) => Ok(view(live.record())),
-            None => Ok(view(Arc::new(self.stored_job(job_id).await?))),
+            Some(live) => Ok(live_view(&live)),
+            None => Ok(stored_view(self.stored_job(job_id).await?)),
         }
     }
 
@@ -47,12 +48,13 @@ impl App {
             let page = page.of(&format!("jobs of {:?} in {:?}", filter.model_id, filter.state))?;
             let before = page.after.as_deref().and_then(|key| key.parse().ok());
             let filter = JobFilter { model_uid: None, model_id: filter.model_id, state: filter.state };
-            let jobs = app.core.store.jobs(&filter, before, page.read_limit())?;
-            let views = jobs.into_iter().map(|job| match app.core.live.get(job.job_id) {
-                Some(live) => view(live.record()),
-                None => view(Arc::new(job)),
-            });
-            Ok(page.cut(views.collect(), |view| view.job.job_id.to_string()))
+            // The record in the store is late where the job is in this process: one that goes on after a crash waits for its turn.
+            let now = |job: Job| app.core.live.get(job.job_id).map_or(job, |live| Job::clone(&live.record()));
+            let jobs = app.core.store.jobs_as_they_are(&filter, before, page.read_limit(), now)?;
+            Ok(page.cut(jobs, |job| job.job_id.to_string()).map(|job| match app.core.live.get(job.job_id) {
+                Some(live) => live_view(&live),
+                None => stored_view(job),
+            }))
         })
         .await
     }
@@ -70,7 +72,19 @@ impl App {
         let ended = async { while !live.record().state.is_finished() && changes.changed().await.is_ok() {} };
         // A batch that takes longer is told as it stands: the caller can ask again.
         let _ = tokio::time::timeout(CANCEL_WAIT, ended).await;
-        Ok(view(live.record()))
+        Ok(live_view(&live))
+    }
+
+    /// Unfinished jobs of its model that go before a job.
+    pub(super) fn jobs_ahead(&self, job: &Job) -> usize {
+        let ids = self.scheduler.ids(&job.model_uid);
+        let place = ids.iter().position(|&id| id == job.job_id).unwrap_or(0);
+        ids[..place].iter().filter(|&&id| self.is_unfinished(id)).count()
+    }
+
+    /// Whether a job of this process has not told its end. The scheduler knows one that has for a moment longer: until its turn is over.
+    pub(super) fn is_unfinished(&self, job_id: Uuid) -> bool {
+        self.core.live.get(job_id).is_some_and(|live| !live.record().state.is_finished())
     }
 
     pub(super) async fn stored_job(&self, job_id: Uuid) -> Result<Job, AppError> {
@@ -82,7 +96,7 @@ impl App {
         let Some(live) = self.core.live.get(job_id) else { return };
         live.control.request_stop(request);
         // One that goes on after a crash has epochs to keep: it stops in its turn.
-        if request == StopRequest::Keep && live.record().checkpoint.is_some() {
+        if request == StopRequest::Keep && !live.history.is_empty() {
             return;
         }
         if let Cancelled::Waiting(mut run) = self.scheduler.take_waiting(&live.record().model_uid, job_id) {
@@ -102,18 +116,20 @@ impl App {
     }
 }
 
-fn view(job: Arc<Job>) -> JobView {
-    JobView { time_left: time_left(&job), job }
+fn stored_view(job: Job) -> JobView {
+    JobView { job: Arc::new(job), time_left: None }
 }
 
-/// The epochs that are left, each as long as those so far.
-fn time_left(job: &Job) -> Option<Duration> {
-    let (JobState::Running, Some(start), Some(report)) = (job.state, job.start_time, &job.last_report) else {
-        return None;
-    };
+fn live_view(live: &LiveJob) -> JobView {
+    let job = live.record();
+    JobView { time_left: time_left(&job, live.time_since_news()), job }
+}
+
+/// The epochs that are left, each as long as those so far, less the time since the last.
+fn time_left(job: &Job, since_last: Duration) -> Option<Duration> {
+    let (JobState::Running, Some(report)) = (job.state, &job.last_report) else { return None };
     let done = report.epoch.saturating_sub(job.epochs_before);
     let left = u64::from(job.settings.epochs.saturating_sub(done));
-    let total = report.elapsed_micros.saturating_mul(left) / u64::from(done.max(1));
-    let since_start = (now().unix_micros - start.unix_micros).max(0) as u64;
-    Some(Duration::from_micros(total.saturating_sub(since_start.saturating_sub(report.elapsed_micros))))
+    let total = Duration::from_micros(report.elapsed_micros.saturating_mul(left) / u64::from(done.max(1)));
+    Some(total.saturating_sub(since_last))
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -27,6 +27,8 @@ pub struct LiveJob {
     snapshot: Mutex<Option<Arc<LiveSnapshot>>>,
     progress_epoch: AtomicU32,
     progress_rows: AtomicU64,
+    /// When the last report came, or the job began to run.
+    news_at: Mutex<Instant>,
 }
 
 /// The network of a running job at an epoch's end.
@@ -55,6 +57,7 @@ impl LiveJob {
             snapshot: Mutex::new(None),
             progress_epoch: AtomicU32::new(0),
             progress_rows: AtomicU64::new(0),
+            news_at: Mutex::new(Instant::now()),
         }
     }
 
@@ -72,6 +75,22 @@ impl LiveJob {
     /// Changes its record.
     pub fn update_record(&self, change: impl FnOnce(&mut Job)) {
         change(Arc::make_mut(&mut lock(&self.record)));
+    }
+
+    /// The job has begun to run.
+    pub fn note_start(&self) {
+        *lock(&self.news_at) = Instant::now();
+    }
+
+    /// A report that nobody was told yet.
+    pub fn note_report(&self, report: &EpochReport) {
+        *lock(&self.news_at) = Instant::now();
+        self.update_record(|job| job.last_report = Some(report.clone()));
+    }
+
+    /// Time since the last report, or since the job began to run.
+    pub fn time_since_news(&self) -> Duration {
+        lock(&self.news_at).elapsed()
     }
 
     /// The network at an epoch's end, once there is one.

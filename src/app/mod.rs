@@ -1,6 +1,9 @@
 //! The use cases, in domain types only: what each call does. One file a family.
 
+mod backup;
 mod continuation;
+mod disk;
+mod download;
 mod error;
 mod gradients;
 mod jobs;
@@ -24,6 +27,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+pub use backup::BackupChunks;
+pub use download::Download;
 pub use error::AppError;
 pub use gradients::{BatchGradients, GradientsRequest};
 pub use jobs::{JobFilterRequest, JobView};
@@ -39,8 +44,10 @@ pub use weights::{
 use crate::domain::{Architecture, Loss, Model, ModelId, Timestamp};
 use crate::engine::expression_bytes;
 use crate::jobs::{Limits, Scheduler};
-use crate::limits::{CALL_BYTES_MAX, EXPRESSION_WORK_BYTES_MAX};
+use crate::limits::{BACKUPS_MAX, CALL_BYTES_MAX, EXPRESSION_WORK_BYTES_MAX};
 use crate::store::{Store, StoreError};
+use disk::Promises;
+use download::Downloads;
 use live::LiveJobs;
 use run::TrainingRun;
 use snapshots::Snapshots;
@@ -54,6 +61,8 @@ pub struct App {
     big_predictions: Arc<Semaphore>,
     /// Room for weights in calls, in MiB.
     room: Arc<Semaphore>,
+    /// Backups at once: each keeps a thread, and what is deleted meanwhile.
+    backups: Arc<Semaphore>,
     bounds: Bounds,
 }
 
@@ -64,6 +73,8 @@ pub struct Bounds {
     pub answer_bytes_max: usize,
     /// Bytes of all trainings that have begun, by estimate, and so of one.
     pub training_bytes_max: u64,
+    /// Bytes of the data folder; the largest number for no bound.
+    pub disk_bytes_max: u64,
 }
 
 /// What use cases and running jobs share.
@@ -71,6 +82,8 @@ struct Core {
     store: Store,
     snapshots: Snapshots,
     live: LiveJobs,
+    promises: Promises,
+    downloads: Downloads,
     is_draining: AtomicBool,
     streams_end: CancellationToken,
     /// Whether the process before this one stopped in good order.
@@ -89,6 +102,8 @@ impl App {
             store,
             snapshots: Snapshots::default(),
             live: LiveJobs::default(),
+            promises: Promises::default(),
+            downloads: Downloads::default(),
             is_draining: AtomicBool::new(false),
             streams_end: CancellationToken::new(),
             is_after_good_stop,
@@ -99,15 +114,16 @@ impl App {
             scheduler: Scheduler::new(threads, limits),
             big_predictions: Arc::new(Semaphore::new(cores)),
             room: Arc::new(Semaphore::new(CALL_BYTES_MAX >> 20)),
+            backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             bounds,
         };
         app.take_on_unfinished()?;
         Ok(app)
     }
 
-    /// Wakes watchers, for as long as it is polled.
+    /// Wakes watchers and gives up downloads that stand still, for as long as it is polled.
     pub async fn tick_forever(&self) {
-        self.core.live.tick_forever().await;
+        tokio::join!(self.core.live.tick_forever(), self.core.downloads.look_forever());
     }
 
     /// From now on new work is refused; calls that run go on.
@@ -120,7 +136,7 @@ impl App {
         self.core.is_draining.load(Ordering::Relaxed)
     }
 
-    /// Ends every stream that still follows a job: the server is about to close.
+    /// Ends every stream that still follows a job or downloads weights: the server is about to close.
     pub fn end_streams(&self) {
         self.core.streams_end.cancel();
     }

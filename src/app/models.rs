@@ -1,10 +1,11 @@
 //! Creating, reading, listing and deleting models and their versions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::disk::version_bytes;
 use super::page::{Page, PageRequest};
 use super::weights::{RawLayerParameters, check_layers, merge_layers, version_number};
 use super::{App, AppError, now, train};
@@ -13,7 +14,7 @@ use crate::domain::{
     Architecture, At, Faults, Model, ModelId, Preprocessing, RawArchitecture, Values, Version, VersionSource,
 };
 use crate::engine::draw_parameters;
-use crate::store::StoreError;
+use crate::store::{Choice, StoreError};
 
 /// A model as a request asks for it.
 #[derive(Debug)]
@@ -52,6 +53,7 @@ impl App {
         self.blocking(move |app| {
             let _room = room;
             let seed = request.seed.unwrap_or_else(train::draw_seed);
+            app.bound_disk(version_bytes(&architecture))?;
             let parameters = request.parameters(&architecture, seed)?;
             let create_time = now();
             let mut model = Model {
@@ -61,6 +63,7 @@ impl App {
                 seed,
                 latest_version: 1,
                 serving_version: None,
+                pinned_versions: BTreeSet::new(),
                 class_labels: request.class_labels,
                 preprocessing: request.preprocessing,
                 labels: request.labels,
@@ -109,8 +112,7 @@ impl App {
             let page = page.of("models")?;
             let after = page.after.as_deref().and_then(|key| ModelId::new(key, At::ROOT, &mut Faults::new()));
             let models = app.core.store.models(after.as_ref(), page.read_limit())?;
-            let views = models.into_iter().map(|model| app.view(model)).collect();
-            Ok(page.cut(views, |view: &ModelView| view.model.model_id.to_string()))
+            Ok(page.cut(models, |model| model.model_id.to_string()).map(|model| app.view(model)))
         })
         .await
     }
@@ -118,13 +120,12 @@ impl App {
     /// Deletes a model and cancels its jobs.
     pub async fn delete_model(&self, model_id: ModelId) -> Result<(), AppError> {
         self.blocking(move |app| {
-            let model = app.core.store.model(&model_id)?.ok_or_else(|| AppError::no_model(&model_id))?;
-            if !app.core.store.delete_model(model.uid)? {
-                return Err(AppError::no_model(&model_id));
+            let _change = app.core.snapshots.begin_change(&model_id);
+            let deleted = app.core.store.delete_model(&model_id)?.ok_or_else(|| AppError::no_model(&model_id))?;
+            if let Some(uid) = deleted.uid {
+                app.core.snapshots.forget_versions(uid);
+                app.cancel_jobs_of(uid)?;
             }
-            app.core.snapshots.forget_serving(&model_id);
-            app.core.snapshots.forget_versions(model.uid);
-            app.cancel_jobs_of(model.uid)?;
             tracing::info!(%model_id, "model deleted");
             Ok(())
         })
@@ -135,17 +136,30 @@ impl App {
     pub async fn set_serving_version(&self, model_id: ModelId, version: Option<i64>) -> Result<ModelView, AppError> {
         self.blocking(move |app| {
             let store = &app.core.store;
-            let missing = || AppError::no_model(&model_id);
-            let model = store.model(&model_id)?.ok_or_else(missing)?;
+            let model = store.model(&model_id)?.ok_or_else(|| AppError::no_model(&model_id))?;
             let version = version.map(|version| version_number(&model, Some(version))).transpose()?;
             if let Some(version) = version
                 && store.version(model.uid, version)?.is_none()
             {
                 return Err(AppError::no_version(&model_id, version));
             }
-            let model = store.set_serving_version(model.uid, version)?.ok_or_else(missing)?;
-            app.core.snapshots.forget_serving(&model_id);
+            let _change = app.core.snapshots.begin_change(&model_id);
+            let model = chosen(&model_id, version, store.set_serving_version(model.uid, version)?)?;
             tracing::info!(%model_id, version, "serving version set");
+            Ok(app.view(model))
+        })
+        .await
+    }
+
+    /// Keeps a version whatever its age, or no longer.
+    pub async fn pin_version(&self, model_id: ModelId, version: i64, is_pinned: bool) -> Result<ModelView, AppError> {
+        self.blocking(move |app| {
+            let store = &app.core.store;
+            let model = store.model(&model_id)?.ok_or_else(|| AppError::no_model(&model_id))?;
+            let version = version_number(&model, Some(version))?;
+            let _change = app.core.snapshots.begin_change(&model_id);
+            let model = chosen(&model_id, Some(version), store.pin_version(model.uid, version, is_pinned)?)?;
+            tracing::info!(%model_id, version, is_pinned, "version pinned, or not any more");
             Ok(app.view(model))
         })
         .await
@@ -164,10 +178,7 @@ impl App {
     }
 
     fn view(&self, model: Model) -> ModelView {
-        // A job that has told its end still holds its turn for a moment.
-        let begun = self.scheduler.begun(&model.uid);
-        let active_job =
-            begun.filter(|&job_id| self.core.live.get(job_id).is_some_and(|live| !live.record().state.is_finished()));
+        let active_job = self.scheduler.begun(&model.uid).filter(|&job_id| self.is_unfinished(job_id));
         ModelView { active_job, model: Arc::new(model) }
     }
 }
@@ -194,6 +205,17 @@ impl CreateModel {
         let at = At::ROOT.field("initial_weights");
         let parameters = merge_layers(architecture, drawn, &self.initial_weights, at, &mut faults);
         faults.finish(parameters)
+    }
+}
+
+fn chosen(model_id: &ModelId, version: Option<u32>, choice: Choice) -> Result<Model, AppError> {
+    match choice {
+        Choice::Done(model) => Ok(*model),
+        Choice::NoModel => Err(AppError::no_model(model_id)),
+        Choice::NoVersion => Err(AppError::no_version(model_id, version.unwrap_or_default())),
+        Choice::TooMany(bound) => Err(AppError::Exhausted(format!(
+            "{bound} versions of this model are pinned, as many as may be; unpin one, or keep a copy of its weights elsewhere"
+        ))),
     }
 }
 

@@ -5,6 +5,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::domain::{At, Faults};
 use crate::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
+use crate::store::Listed;
 
 /// A page as a request asks for it.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,8 @@ pub struct PageRequest {
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
+    /// The names, numbers or ids of those that cannot be read, since they are damaged.
+    pub unreachable: Vec<String>,
     /// Empty on the last page.
     pub next_token: String,
 }
@@ -60,15 +63,31 @@ impl PageOf {
         self.size + 1
     }
 
-    /// The page out of the items read.
-    pub(super) fn cut<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Page<T> {
-        let is_last = items.len() <= self.size;
-        items.truncate(self.size);
-        let next_token = match items.last() {
-            Some(item) if !is_last => encode(&key(item), self.list),
+    /// The page out of the entries read.
+    pub(super) fn cut<T>(&self, mut entries: Vec<Listed<T>>, key: impl Fn(&T) -> String) -> Page<T> {
+        let is_last = entries.len() <= self.size;
+        entries.truncate(self.size);
+        let next_token = match entries.last() {
+            Some(Listed::Item(item)) if !is_last => encode(&key(item), self.list),
+            Some(Listed::Unreachable(key)) if !is_last => encode(key, self.list),
             _ => String::new(),
         };
-        Page { items, next_token }
+        let mut page = Page { items: Vec::with_capacity(entries.len()), unreachable: Vec::new(), next_token };
+        for entry in entries {
+            match entry {
+                Listed::Item(item) => page.items.push(item),
+                Listed::Unreachable(key) => page.unreachable.push(key),
+            }
+        }
+        page
+    }
+}
+
+impl<T> Page<T> {
+    /// The same page of other views of its items.
+    pub(super) fn map<U>(self, view: impl FnMut(T) -> U) -> Page<U> {
+        let Self { items, unreachable, next_token } = self;
+        Page { items: items.into_iter().map(view).collect(), unreachable, next_token }
     }
 }
 
@@ -93,7 +112,7 @@ mod tests {
     #[test]
     fn a_token_leads_on_in_its_own_list_and_in_no_other() {
         let first = PageRequest { size: 2, token: String::new() }.of("models").unwrap();
-        let page = first.cut(vec!["a", "b", "c"], |item| (*item).to_owned());
+        let page = first.cut(["a", "b", "c"].map(Listed::Item).into(), |item| (*item).to_owned());
         assert_eq!(page.items, ["a", "b"]);
         let next = PageRequest { size: 2, token: page.next_token.clone() };
         assert_eq!(next.of("models").unwrap().after.as_deref(), Some("b"));
@@ -101,6 +120,16 @@ mod tests {
         for token in ["x", "zz", &page.next_token[1..], &format!("{}é", page.next_token)] {
             assert!(PageRequest { size: 0, token: token.to_owned() }.of("models").is_err(), "{token}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_has_its_place_in_a_page() {
+        let request = PageRequest { size: 2, token: String::new() };
+        let entries = vec![Listed::Item("a"), Listed::Unreachable("b".to_owned()), Listed::Item("c")];
+        let page = request.of("models").unwrap().cut(entries, |item| (*item).to_owned());
+        assert_eq!((page.items, page.unreachable), (vec!["a"], vec!["b".to_owned()]));
+        let next = PageRequest { size: 2, token: page.next_token };
+        assert_eq!(next.of("models").unwrap().after.as_deref(), Some("b"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::snapshots::Serving;
+use super::snapshots::{Serving, Snapshot};
 use super::weights::{version_number, wanted_layers};
 use super::{App, AppError};
 use crate::domain::{Activation, Architecture, At, Faults, FittedPreprocessing, Matrix, Model, ModelId, RawMatrix};
@@ -62,7 +62,7 @@ trait Answers: Send + Sync + 'static {
     fn network(&self) -> (&AnyNetwork, Option<&FittedPreprocessing>);
 }
 
-impl Answers for super::snapshots::Snapshot {
+impl Answers for Snapshot {
     fn network(&self) -> (&AnyNetwork, Option<&FittedPreprocessing>) {
         (&self.network, self.preprocessing.as_ref())
     }
@@ -81,27 +81,49 @@ impl App {
             let message = "cannot be asked together with `live`, which answers from the running job";
             return Err(Faults::one(At::ROOT.field("version"), message).into());
         }
-        let (model, serving) = self.serving(&request.model_id).await?;
+        // Another version, or a running job, answers whatever has become of the version that is served.
+        let (model, serving) = match request.live || request.version.is_some() {
+            true => (self.model_in_memory(&request.model_id).await?, None),
+            false => self.serving(&request.model_id).await.map(|(model, serving)| (model, Some(serving)))?,
+        };
         let question = Question::new(request.inputs, &request.layers, request.before_activation, &model.architecture)?;
         self.bound_answer(question.numbers(&model.architecture), "ask for fewer rows or `layers` at a time")?;
         if request.live {
             return self.predict_live(&model, question).await;
         }
-        let version = request.version.map_or(Ok(serving.version), |asked| version_number(&model, Some(asked)))?;
-        let snapshot = if version == serving.version {
-            serving
-        } else {
-            let room = self.room_for(&model.architecture, LOAD_COPIES).await;
-            let model = model.clone();
-            let load = move |app: &App| {
-                let _room = room;
-                app.core.snapshots.load(&app.core.store, &model, version)
-            };
-            self.blocking(load).await?
+        let snapshot = match serving {
+            Some(serving) => serving,
+            None => self.snapshot(&model, version_number(&model, request.version)?).await?,
         };
+        let version = snapshot.version;
         let (outputs, layers) = self.compute(snapshot, question, &model.architecture).await?;
         let classes = classes(&outputs, &model.architecture, &model.class_labels);
         Ok(Prediction { outputs, classes, version, live: None, layers })
+    }
+
+    /// A model's record: late by no change that was answered.
+    async fn model_in_memory(&self, model_id: &ModelId) -> Result<Arc<Model>, AppError> {
+        match self.core.snapshots.cached_model(model_id) {
+            Some(model) => Ok(model),
+            None => {
+                let model_id = model_id.clone();
+                self.blocking(move |app| app.core.snapshots.load_model(&app.core.store, &model_id)).await
+            }
+        }
+    }
+
+    /// A version, from memory where it is there.
+    async fn snapshot(&self, model: &Arc<Model>, version: u32) -> Result<Arc<Snapshot>, AppError> {
+        if let Some(snapshot) = self.core.snapshots.cached(model.uid, version) {
+            return Ok(snapshot);
+        }
+        let room = self.room_for(&model.architecture, LOAD_COPIES).await;
+        let model = model.clone();
+        let load = move |app: &App| {
+            let _room = room;
+            app.core.snapshots.load(&app.core.store, &model, version)
+        };
+        self.blocking(load).await
     }
 
     async fn predict_live(&self, model: &Model, question: Question) -> Result<Prediction, AppError> {

@@ -2,13 +2,23 @@
 
 use std::sync::Arc;
 
+use super::disk::training_disk_bytes;
 use super::live::LiveJob;
-use super::run::TrainingRun;
+use super::run::{Room, TrainingRun};
 use super::train::training_bytes;
 use super::{App, AppError, now};
-use crate::domain::{EpochReport, Failure, FailureKind, Job, JobState, StopReason};
+use crate::domain::{EpochReport, Failure, FailureKind, Job, JobState, Model, StopReason};
 use crate::jobs::History;
 use crate::limits::{CHUNK_REPORTS, CHUNKS_RESIDENT, STARTS_WITHOUT_CHECKPOINT_MAX};
+
+/// What is stored of a job's history.
+#[derive(Default)]
+struct StoredReports {
+    full_chunks: u64,
+    /// Those after the full chunks.
+    open: Vec<EpochReport>,
+    last: Option<EpochReport>,
+}
 
 impl App {
     /// Queues every unfinished job again, in the order in which they were accepted. A model's running job goes first: nothing of its
@@ -29,8 +39,8 @@ impl App {
     fn take_on(&self, mut job: Job) -> Result<(), AppError> {
         let stored = self.stored_reports(&job);
         let history = match stored {
-            Ok((full_chunks, open)) => {
-                job.last_report = open.last().cloned().or(job.last_report.take());
+            Ok(StoredReports { full_chunks, open, last }) => {
+                job.last_report = last.or(job.last_report.take());
                 History::resumed(CHUNK_REPORTS, CHUNKS_RESIDENT, full_chunks, open)
             }
             Err(error @ AppError::DataLoss(_)) => {
@@ -51,14 +61,17 @@ impl App {
             return self.set_aside(job, StopReason::Interrupted, FailureKind::Interrupted, message);
         }
         let model = self.core.store.model_by_uid(job.model_uid)?;
-        let bytes = model.map_or(0, |model| training_bytes(&model.architecture, &job.settings));
+        let (bytes, disk_bytes) = model.map_or((0, 0), |Model { architecture, .. }| {
+            (training_bytes(&architecture, &job.settings), training_disk_bytes(&architecture, &job.settings))
+        });
+        let room = Room { bytes, _disk: self.core.promises.make(disk_bytes) };
         tracing::info!(job_id = %job.job_id, model_id = %job.model_id, state = ?job.state, "an unfinished job is taken on");
         // It waits for its turn, whatever it did before.
         job.state = JobState::Queued;
         let job_id = job.job_id;
         let live = Arc::new(LiveJob::resumed(job, history));
         self.core.live.insert(job_id, live.clone());
-        self.scheduler.readmit(TrainingRun::new(self.core.clone(), job_id, live, bytes));
+        self.scheduler.readmit(TrainingRun::new(self.core.clone(), job_id, live, room));
         Ok(())
     }
 
@@ -73,14 +86,14 @@ impl App {
         Ok(())
     }
 
-    /// How many full chunks of reports are stored, and the reports after them.
-    fn stored_reports(&self, job: &Job) -> Result<(u64, Vec<EpochReport>), AppError> {
+    fn stored_reports(&self, job: &Job) -> Result<StoredReports, AppError> {
         let store = &self.core.store;
-        let Some(last) = store.chunk_count(job.job_id)?.checked_sub(1) else { return Ok((0, Vec::new())) };
-        let reports = store.reports(job.job_id, last)?.unwrap_or_default();
+        let Some(chunk) = store.chunk_count(job.job_id)?.checked_sub(1) else { return Ok(StoredReports::default()) };
+        let reports = store.reports(job.job_id, chunk)?.unwrap_or_default();
+        let (last, before) = (reports.last().cloned(), u64::from(chunk));
         Ok(match reports.len() {
-            CHUNK_REPORTS => (u64::from(last) + 1, Vec::new()),
-            _ => (u64::from(last), reports),
+            CHUNK_REPORTS => StoredReports { full_chunks: before + 1, open: Vec::new(), last },
+            _ => StoredReports { full_chunks: before, open: reports, last },
         })
     }
 }

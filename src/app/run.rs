@@ -5,6 +5,7 @@ mod begin;
 mod checkpoint;
 mod ending;
 mod reports;
+mod retry;
 
 use std::mem;
 use std::sync::Arc;
@@ -13,13 +14,16 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::Core;
+use super::disk::Promise;
 use super::live::{LiveJob, LiveSnapshot};
 use crate::domain::{Failure, FailureKind, StopReason};
 use crate::engine::{AnyTrainer, EpochEnd, Step};
 use crate::jobs::{Slice, StopRequest, Work};
+use begin::Begun;
 use checkpoint::Checkpoints;
 use ending::{End, Ending};
 use reports::Retrained;
+use retry::Retry;
 
 /// Full chunks of reports that may wait in memory for a disk that takes them; then the training waits, too.
 const UNSTORED_CHUNKS_MAX: u64 = 64;
@@ -32,13 +36,23 @@ pub(super) struct TrainingRun {
     model_uid: Uuid,
     job_id: Uuid,
     live: Arc<LiveJob>,
-    bytes: u64,
+    caller: Arc<str>,
+    room: Room,
     phase: Phase,
+}
+
+/// What a job takes from its first turn to its last, by estimate.
+pub(super) struct Room {
+    /// In memory.
+    pub bytes: u64,
+    /// On the disk, promised to it as long as this lives.
+    pub _disk: Promise,
 }
 
 /// Where it is.
 enum Phase {
-    Waiting,
+    /// It has not begun. Where the disk does not let it, it is tried again.
+    Waiting(Retry),
     Training(Box<Running>),
     Ending(Box<Ending>),
     Ended,
@@ -55,6 +69,8 @@ struct Running {
     fingerprint: u64,
     snapshot_taken: Instant,
     epoch_time: Stopwatch,
+    /// Rows of the present epoch that were trained before this attempt.
+    rows_before: u64,
     /// Reports when the open chunk was last stored.
     reports_written: u64,
     retrained: Retrained,
@@ -68,10 +84,11 @@ struct Stopwatch {
 }
 
 impl TrainingRun {
-    /// `bytes` is what it will take in memory, by estimate.
-    pub(super) fn new(core: Arc<Core>, job_id: Uuid, live: Arc<LiveJob>, bytes: u64) -> Self {
-        let model_uid = live.record().model_uid;
-        Self { core, model_uid, job_id, live, bytes, phase: Phase::Waiting }
+    /// A job that waits for its turn.
+    pub(super) fn new(core: Arc<Core>, job_id: Uuid, live: Arc<LiveJob>, room: Room) -> Self {
+        let record = live.record();
+        let (model_uid, caller) = (record.model_uid, record.caller.as_str().into());
+        Self { core, model_uid, job_id, live, caller, room, phase: Phase::Waiting(Retry::new()) }
     }
 
     fn span(&self) -> tracing::Span {
@@ -80,21 +97,25 @@ impl TrainingRun {
 
     /// Trains until the job ends or its turn is over; whether it is done.
     fn train(&mut self, slice: &Slice) -> bool {
-        let running = match mem::replace(&mut self.phase, Phase::Ended) {
-            Phase::Waiting => self.begin(),
-            Phase::Training(running) => Ok(running),
+        let mut running = match mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Waiting(retry) => match self.begin(retry) {
+                Begun::Running(running) => running,
+                Begun::Ended(end) => return self.end(*end, None),
+                Begun::Later(retry) => {
+                    self.phase = Phase::Waiting(retry);
+                    return false;
+                }
+            },
+            Phase::Training(running) => running,
             Phase::Ending(ending) => return self.try_to_end(ending),
             Phase::Ended => return true,
         };
-        match running {
-            Ok(mut running) => match self.steps(&mut running, slice) {
-                Some(end) => self.end(end, Some(&running)),
-                None => {
-                    self.phase = Phase::Training(running);
-                    false
-                }
-            },
-            Err(end) => self.end(*end, None),
+        match self.steps(&mut running, slice) {
+            Some(end) => self.end(end, Some(&running)),
+            None => {
+                self.phase = Phase::Training(running);
+                false
+            }
         }
     }
 
@@ -143,18 +164,26 @@ impl TrainingRun {
         let mut report = end.report;
         report.elapsed_micros = running.elapsed(instant).as_micros() as u64;
         let seconds = running.epoch_time.restart(instant).as_secs_f64();
-        report.samples_per_second = running.trainer.training_rows() as f64 / seconds.max(1e-9);
+        // An epoch that was begun before the checkpoint was not trained in this time alone.
+        let rows = running.trainer.training_rows() - std::mem::take(&mut running.rows_before);
+        report.samples_per_second = rows as f64 / seconds.max(1e-9);
         let told = match end.is_reported {
             true => running.retrained.told(&self.core.store, self.job_id, &report),
             false => None,
         };
         let is_new = told.is_none();
+        if let Some(told) = &told {
+            running.note_told(told.elapsed_micros, instant);
+        }
         let report = told.unwrap_or(report);
         running.trainer.stamp(report.elapsed_micros, report.samples_per_second);
         self.show_progress(running, 0);
-        if end.is_reported && is_new {
+        if end.is_reported {
             let best = running.trainer.best_report();
-            self.live.update_record(|job| (job.last_report, job.best_report) = (Some(report.clone()), best));
+            self.live.update_record(|job| job.best_report = best);
+        }
+        if end.is_reported && is_new {
+            self.live.note_report(&report);
             if self.live.history.append(report)
                 && let Err(error) = self.write_full_chunks()
             {
@@ -188,6 +217,7 @@ impl TrainingRun {
 impl Work for TrainingRun {
     type Key = Uuid;
     type Id = Uuid;
+    type Owner = Arc<str>;
 
     fn key(&self) -> Uuid {
         self.model_uid
@@ -197,8 +227,12 @@ impl Work for TrainingRun {
         self.job_id
     }
 
+    fn owner(&self) -> Arc<str> {
+        self.caller.clone()
+    }
+
     fn bytes(&self) -> u64 {
-        self.bytes
+        self.room.bytes
     }
 
     fn run(&mut self, slice: &Slice) -> bool {
@@ -227,6 +261,12 @@ impl Running {
     /// Time since the job started, pauses of the server left out.
     fn elapsed(&self, instant: Instant) -> Duration {
         self.elapsed_before + (instant - self.started)
+    }
+
+    /// An epoch was trained again: what comes after it does not come before it in time.
+    fn note_told(&mut self, elapsed_micros: u64, instant: Instant) {
+        let told = Duration::from_micros(elapsed_micros);
+        self.elapsed_before += told.saturating_sub(self.elapsed(instant));
     }
 
     /// Whether this job, not only one that it goes on with, has finished an epoch.

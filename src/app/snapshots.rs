@@ -1,5 +1,6 @@
 //! The networks that predictions use: immutable, shared, and loaded from the store once for all who wait for one.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,9 +38,10 @@ pub struct Snapshots {
     by_version: Cache<(Uuid, u32), Arc<Snapshot>, BytesWeighter>,
     /// Records alone: a network here would escape the bound on bytes.
     models: Cache<ModelId, Arc<Model>>,
-    /// Bumped, under the lock, before an entry of `models` is dropped: a load that began before must not put it back.
+    /// Bumped, under the lock, when a change of a model begins and when it ends: a load that began before must not put it back.
     changes: AtomicU64,
-    models_lock: Mutex<()>,
+    /// Models that are being changed, and how often: none of them is put into `models` meanwhile.
+    changing: Mutex<HashMap<ModelId, usize>>,
 }
 
 #[derive(Clone)]
@@ -58,7 +60,7 @@ impl Default for Snapshots {
             by_version: one_cache(),
             models: Cache::new(SERVING_MAX),
             changes: AtomicU64::new(0),
-            models_lock: Mutex::new(()),
+            changing: Mutex::default(),
         }
     }
 }
@@ -92,15 +94,43 @@ impl Snapshots {
         if let Some(serving) = self.cached_serving(model_id) {
             return Ok(serving);
         }
+        let mut changes = self.changes.load(Ordering::Acquire);
+        let mut model = store.model(model_id)?.ok_or_else(|| AppError::no_model(model_id))?;
+        let snapshot = loop {
+            let loaded = self.load(store, &model, model.served_version());
+            if !matches!(loaded, Err(AppError::NotFound(_))) {
+                break loaded?;
+            }
+            // It may have been given back while it was read, since a later one came.
+            changes = self.changes.load(Ordering::Acquire);
+            let now = store.model(model_id)?.ok_or_else(|| AppError::no_model(model_id))?;
+            if (now.uid, now.served_version()) == (model.uid, model.served_version()) {
+                break loaded?;
+            }
+            model = now;
+        };
+        Ok((self.keep(Arc::new(model), changes), snapshot))
+    }
+
+    /// A model's record. Blocks on the store.
+    pub fn load_model(&self, store: &Store, model_id: &ModelId) -> Result<Arc<Model>, AppError> {
         let changes = self.changes.load(Ordering::Acquire);
         let model = store.model(model_id)?.ok_or_else(|| AppError::no_model(model_id))?;
-        let snapshot = self.load(store, &model, model.served_version())?;
-        let model = Arc::new(model);
-        let _guard = self.models_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.changes.load(Ordering::Acquire) == changes {
-            self.models.insert(model_id.clone(), model.clone());
+        Ok(self.keep(Arc::new(model), changes))
+    }
+
+    /// Keeps a record in memory, unless a change has begun since `changes` was read.
+    fn keep(&self, model: Arc<Model>, changes: u64) -> Arc<Model> {
+        let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.changes.load(Ordering::Acquire) == changes && !changing.contains_key(&model.model_id) {
+            self.models.insert(model.model_id.clone(), model.clone());
         }
-        Ok((model, snapshot))
+        model
+    }
+
+    /// A version that is in memory.
+    pub fn cached(&self, uid: Uuid, version: u32) -> Option<Arc<Snapshot>> {
+        self.by_version.get(&(uid, version))
     }
 
     /// A version of a model. Blocks on the store; callers that want the same one wait for one load.
@@ -114,15 +144,50 @@ impl Snapshots {
         })
     }
 
-    /// The model got a new version, serves another one, or is gone.
-    pub fn forget_serving(&self, model_id: &ModelId) {
-        let _guard = self.models_lock.lock().unwrap_or_else(PoisonError::into_inner);
+    /// A model that is in memory.
+    pub fn cached_model(&self, model_id: &ModelId) -> Option<Arc<Model>> {
+        self.models.get(model_id)
+    }
+
+    /// To be held while the model gets a new version, comes to serve another one, or is deleted. Predictions read the store as long, so
+    /// that none is answered by the version before once anybody can see the new one.
+    pub fn begin_change(&self, model_id: &ModelId) -> Change<'_> {
+        let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        *changing.entry(model_id.clone()).or_default() += 1;
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.models.remove(model_id);
+        Change { snapshots: self, model_id: model_id.clone() }
+    }
+
+    /// Versions that are kept no longer: they answer no longer, either.
+    pub fn forget_pruned(&self, uid: Uuid, versions: &[u32]) {
+        for &version in versions {
+            self.by_version.remove(&(uid, version));
+        }
     }
 
     /// The model is gone: its versions need no memory.
     pub fn forget_versions(&self, uid: Uuid) {
         self.by_version.retain(|(of, _), _| *of != uid);
+    }
+}
+
+/// A change of a model that is under way.
+#[must_use]
+pub struct Change<'a> {
+    snapshots: &'a Snapshots,
+    model_id: ModelId,
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        let mut changing = self.snapshots.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.snapshots.changes.fetch_add(1, Ordering::AcqRel);
+        if let Some(count) = changing.get_mut(&self.model_id) {
+            *count -= 1;
+            if *count == 0 {
+                changing.remove(&self.model_id);
+            }
+        }
     }
 }

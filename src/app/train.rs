@@ -1,12 +1,15 @@
 //! Accepting a training: checked, durable, then queued.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::continuation::Ended;
+use super::disk::training_disk_bytes;
 use super::live::LiveJob;
-use super::run::TrainingRun;
+use super::run::{Room, TrainingRun};
 use super::watch::Watch;
 use super::{App, AppError, now};
 use crate::domain::{
@@ -14,8 +17,12 @@ use crate::domain::{
     Validation,
 };
 use crate::engine::{AnyTrainer, MetricPlan, TrainerInput, slot_count};
+use crate::jobs::Permit;
 use crate::limits::{EXPRESSION_CHECK_OPERATIONS_MAX, LABEL_BYTES_MAX};
-use crate::store::Accepted;
+use crate::store::{Accepted, StoreError};
+
+/// From one look to the next whether a job was accepted.
+const ACCEPTANCE_PAUSE: Duration = Duration::from_millis(500);
 
 /// A training as a request asks for it.
 #[derive(Debug)]
@@ -26,6 +33,8 @@ pub struct TrainCommand {
     pub training: RawTraining,
     /// The caller's own id of the request; empty where there is none.
     pub request_id: String,
+    /// Who asks: among callers threads and memory are shared out. The address of the peer, without its port.
+    pub caller: String,
     /// A hash of the whole request, kept with `request_id`.
     pub request_hash: [u8; 16],
 }
@@ -80,8 +89,8 @@ impl App {
     /// Refuses to continue by another method. The version may be another when the job starts: then it is looked at again.
     fn check_continuation(&self, model: &Model, settings: &Settings) -> Result<(), AppError> {
         // Jobs ahead of it will change what it goes on from.
-        let is_unfinished = |job_id| self.core.live.get(job_id).is_some_and(|it| !it.record().state.is_finished());
-        if settings.start != Start::Continue || self.scheduler.ids(&model.uid).into_iter().any(is_unfinished) {
+        let mut ids = self.scheduler.ids(&model.uid).into_iter();
+        if settings.start != Start::Continue || ids.any(|job_id| self.is_unfinished(job_id)) {
             return Ok(());
         }
         match self.core.store.continuation(model.uid, model.latest_version)? {
@@ -108,6 +117,8 @@ impl App {
         self.bound_expression(&model.architecture, &settings.loss)?;
         self.check_expression(&model, &settings, &data)?;
         self.check_continuation(&model, &settings)?;
+        let disk_bytes = training_disk_bytes(&model.architecture, &settings);
+        self.bound_disk(disk_bytes)?;
         let permit = self.scheduler.reserve(model.uid)?;
         let cancel_on_drop = settings.cancel_on_disconnect;
         let job = Job {
@@ -117,6 +128,7 @@ impl App {
             state: JobState::Queued,
             settings,
             request_id: command.request_id,
+            caller: command.caller,
             base_version: None,
             epochs_before: 0,
             version: None,
@@ -138,13 +150,42 @@ impl App {
         let live = Arc::new(LiveJob::new(job.clone()));
         self.core.live.insert(job_id, live.clone());
         let accepted = store.accept_job(&job, command.request_hash, &data);
-        if !matches!(accepted, Ok(Accepted::New)) {
-            self.core.live.remove(job_id);
-            return follow_known(accepted?);
+        let room = Room { bytes, _disk: self.core.promises.make(disk_bytes) };
+        let run = TrainingRun::new(self.core.clone(), job_id, live.clone(), room);
+        match accepted {
+            Ok(Accepted::New) => {}
+            Err(error @ (StoreError::Io { .. } | StoreError::Unavailable { .. })) => {
+                self.find_out_whether_accepted(job_id, run, permit);
+                return Err(error.into());
+            }
+            known => {
+                self.core.live.remove(job_id);
+                return follow_known(known?);
+            }
         }
         tracing::info!(%job_id, model_id = %job.model_id, rows = job.settings.rows, "job accepted");
-        permit.submit(TrainingRun::new(self.core.clone(), job_id, live.clone(), bytes));
+        permit.submit(run);
         Ok(Followed::Live { job_id, live, cancel_on_drop })
+    }
+
+    /// After a fault of the disk nobody knows whether the job's record was written until the store can be read again. The job keeps its
+    /// place as long, and is trained if it is there: whoever sends the same request again follows it.
+    fn find_out_whether_accepted(&self, job_id: Uuid, run: TrainingRun, permit: Permit<TrainingRun>) {
+        let app = self.clone();
+        // Accepting runs on the blocking pool of a runtime.
+        drop(Handle::current().spawn(async move {
+            loop {
+                tokio::time::sleep(ACCEPTANCE_PAUSE).await;
+                match app.stored_job(job_id).await {
+                    Ok(_) => {
+                        tracing::warn!(%job_id, "a job was accepted although its caller was told of a fault; it is trained");
+                        return permit.submit(run);
+                    }
+                    Err(AppError::NotFound(_)) => return app.core.live.remove(job_id),
+                    Err(error) => tracing::warn!(%job_id, %error, "it is not known yet whether a job was accepted"),
+                }
+            }
+        }));
     }
 }
 
@@ -201,7 +242,7 @@ fn metric_bytes(architecture: &Architecture, settings: &Settings) -> u64 {
     plan.bytes((settings.rows + given_validation_rows(settings)) as usize)
 }
 
-fn given_validation_rows(settings: &Settings) -> u64 {
+pub(super) fn given_validation_rows(settings: &Settings) -> u64 {
     match settings.validation {
         Validation::Given { rows } => rows,
         Validation::None | Validation::Fraction(_) => 0,

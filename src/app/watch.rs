@@ -182,8 +182,7 @@ impl Watch {
         if job.state == JobState::Queued {
             let is_news = self.told == Told::Nothing;
             self.told = Told::Queued;
-            let jobs_ahead = self.app.scheduler.ahead_of(&job.model_uid, job.job_id).unwrap_or(0);
-            return is_news.then_some(Event::Queued { jobs_ahead });
+            return is_news.then(|| Event::Queued { jobs_ahead: self.app.jobs_ahead(&job) });
         }
         self.told = Told::Started;
         job.start_time.is_some().then_some(Event::Started(job))
@@ -205,11 +204,25 @@ impl Watch {
         let reports = self.app.blocking(move |app| Ok(app.core.store.reports(job_id, chunk as u32)?)).await?;
         let mut reports = reports.unwrap_or_default();
         if reports.len() <= skip {
+            if self.is_given_back().await? {
+                return Err(AppError::NotFound(format!(
+                    "the history of job {job_id} was given back: its model was deleted, or newer jobs took its place"
+                )));
+            }
             return Err(AppError::DataLoss(format!("the history of job {job_id} ends before its record says")));
         }
         reports.drain(..skip);
         self.cursor.0 += reports.len() as u64;
         Ok(reports)
+    }
+
+    /// Whether the history of a finished job is not kept any more.
+    async fn is_given_back(&self) -> Result<bool, AppError> {
+        match self.app.stored_job(self.job_id).await {
+            Ok(job) => Ok(job.state.is_finished() && job.report_count < self.record().report_count),
+            Err(AppError::NotFound(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// The reports from the wanted epoch on, if there are any.

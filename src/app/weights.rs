@@ -1,11 +1,12 @@
 //! Reading and writing weights, a layer at a time.
 
+use super::disk::version_bytes;
 use super::{App, AppError, now};
 use crate::domain::{
     Architecture, At, ElementType, Faults, LayerLayout, Matrix, Model, ModelId, RawMatrix, Values, Version,
     VersionSource,
 };
-use crate::store::VersionDraft;
+use crate::store::{CommittedVersion, StoreError, VersionDraft};
 
 /// The weights of one layer as a request brings them.
 #[derive(Clone, Debug)]
@@ -75,21 +76,23 @@ impl App {
     pub async fn weights(
         &self,
         model_id: ModelId,
-        version: Option<i64>,
+        asked: Option<i64>,
         layers: Vec<i64>,
     ) -> Result<ModelWeights, AppError> {
         let model = self.record(&model_id).await?;
         let wanted = wanted_layers(&model.architecture, &layers)?;
-        let version = version_number(&model, version)?;
+        let version = version_number(&model, asked)?;
         let layout = model.architecture.layout();
         let numbers = wanted.iter().map(|&layer| layout[layer].weights.len()).sum();
-        self.bound_answer(numbers, "ask for fewer `layers` at a time, or raise the server's --message-bytes-max")?;
+        self.bound_answer(
+            numbers,
+            "stream them with DownloadWeights (`epochd download`), or ask for fewer `layers` at a time",
+        )?;
         // The file's bytes, the numbers, and the layers cut out of them.
         let room = self.room_for(&model.architecture, 3).await;
         self.blocking(move |app| {
             let _room = room;
-            let parameters = (app.core.store.parameters(model.uid, version, &model.architecture)?)
-                .ok_or_else(|| AppError::no_version(&model_id, version))?;
+            let (Version { version, .. }, parameters) = app.version_and_weights(&model, asked.map(|_| version))?;
             let all = split_layers(&model.architecture, &parameters);
             let layers = all.into_iter().filter(|layer| wanted.contains(&layer.layer)).collect();
             Ok(ModelWeights { model_id, version, layers })
@@ -110,28 +113,90 @@ impl App {
         let room = self.room_for(&architecture, 3).await;
         self.blocking(move |app| {
             let _room = room;
-            let store = &app.core.store;
-            let missing = || AppError::no_model(&model_id);
-            let model = store.model(&model_id)?.ok_or_else(missing)?;
-            let base_version = model.latest_version;
-            let base = store.version(model.uid, base_version)?.ok_or_else(missing)?;
-            let parameters = store.parameters(model.uid, base_version, &model.architecture)?.ok_or_else(missing)?;
-            let mut faults = Faults::new();
-            let at = At::ROOT.field("layers");
-            let merged = merge_layers(&model.architecture, parameters, &layers, at, &mut faults);
-            let merged = faults.finish(merged)?;
-            let draft = VersionDraft {
-                base_version: Some(base_version),
-                source: VersionSource::Set,
-                preprocessing: base.preprocessing,
-                create_time: now(),
-            };
-            let version = store.commit_version(model.uid, draft, &merged)?.ok_or_else(missing)?;
-            app.core.snapshots.forget_serving(&model_id);
-            tracing::info!(%model_id, version = version.version, "weights set");
-            Ok(version)
+            app.bound_disk(version_bytes(&architecture))?;
+            // Where another version comes first, the layers that are not named are those of that one.
+            loop {
+                match app.try_to_set(&model_id, &layers) {
+                    Err(SetFault::Stale) => {}
+                    Err(SetFault::Other(error)) => return Err(error),
+                    Ok(version) => return Ok(version),
+                }
+            }
         })
         .await
+    }
+
+    fn try_to_set(&self, model_id: &ModelId, layers: &[RawLayerParameters]) -> Result<Version, SetFault> {
+        let (model, base, parameters) = self.latest_version(model_id)?;
+        let mut faults = Faults::new();
+        let at = At::ROOT.field("layers");
+        let merged = merge_layers(&model.architecture, parameters, layers, at, &mut faults);
+        let merged = faults.finish(merged).map_err(AppError::from)?;
+        let draft = VersionDraft {
+            base_version: Some(base.version),
+            follows_base: true,
+            source: VersionSource::Set,
+            preprocessing: base.preprocessing,
+            create_time: now(),
+        };
+        let _change = self.core.snapshots.begin_change(model_id);
+        let committed = match self.core.store.commit_version(model.uid, draft, &merged) {
+            Err(StoreError::Conflict { .. }) => return Err(SetFault::Stale),
+            committed => committed.map_err(AppError::from)?,
+        };
+        let CommittedVersion { version, pruned } = committed.ok_or_else(|| AppError::no_model(model_id))?;
+        self.core.snapshots.forget_pruned(model.uid, &pruned);
+        tracing::info!(%model_id, version = version.version, "weights set");
+        Ok(version)
+    }
+
+    /// A version (`None`: the latest one now) of a model that was read before, with its weights.
+    pub(super) fn version_and_weights(&self, model: &Model, asked: Option<u32>) -> Result<(Version, Values), AppError> {
+        let missing = |version| AppError::no_version(&model.model_id, version);
+        let Some(number) = asked else {
+            let (now, version, parameters) = self.latest_version(&model.model_id)?;
+            // Another model under the same name may have another shape.
+            return if now.uid == model.uid { Ok((version, parameters)) } else { Err(missing(version.version)) };
+        };
+        let store = &self.core.store;
+        let version = store.version(model.uid, number)?.ok_or_else(|| missing(number))?;
+        let parameters = store.parameters(model.uid, number, &model.architecture)?.ok_or_else(|| missing(number))?;
+        Ok((version, parameters))
+    }
+
+    /// A model with its latest version, which may be given back while it is read, since a later one came.
+    fn latest_version(&self, model_id: &ModelId) -> Result<(Model, Version, Values), AppError> {
+        let store = &self.core.store;
+        let mut model = store.model(model_id)?.ok_or_else(|| AppError::no_model(model_id))?;
+        loop {
+            let number = model.latest_version;
+            let version = store.version(model.uid, number)?;
+            let parameters = store.parameters(model.uid, number, &model.architecture)?;
+            if let (Some(version), Some(parameters)) = (version, parameters) {
+                return Ok((model, version, parameters));
+            }
+            let now = store.model(model_id)?.ok_or_else(|| AppError::no_model(model_id))?;
+            if (now.uid, now.latest_version) == (model.uid, number) {
+                return Err(AppError::DataLoss(format!(
+                    "the latest version of model {:?} is missing",
+                    model_id.as_str()
+                )));
+            }
+            model = now;
+        }
+    }
+}
+
+/// Why weights were not set.
+enum SetFault {
+    /// Another version came first.
+    Stale,
+    Other(AppError),
+}
+
+impl From<AppError> for SetFault {
+    fn from(error: AppError) -> Self {
+        Self::Other(error)
     }
 }
 

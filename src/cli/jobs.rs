@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use super::output::{print, print_json, table};
-use super::remote::{ServerArgs, every_page};
+use super::remote::{Page, ServerArgs, every_page};
 use crate::rpc::pb;
 use crate::rpc::pb::JobState;
 
@@ -11,7 +11,7 @@ use crate::rpc::pb::JobState;
 #[command(after_long_help = "\
 Example: epochd jobs --model iris --state running
 
-Exit codes: 0 listed, 1 failed, 2 wrong usage.")]
+Exit codes: 0 listed, 1 failed (or something could not be read), 2 wrong usage.")]
 pub struct Args {
     /// Only the jobs of this model.
     #[arg(long, value_name = "MODEL")]
@@ -53,15 +53,16 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         State::Cancelled => JobState::Cancelled,
     });
     let model_id = args.model.unwrap_or_default();
-    let jobs = args.server.talk(async |mut client| {
+    let all = args.server.talk(async |mut client| {
         every_page(async |page_token| {
             let model_id = model_id.clone();
             let request = pb::ListJobsRequest { model_id, state: state.into(), page_token, page_size: 0 };
             let page = client.list_jobs(request).await?;
-            Ok((page.jobs, page.next_page_token))
+            Ok(Page { items: page.jobs, unreachable: page.unreachable, next_token: page.next_page_token })
         })
         .await
     })?;
+    let jobs = &all.items;
     if args.json {
         jobs.iter().try_for_each(print_json)?;
     } else if jobs.is_empty() {
@@ -70,7 +71,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         let header = ["job", "model", "state", "epoch", "of", "loss", "version"];
         print(&table(&header, &[3, 4, 5, 6], jobs.iter().map(row)))?;
     }
-    Ok(Outcome::Done)
+    Ok(all.outcome())
 }
 
 fn row(job: &pb::Job) -> Vec<String> {

@@ -1,17 +1,22 @@
 //! The command line: one file a command.
 
+mod backup;
 mod cancel;
+mod check;
 mod completions;
 mod csv_table;
 mod delete;
+mod download;
 mod health;
 mod jobs;
 mod local;
 mod models;
 mod output;
 mod picture;
+mod pin;
 mod predict;
 mod remote;
+mod restore;
 mod rollback;
 mod serve;
 mod signals;
@@ -63,7 +68,12 @@ enum Command {
     Cancel(cancel::Args),
     Delete(delete::Args),
     Rollback(rollback::Args),
+    Pin(pin::Args),
     Weights(weights::Args),
+    Download(download::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
+    Check(check::Args),
     Health(health::Args),
     Completions(completions::Args),
     Man(completions::ManArgs),
@@ -97,7 +107,12 @@ pub fn main() -> ExitCode {
         Command::Cancel(args) => cancel::run(args),
         Command::Delete(args) => delete::run(args),
         Command::Rollback(args) => rollback::run(args),
+        Command::Pin(args) => pin::run(args),
         Command::Weights(args) => weights::run(args),
+        Command::Download(args) => download::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::Restore(args) => restore::run(args),
+        Command::Check(args) => check::run(args),
         Command::Health(args) => health::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => completions::run_man(args),

@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use super::output::{print, print_json, table};
-use super::remote::{ServerArgs, every_page};
+use super::remote::{Page, ServerArgs, every_page};
 use crate::rpc::pb;
 
 /// List the models of a server, by name.
@@ -10,7 +10,7 @@ use crate::rpc::pb;
 #[command(after_long_help = "\
 Example: epochd models --server http://127.0.0.1:50051
 
-Exit codes: 0 listed, 1 failed, 2 wrong usage.")]
+Exit codes: 0 listed, 1 failed (or something could not be read), 2 wrong usage.")]
 pub struct Args {
     #[command(flatten)]
     server: ServerArgs,
@@ -21,13 +21,14 @@ pub struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
-    let models = args.server.talk(async |mut client| {
+    let all = args.server.talk(async |mut client| {
         every_page(async |token| {
             let page = client.list_models(token).await?;
-            Ok((page.models, page.next_page_token))
+            Ok(Page { items: page.models, unreachable: page.unreachable, next_token: page.next_page_token })
         })
         .await
     })?;
+    let models = &all.items;
     if args.json {
         models.iter().try_for_each(print_json)?;
     } else if models.is_empty() {
@@ -36,7 +37,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         let header = ["model", "network", "parameters", "versions", "trains"];
         print(&table(&header, &[2, 3], models.iter().map(row)))?;
     }
-    Ok(Outcome::Done)
+    Ok(all.outcome())
 }
 
 fn row(model: &pb::Model) -> Vec<String> {

@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     ignore: Vec<String>,
 
-    /// The version to ask [default: the latest].
+    /// The version to ask [default: the one that the model serves, its latest unless another was chosen].
     #[arg(long, value_name = "NUMBER")]
     version: Option<i32>,
 

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 
+use super::Outcome;
 use crate::rpc::client::{Client, SERVER_DEFAULT};
 
 /// Where the server is.
@@ -21,17 +22,43 @@ impl ServerArgs {
     }
 }
 
+/// One page of a list, as it was answered.
+pub(super) struct Page<T> {
+    pub(super) items: Vec<T>,
+    pub(super) unreachable: Vec<String>,
+    pub(super) next_token: String,
+}
+
+/// A whole list.
+pub(super) struct All<T> {
+    pub(super) items: Vec<T>,
+    unreachable: Vec<String>,
+}
+
+impl<T> All<T> {
+    /// How a command ends that has told the items: what could not be read is told on standard error.
+    pub(super) fn outcome(&self) -> Outcome {
+        if self.unreachable.is_empty() {
+            return Outcome::Done;
+        }
+        eprintln!("error: not listed, since their records are damaged: {}", self.unreachable.join(", "));
+        Outcome::Failed
+    }
+}
+
 /// A page of a list after another, until the last.
 pub(super) async fn every_page<T>(
-    mut page: impl AsyncFnMut(String) -> anyhow::Result<(Vec<T>, String)>,
-) -> anyhow::Result<Vec<T>> {
-    let (mut all, mut token) = (Vec::new(), String::new());
+    mut page: impl AsyncFnMut(String) -> anyhow::Result<Page<T>>,
+) -> anyhow::Result<All<T>> {
+    let mut all = All { items: Vec::new(), unreachable: Vec::new() };
+    let mut token = String::new();
     loop {
-        let (items, next) = page(token).await?;
-        all.extend(items);
-        if next.is_empty() {
+        let Page { items, unreachable, next_token } = page(token).await?;
+        all.items.extend(items);
+        all.unreachable.extend(unreachable);
+        if next_token.is_empty() {
             return Ok(all);
         }
-        token = next;
+        token = next_token;
     }
 }

@@ -11,7 +11,8 @@ use super::signals::StopSignals;
 use crate::config::{Config, DATA_DIR_DEFAULT, DRAIN_SECONDS_DEFAULT, LISTEN_DEFAULT, RawConfig};
 use crate::jobs::Threads;
 use crate::limits::{
-    MESSAGE_BYTES_DEFAULT, QUEUED_JOBS_DEFAULT, QUEUED_JOBS_PER_MODEL_DEFAULT, TRAINING_BYTES_DEFAULT,
+    FINISHED_JOBS_DEFAULT, FINISHED_JOBS_PER_MODEL_DEFAULT, KEPT_REPORTS_DEFAULT, MESSAGE_BYTES_DEFAULT,
+    QUEUED_JOBS_DEFAULT, QUEUED_JOBS_PER_MODEL_DEFAULT, TRAINING_BYTES_DEFAULT, VERSIONS_PER_MODEL_DEFAULT,
 };
 use crate::server;
 
@@ -61,6 +62,27 @@ pub struct Args {
     #[arg(long, env = "EPOCHD_QUEUED_JOBS_PER_MODEL_MAX", value_name = "COUNT")]
     #[arg(default_value_t = QUEUED_JOBS_PER_MODEL_DEFAULT)]
     queued_jobs_per_model_max: usize,
+
+    /// Newest versions of a model that are kept, beside the first, those pinned or served, and those that jobs train from.
+    #[arg(long, env = "EPOCHD_VERSIONS_PER_MODEL", value_name = "COUNT", default_value_t = VERSIONS_PER_MODEL_DEFAULT)]
+    versions_per_model: u32,
+
+    /// Newest finished jobs of a model that are kept, with their histories and request ids.
+    #[arg(long, env = "EPOCHD_FINISHED_JOBS_PER_MODEL", value_name = "COUNT")]
+    #[arg(default_value_t = FINISHED_JOBS_PER_MODEL_DEFAULT)]
+    finished_jobs_per_model: u32,
+
+    /// Newest finished jobs of all models that are kept.
+    #[arg(long, env = "EPOCHD_FINISHED_JOBS", value_name = "COUNT", default_value_t = FINISHED_JOBS_DEFAULT)]
+    finished_jobs: u32,
+
+    /// Epoch reports that are kept of finished jobs, of the newest jobs first; each is about 65 bytes.
+    #[arg(long, env = "EPOCHD_KEPT_REPORTS", value_name = "COUNT", default_value_t = KEPT_REPORTS_DEFAULT)]
+    kept_reports: u64,
+
+    /// Bytes that the data folder may have; past that, what would add to it is refused [default: nine tenths of its file system].
+    #[arg(long, env = "EPOCHD_DISK_BYTES_MAX", value_name = "BYTES")]
+    disk_bytes_max: Option<u64>,
 }
 
 impl Args {
@@ -75,6 +97,11 @@ impl Args {
             training_bytes_max: self.training_bytes_max,
             queued_jobs_max: self.queued_jobs_max,
             queued_jobs_per_model_max: self.queued_jobs_per_model_max,
+            versions_per_model: self.versions_per_model,
+            finished_jobs_per_model: self.finished_jobs_per_model,
+            finished_jobs: self.finished_jobs,
+            kept_reports: self.kept_reports,
+            disk_bytes_max: self.disk_bytes_max,
         };
         Ok(raw.check(std::thread::available_parallelism().map_or(1, usize::from))?)
     }

@@ -108,6 +108,9 @@ pub struct Job {
     pub settings: Settings,
     /// The caller's id for the request; empty where none was given.
     pub request_id: String,
+    /// Who asked for it: among callers threads and memory are shared out.
+    #[serde(default)]
+    pub caller: String,
     /// The version it started from, once it started.
     pub base_version: Option<u32>,
     /// The version it committed, once it did.

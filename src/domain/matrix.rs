@@ -121,6 +121,14 @@ impl Values {
         }
     }
 
+    /// All of them as they lie in memory: IEEE 754, little-endian, one after another.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::F32(values) => bytemuck::cast_slice(values),
+            Self::F64(values) => bytemuck::cast_slice(values),
+        }
+    }
+
     /// Bytes in memory.
     pub fn size_bytes(&self) -> usize {
         self.len() * self.element_type().size_bytes()

@@ -1,6 +1,6 @@
 //! Models: an architecture under a name, and its immutable versions.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -29,6 +29,9 @@ pub struct Model {
     /// The version that predictions use; `None`: the latest, whichever that is.
     #[serde(default)]
     pub serving_version: Option<u32>,
+    /// Versions that are kept whatever their age.
+    #[serde(default)]
+    pub pinned_versions: BTreeSet<u32>,
     /// Names of the classes, in the order of their indices; empty where none were given.
     pub class_labels: Vec<String>,
     /// How inputs and targets are scaled.

@@ -20,14 +20,16 @@ pub enum StopRequest {
 pub struct Control(AtomicU8);
 
 impl Control {
-    /// Asks the work to stop at its next batch. The first request counts; a later one changes nothing.
+    /// Asks the work to stop at its next batch. To discard overrules to keep, which may have to wait; nothing overrules to discard.
     pub fn request_stop(&self, request: StopRequest) {
-        let value = match request {
-            StopRequest::Discard => STOP,
-            StopRequest::Keep => STOP_AND_KEEP,
-        };
-        // Nothing is published through this flag, so no ordering is needed; a failure means an earlier request stands.
-        let _ = self.0.compare_exchange(RUN, value, Ordering::Relaxed, Ordering::Relaxed);
+        // Nothing is published through this flag, so no ordering is needed.
+        match request {
+            StopRequest::Discard => self.0.store(STOP, Ordering::Relaxed),
+            StopRequest::Keep => {
+                // A failure means that an earlier request stands.
+                let _ = self.0.compare_exchange(RUN, STOP_AND_KEEP, Ordering::Relaxed, Ordering::Relaxed);
+            }
+        }
     }
 
     /// What was asked, if anything.
@@ -36,6 +38,25 @@ impl Control {
             STOP => Some(StopRequest::Discard),
             STOP_AND_KEEP => Some(StopRequest::Keep),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn to_discard_overrules_to_keep_and_nothing_overrules_to_discard() {
+        let control = Control::default();
+        assert_eq!(control.stop_requested(), None);
+        for (request, stands) in [
+            (StopRequest::Keep, StopRequest::Keep),
+            (StopRequest::Discard, StopRequest::Discard),
+            (StopRequest::Keep, StopRequest::Discard),
+        ] {
+            control.request_stop(request);
+            assert_eq!(control.stop_requested(), Some(stands));
         }
     }
 }

@@ -158,8 +158,12 @@ impl<R: Clone> History<R> {
         if chunk < chunks.first_resident {
             return Read::Stored { chunk, skip };
         }
-        let resident = chunks.resident.get((chunk - chunks.first_resident) as usize);
-        let reports = resident.map_or(chunks.open.as_slice(), |chunk| chunk);
+        let reports = match chunks.resident.get((chunk - chunks.first_resident) as usize) {
+            Some(full) => full,
+            None if chunk == chunks.full_count() => chunks.open.as_slice(),
+            // A cursor may be ahead of the reports: after a crash, or where a watcher wants to hear of later ones only.
+            None => &[],
+        };
         match reports.get(skip..) {
             Some(rest) if !rest.is_empty() => {
                 cursor.0 += rest.len() as u64;
@@ -201,6 +205,25 @@ impl<R: Clone> Chunks<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cursor_ahead_of_the_reports_waits_for_its_own() {
+        let history = History::new(4, 2);
+        let mut cursor = Cursor(9);
+        for report in 0..12 {
+            let seen = match history.read(&mut cursor) {
+                Read::Reports(reports) => reports,
+                Read::UpToDate => Vec::new(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(seen, if report > 9 { vec![report - 1] } else { vec![] }, "{report}");
+            history.append(report);
+        }
+        history.close();
+        let mut far = Cursor(100);
+        assert!(matches!(history.read(&mut far), Read::End));
+        assert_eq!(far.0, 100);
+    }
 
     /// Reads everything at the cursor, old chunks from `written`.
     fn read_all(history: &History<u32>, cursor: &mut Cursor, written: &[FullChunk<u32>]) -> Vec<u32> {

@@ -1,8 +1,11 @@
 //! Who trains next: pieces of work of one key run one after another, in order; those of different keys side by side, taking
-//! turns in slices, so that a short one does not wait for two long ones.
+//! turns in slices, so that a short one does not wait for two long ones. Turns go round the owners of the work, and for each round
+//! their keys, so that an owner with a hundred keys takes no more of the threads, nor of the memory, than one who has a single one.
+
+mod turns;
 
 use std::any::Any;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,18 +15,25 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use turns::Turns;
+
 /// Something that runs in slices on a training thread.
 pub trait Work: Send + 'static {
     /// What excludes other work while this runs, and in whose queue it waits.
     type Key: Clone + Eq + Hash + Send + 'static;
-    /// What tells pieces of work apart.
-    type Id: Copy + Eq + Send + 'static;
+    /// What tells pieces of work apart, in the order in which they came.
+    type Id: Copy + Ord + Send + 'static;
+    /// Among whom turns and memory are shared out.
+    type Owner: Clone + Eq + Hash + Send + 'static;
 
     /// The key that it was made with.
     fn key(&self) -> Self::Key;
 
     /// The id that it was made with.
     fn id(&self) -> Self::Id;
+
+    /// Whose it is.
+    fn owner(&self) -> Self::Owner;
 
     /// What it takes in memory from its first turn to its last.
     fn bytes(&self) -> u64;
@@ -108,10 +118,15 @@ struct Shared<W: Work> {
 
 struct State<W: Work> {
     lanes: HashMap<W::Key, Lane<W>>,
-    /// Keys with work that is ready for a turn, in the order of their turns.
-    turns: VecDeque<W::Key>,
-    /// Keys whose first work waits for memory, in order: none overtakes another.
-    waiting_for_memory: VecDeque<W::Key>,
+    /// Keys with work that is ready for a turn.
+    turns: Turns<W::Owner, W::Key>,
+    /// Keys whose first work waits for memory, in their order: none overtakes another of the same owner.
+    waiting_for_memory: Turns<W::Owner, W::Key>,
+    /// How many pieces of work of an owner have begun.
+    begun_by: HashMap<W::Owner, usize>,
+    /// Owners with nothing begun who were let in before those that wait for memory. Each is once, so that what is large gets its
+    /// memory, too, when others have been served.
+    overtook: HashSet<W::Owner>,
     begun_bytes: u64,
     free_threads: usize,
     count: usize,
@@ -127,6 +142,7 @@ struct Lane<W: Work> {
 
 struct Begun<W: Work> {
     id: W::Id,
+    owner: W::Owner,
     bytes: u64,
     /// `None` while a thread runs it.
     work: Option<W>,
@@ -149,8 +165,10 @@ impl<W: Work> Scheduler<W> {
     pub fn new(threads: Handle, limits: Limits) -> Self {
         let state = State {
             lanes: HashMap::new(),
-            turns: VecDeque::new(),
-            waiting_for_memory: VecDeque::new(),
+            turns: Turns::default(),
+            waiting_for_memory: Turns::default(),
+            begun_by: HashMap::new(),
+            overtook: HashSet::new(),
             begun_bytes: 0,
             free_threads: limits.threads,
             count: 0,
@@ -198,14 +216,6 @@ impl<W: Work> Scheduler<W> {
         self.0.lock().lanes.get(key)?.begun.as_ref().map(|begun| begun.id)
     }
 
-    /// How many pieces of work of `key` go before `id`; `None` where it is not waiting.
-    pub fn ahead_of(&self, key: &W::Key, id: W::Id) -> Option<usize> {
-        let state = self.0.lock();
-        let lane = state.lanes.get(key)?;
-        let place = lane.waiting.iter().position(|work| work.id() == id)?;
-        Some(place + usize::from(lane.begun.is_some()))
-    }
-
     /// Takes `id` out of the queue of `key`, if it has not begun.
     pub fn take_waiting(&self, key: &W::Key, id: W::Id) -> Cancelled<W> {
         let mut state = self.0.lock();
@@ -215,8 +225,13 @@ impl<W: Work> Scheduler<W> {
         }
         let Some(place) = lane.waiting.iter().position(|work| work.id() == id) else { return Cancelled::Unknown };
         let work = lane.waiting.remove(place);
+        let has_none = lane.begun.is_none() && lane.waiting.is_empty();
         // The next of this key may be smaller, and those behind it need not wait for what is gone.
         state.try_those_that_wait();
+        if has_none {
+            // Else work that is queued anew would have this place, too, and so two turns in each round.
+            state.turns.remove(key);
+        }
         state.forget(key);
         self.dispatch(state);
         work.map_or(Cancelled::Unknown, Cancelled::Waiting)
@@ -224,14 +239,17 @@ impl<W: Work> Scheduler<W> {
 
     /// Puts back what [`Scheduler::take_waiting`] took, to the front of its queue: it still has something to do.
     pub fn put_back(&self, work: W) {
-        let key = work.key();
+        let (key, owner) = (work.key(), work.owner());
         let mut state = self.0.lock();
         state.count += 1;
         let lane = state.lanes.entry(key.clone()).or_default();
         lane.waiting.push_front(work);
-        if lane.begun.is_none() {
-            state.turns.push_back(key);
+        // Where other work of its key waits, the key has its place in the line.
+        if lane.begun.is_none() && lane.waiting.len() == 1 {
+            state.turns.push_back(owner, key);
         }
+        // It may be smaller than what its key waited for memory with.
+        state.try_those_that_wait();
         self.dispatch(state);
     }
 
@@ -257,7 +275,7 @@ impl<W: Work> Scheduler<W> {
     /// Gives free threads to those whose turn it is.
     fn dispatch(&self, mut state: MutexGuard<'_, State<W>>) {
         while state.free_threads > 0 && !self.0.is_stopping.load(Ordering::Relaxed) {
-            let Some(key) = state.turns.pop_front() else { return };
+            let Some((_, key)) = state.turns.pop_front() else { return };
             let Some(work) = state.take_turn(&key, self.0.limits.bytes_max) else { continue };
             state.free_threads -= 1;
             let scheduler = self.clone();
@@ -266,21 +284,26 @@ impl<W: Work> Scheduler<W> {
         }
     }
 
+    /// Frees what is done: not under the lock, since it may be large, and whatever its own clean-up does.
+    fn let_go(&self, work: W) -> Option<W> {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(work)));
+        None
+    }
+
     fn run_slice(&self, key: W::Key, mut work: W) {
         let slice = Slice { end: Instant::now() + self.0.limits.slice, is_stopping: self.0.is_stopping.clone() };
         let is_done = match catch_unwind(AssertUnwindSafe(|| work.run(&slice))) {
             Ok(is_done) => is_done,
             Err(panic) => {
                 let message = panic_message(panic.as_ref());
-                catch_unwind(AssertUnwindSafe(|| work.panicked(&message))).unwrap_or_else(|_| {
-                    tracing::error!(message, "work panicked, and so did its clean-up");
-                    true
-                })
+                // A clean-up that panics, too, leaves nothing to do.
+                catch_unwind(AssertUnwindSafe(|| work.panicked(&message))).unwrap_or(true)
             }
         };
+        let unfinished = if is_done { self.let_go(work) } else { Some(work) };
         let mut state = self.0.lock();
         state.free_threads += 1;
-        state.give_back(&key, (!is_done).then_some(work));
+        state.give_back(&key, unfinished);
         self.dispatch(state);
         self.0.idle.notify_waiters();
     }
@@ -298,19 +321,47 @@ impl<W: Work> State<W> {
     fn take_turn(&mut self, key: &W::Key, bytes_max: u64) -> Option<W> {
         let lane = self.lanes.get_mut(key)?;
         if lane.begun.is_none() {
-            let bytes = lane.waiting.front()?.bytes();
-            let fits = self.begun_bytes.saturating_add(bytes) <= bytes_max && self.waiting_for_memory.is_empty();
-            if self.begun_bytes > 0 && !fits {
-                if !self.waiting_for_memory.contains(key) {
-                    self.waiting_for_memory.push_back(key.clone());
+            let first = lane.waiting.front()?;
+            let (owner, bytes) = (first.owner(), first.bytes());
+            if !self.admits(&owner, bytes, bytes_max) {
+                if !self.waiting_for_memory.contains(&owner, key) {
+                    self.waiting_for_memory.push_back(owner, key.clone());
                 }
                 return None;
             }
+            let lane = self.lanes.get_mut(key)?;
             let work = lane.waiting.pop_front()?;
+            lane.begun = Some(Begun { id: work.id(), owner: owner.clone(), bytes, work: Some(work) });
             self.begun_bytes += bytes;
-            lane.begun = Some(Begun { id: work.id(), bytes, work: Some(work) });
+            *self.begun_by.entry(owner).or_default() += 1;
         }
-        lane.begun.as_mut()?.work.take()
+        self.lanes.get_mut(key)?.begun.as_mut()?.work.take()
+    }
+
+    /// Whether work may begin now: where it fits, and either nothing waits for memory or its owner has nothing else begun.
+    fn admits(&mut self, owner: &W::Owner, bytes: u64, bytes_max: u64) -> bool {
+        if self.begun_bytes == 0 {
+            return true;
+        }
+        if self.begun_bytes.saturating_add(bytes) > bytes_max {
+            return false;
+        }
+        if self.waiting_for_memory.is_empty() {
+            self.overtook.clear();
+            return true;
+        }
+        !self.begun_by.contains_key(owner) && self.overtook.insert(owner.clone())
+    }
+
+    /// The work of an owner that had begun is done.
+    fn end(&mut self, begun: &Begun<W>) {
+        self.begun_bytes -= begun.bytes;
+        if let Some(count) = self.begun_by.get_mut(&begun.owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.begun_by.remove(&begun.owner);
+            }
+        }
     }
 
     /// After a slice: the work for its next turn, or `None` where it is done.
@@ -319,16 +370,18 @@ impl<W: Work> State<W> {
         match (&mut lane.begun, work) {
             (Some(begun), Some(work)) => {
                 begun.work = Some(work);
-                self.turns.push_back(key.clone());
+                let owner = begun.owner.clone();
+                self.turns.push_back(owner, key.clone());
             }
             _ => {
-                if let Some(begun) = lane.begun.take() {
-                    self.begun_bytes -= begun.bytes;
+                let begun = lane.begun.take();
+                let next = lane.waiting.front().map(Work::owner);
+                if let Some(begun) = begun {
+                    self.end(&begun);
                 }
-                let has_more = !lane.waiting.is_empty();
                 self.try_those_that_wait();
-                if has_more {
-                    self.turns.push_back(key.clone());
+                if let Some(owner) = next {
+                    self.turns.push_back(owner, key.clone());
                 }
                 self.forget(key);
             }
@@ -337,8 +390,8 @@ impl<W: Work> State<W> {
 
     /// Gives those that wait for memory a turn to try: in front, and in their order, since they have waited longest.
     fn try_those_that_wait(&mut self) {
-        while let Some(key) = self.waiting_for_memory.pop_back() {
-            self.turns.push_front(key);
+        for (owner, key) in self.waiting_for_memory.drain().into_iter().rev() {
+            self.turns.push_front(owner, key);
         }
     }
 
@@ -364,10 +417,13 @@ impl<W: Work> Permit<W> {
         let mut state = self.scheduler.0.lock();
         let lane = state.lanes.entry(key.clone()).or_default();
         lane.reserved -= 1;
-        lane.waiting.push_back(work);
+        let (owner, id) = (work.owner(), work.id());
+        // Of two that were made durable at once, either may come here first: after a restart the ids decide, so here they do, too.
+        let place = lane.waiting.iter().rposition(|other| other.id() < id).map_or(0, |before| before + 1);
+        lane.waiting.insert(place, work);
         // A lane that has begun work gets its next turn when that work gives its own back.
         if lane.begun.is_none() && lane.waiting.len() == 1 {
-            state.turns.push_back(key);
+            state.turns.push_back(owner, key);
         }
         self.scheduler.dispatch(state);
     }

@@ -21,12 +21,29 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
     EnvFilter::from_str(filter).map(drop).map_err(|error| error.to_string())
 }
 
+/// Standard error, for those who must go on when nobody can be told any more: where the log lies on a full disk, or its reader has
+/// gone, lines are lost. By default a line that cannot be written panics in whatever thread writes it.
+struct Unfailing(io::Stderr);
+
+impl io::Write for Unfailing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A part of a line that was written is told, so that the rest follows it.
+        Ok(self.0.write(bytes).unwrap_or(bytes.len()))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        drop(self.0.flush());
+        Ok(())
+    }
+}
+
 /// Starts logging; a second call in one process changes nothing.
 pub fn start(filter: &str, format: LogFormat) {
     let filter = EnvFilter::from_str(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| Unfailing(io::stderr()))
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()))
         .with_span_events(FmtSpan::NONE)
         .with_target(false);

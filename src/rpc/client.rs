@@ -12,6 +12,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use super::pb;
+use super::pb::admin_service_client::AdminServiceClient;
 use super::pb::job_service_client::JobServiceClient;
 use super::pb::model_service_client::ModelServiceClient;
 
@@ -78,7 +79,20 @@ impl From<Status> for ClientError {
 pub struct Client {
     models: ModelServiceClient<Channel>,
     jobs: JobServiceClient<Channel>,
+    admin: AdminServiceClient<Channel>,
     channel: Channel,
+}
+
+/// The bytes of a backup, in chunks.
+pub struct BackupChunks {
+    stream: Streaming<pb::BackupResponse>,
+}
+
+impl BackupChunks {
+    /// The next bytes; `None` once all were there: a backup that was cut short is an error.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
+        Ok(self.stream.message().await?.map(|message| message.chunk))
+    }
 }
 
 /// The events of a training.
@@ -95,6 +109,18 @@ impl Events {
 
     /// The next event; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<pb::TrainEvent>, ClientError> {
+        Ok(self.stream.message().await?)
+    }
+}
+
+/// A file of weights on its way here.
+pub struct Download {
+    stream: Streaming<pb::WeightsChunk>,
+}
+
+impl Download {
+    /// The next part of the file; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<pb::WeightsChunk>, ClientError> {
         Ok(self.stream.message().await?)
     }
 }
@@ -125,6 +151,7 @@ impl Client {
         Ok(Self {
             models,
             jobs: JobServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            admin: AdminServiceClient::new(channel.clone()),
             channel,
         })
     }
@@ -167,6 +194,11 @@ impl Client {
         Ok(self.models.set_serving_version(request).await?.into_inner())
     }
 
+    /// See `ModelService.PinVersion`.
+    pub async fn pin_version(&mut self, request: pb::PinVersionRequest) -> Result<pb::Model, ClientError> {
+        Ok(self.models.pin_version(request).await?.into_inner())
+    }
+
     /// See `ModelService.ListModels`.
     pub async fn list_models(&mut self, page_token: String) -> Result<pb::ListModelsResponse, ClientError> {
         let request = pb::ListModelsRequest { page_size: PAGE_SIZE, page_token };
@@ -184,6 +216,11 @@ impl Client {
         Ok(self.models.get_weights(request).await?.into_inner())
     }
 
+    /// See `ModelService.DownloadWeights`.
+    pub async fn download_weights(&mut self, request: pb::DownloadWeightsRequest) -> Result<Download, ClientError> {
+        Ok(Download { stream: self.models.download_weights(request).await?.into_inner() })
+    }
+
     /// See `JobService.ListJobs`.
     pub async fn list_jobs(&mut self, request: pb::ListJobsRequest) -> Result<pb::ListJobsResponse, ClientError> {
         let request = pb::ListJobsRequest { page_size: PAGE_SIZE, ..request };
@@ -194,6 +231,11 @@ impl Client {
     pub async fn watch_job(&mut self, job_id: &str, from_epoch: i32) -> Result<Events, ClientError> {
         let request = pb::WatchJobRequest { job_id: job_id.to_owned(), from_epoch: Some(from_epoch) };
         Ok(Events { job_id: job_id.to_owned(), stream: self.jobs.watch_job(request).await?.into_inner() })
+    }
+
+    /// See `AdminService.Backup`.
+    pub async fn backup(&mut self) -> Result<BackupChunks, ClientError> {
+        Ok(BackupChunks { stream: self.admin.backup(pb::BackupRequest {}).await?.into_inner() })
     }
 
     /// Whether a service, or with an empty name the whole server, is SERVING; else the state's name.

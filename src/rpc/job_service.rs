@@ -36,6 +36,7 @@ impl JobService for Jobs {
         let answer = pb::ListJobsResponse {
             jobs: jobs.items.iter().map(encode::job).collect(),
             next_page_token: jobs.next_token,
+            unreachable: jobs.unreachable,
         };
         bounded(answer, self.message_bytes_max, SMALLER_PAGE)
     }

@@ -8,11 +8,14 @@ use tonic::{Request, Response, Status};
 use super::decode::{self, Encoding};
 use super::pb::model_service_server::ModelService;
 use super::{bounded, encode, pb};
-use crate::app::{App, AppError, PageRequest, PredictRequest, Watch};
+use crate::app::{App, AppError, Download, PageRequest, PredictRequest, Watch};
 use crate::domain::{At, Faults};
 
 /// A stream of events to one watcher.
 pub(super) type EventStream = Pin<Box<dyn Stream<Item = Result<pb::TrainEvent, Status>> + Send>>;
+
+/// A stream of the parts of a file.
+type ChunkStream = Pin<Box<dyn Stream<Item = Result<pb::WeightsChunk, Status>> + Send>>;
 
 /// The service over the use cases.
 pub(super) struct Models {
@@ -36,8 +39,22 @@ pub(super) fn event_stream(watch: Watch) -> EventStream {
     }))
 }
 
+/// A file in messages, the first of which says what it is.
+fn chunk_stream(download: Download) -> ChunkStream {
+    let (version, size_bytes) = (download.version() as i32, download.size_bytes() as i64);
+    let first = pb::WeightsChunk { version, size_bytes, ..pb::WeightsChunk::default() };
+    let frames = std::iter::once(first).chain(std::iter::repeat(pb::WeightsChunk::default()));
+    let chunks = download.zip(frames).map(|(data, frame)| Ok(pb::WeightsChunk { data: data?, ..frame }));
+    Box::pin(futures_util::stream::iter(chunks))
+}
+
 fn page(size: i32, token: String) -> PageRequest {
     PageRequest { size: size.into(), token }
+}
+
+/// Who asks, as far as an address tells: behind a proxy all callers are one.
+fn caller<T>(request: &Request<T>) -> String {
+    request.remote_addr().map_or_else(String::new, |address| address.ip().to_canonical().to_string())
 }
 
 /// What to do about a list that is too large for one message.
@@ -69,6 +86,7 @@ impl ModelService for Models {
         let answer = pb::ListModelsResponse {
             models: models.items.iter().map(encode::model).collect(),
             next_page_token: models.next_token,
+            unreachable: models.unreachable,
         };
         bounded(answer, self.message_bytes_max, SMALLER_PAGE)
     }
@@ -92,10 +110,19 @@ impl ModelService for Models {
         Ok(Response::new(encode::model(&model)))
     }
 
+    async fn pin_version(&self, request: Request<pb::PinVersionRequest>) -> Result<Response<pb::Model>, Status> {
+        let request = request.into_inner();
+        let model_id = decode::model_id(&request.model_id).map_err(AppError::from)?;
+        let is_pinned = request.pinned.unwrap_or(true);
+        let model = self.app.pin_version(model_id, i64::from(request.version), is_pinned).await?;
+        Ok(Response::new(encode::model(&model)))
+    }
+
     type TrainStream = EventStream;
 
     async fn train(&self, request: Request<pb::TrainRequest>) -> Result<Response<EventStream>, Status> {
-        let command = decode::train_command(request.into_inner()).map_err(AppError::from)?;
+        let caller = caller(&request);
+        let command = decode::train_command(request.into_inner(), caller).map_err(AppError::from)?;
         let watch = self.app.train(command).await?;
         let job_id = watch.job_id().to_string();
         let mut response = Response::new(event_stream(watch));
@@ -150,8 +177,22 @@ impl ModelService for Models {
         let encoding = faults.finish(encoding).map_err(AppError::from)?;
         let layers = request.layers.into_iter().map(i64::from).collect();
         let weights = self.app.weights(model_id, request.version.map(i64::from), layers).await?;
-        let advice = "ask for fewer `layers` at a time, or with MATRIX_ENCODING_PACKED";
+        let advice = "stream them with DownloadWeights (`epochd download`), or ask for fewer `layers` at a time, or with \
+                      MATRIX_ENCODING_PACKED";
         bounded(encode::weights(&weights, encoding), self.message_bytes_max, advice)
+    }
+
+    type DownloadWeightsStream = ChunkStream;
+
+    async fn download_weights(
+        &self,
+        request: Request<pb::DownloadWeightsRequest>,
+    ) -> Result<Response<ChunkStream>, Status> {
+        let request = request.into_inner();
+        let model_id = decode::model_id(&request.model_id).map_err(AppError::from)?;
+        let version = request.version.map(i64::from);
+        let download = self.app.download(model_id, version, encode::safetensors_head).await?;
+        Ok(Response::new(chunk_stream(download)))
     }
 
     async fn set_weights(&self, request: Request<pb::SetWeightsRequest>) -> Result<Response<pb::Version>, Status> {
@@ -174,6 +215,7 @@ impl ModelService for Models {
         let answer = pb::ListVersionsResponse {
             versions: versions.items.iter().map(encode::version).collect(),
             next_page_token: versions.next_token,
+            unreachable: versions.unreachable.iter().filter_map(|number| number.parse().ok()).collect(),
         };
         bounded(answer, self.message_bytes_max, SMALLER_PAGE)
     }

@@ -9,7 +9,7 @@ tonic::include_proto!("epochd.v1");
 mod clients {
     include!(concat!(env!("OUT_DIR"), "/clients/epochd.v1.rs"));
 }
-pub use clients::{job_service_client, model_service_client};
+pub use clients::{admin_service_client, job_service_client, model_service_client};
 
 /// Every file of the contract, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("epochd_descriptor_set");

@@ -41,7 +41,7 @@ pub(super) enum BlobName {
 }
 
 impl BlobName {
-    fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let ids = |ids: &str| {
             let (uid, blob) = ids.split_once('_')?;
             Some((Uuid::parse_str(uid).ok()?, Uuid::parse_str(blob).ok()?))
@@ -138,6 +138,25 @@ impl Blobs {
         }
     }
 
+    /// Bytes of a blob; 0 where there is none that can be looked at.
+    pub fn length(&self, name: BlobName) -> u64 {
+        match self {
+            Self::Folder { disk, folder } => disk.length(&folder.join(name.to_string())).unwrap_or(0),
+            Self::Memory(blobs) => lock(blobs).get(&name).map_or(0, |bytes| bytes.len() as u64),
+        }
+    }
+
+    /// Bytes of all blobs that can be looked at.
+    pub fn total_bytes(&self) -> u64 {
+        match self {
+            Self::Folder { disk, folder } => {
+                let names = disk.list(folder).unwrap_or_default();
+                names.iter().filter_map(|name| disk.length(&folder.join(name)).ok()).sum()
+            }
+            Self::Memory(blobs) => lock(blobs).values().map(|bytes| bytes.len() as u64).sum(),
+        }
+    }
+
     /// Removes a blob that nothing refers to any more. A fault is only logged: the next start sweeps it.
     pub fn remove(&self, name: BlobName) {
         match self {
@@ -198,12 +217,7 @@ fn blob_bytes(parts: &[Cow<'_, [u8]>]) -> usize {
 }
 
 fn write_blob(sink: &mut (impl Write + ?Sized), name: BlobName, parts: &[Cow<'_, [u8]>]) -> io::Result<()> {
-    let length = (blob_bytes(parts) - HEADER_BYTES - CHECKSUM_BYTES) as u64;
-    let mut header = Vec::with_capacity(HEADER_BYTES);
-    header.extend_from_slice(&MAGIC);
-    header.extend_from_slice(&FORMAT.to_le_bytes());
-    header.extend_from_slice(&0_u32.to_le_bytes());
-    header.extend_from_slice(&length.to_le_bytes());
+    let header = header((blob_bytes(parts) - HEADER_BYTES - CHECKSUM_BYTES) as u64);
     let mut hash = hash_of(name);
     for part in std::iter::once(header.as_slice()).chain(parts.iter().map(AsRef::as_ref)) {
         for piece in part.chunks(PIECE_BYTES) {
@@ -212,6 +226,16 @@ fn write_blob(sink: &mut (impl Write + ?Sized), name: BlobName, parts: &[Cow<'_,
         }
     }
     sink.write_all(&hash.digest().to_le_bytes())
+}
+
+/// The header of a payload of `length` bytes.
+fn header(length: u64) -> Vec<u8> {
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    header.extend_from_slice(&MAGIC);
+    header.extend_from_slice(&FORMAT.to_le_bytes());
+    header.extend_from_slice(&0_u32.to_le_bytes());
+    header.extend_from_slice(&length.to_le_bytes());
+    header
 }
 
 fn hash_of(name: BlobName) -> Xxh3 {
@@ -274,6 +298,26 @@ impl BlobReader {
             self.hash.update(piece);
         }
         Ok(())
+    }
+
+    /// How long the blob is, frame and payload, while nothing of its payload was read.
+    pub fn blob_bytes(&self) -> u64 {
+        self.remaining + (HEADER_BYTES + CHECKSUM_BYTES) as u64
+    }
+
+    /// Gives the whole blob, frame and payload, in pieces, and verifies it: after an error what was given is worth nothing.
+    pub fn give<E: From<StoreError>>(mut self, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        // The header's reserved bytes are not looked at elsewhere; they count in the checksum.
+        take(&header(self.remaining))?;
+        let mut piece = vec![0; PIECE_BYTES.min(usize::try_from(self.remaining).unwrap_or(PIECE_BYTES))];
+        while self.remaining > 0 {
+            let length = piece.len().min(usize::try_from(self.remaining).unwrap_or(PIECE_BYTES));
+            self.fill(&mut piece[..length])?;
+            take(&piece[..length])?;
+        }
+        let checksum = self.hash.digest().to_le_bytes();
+        self.finish()?;
+        take(&checksum)
     }
 
     /// Verifies that all was read and is what was written.

@@ -24,6 +24,7 @@ impl Store {
         if self.owned_job(job_id, attempt)?.is_none() {
             return Ok(None);
         }
+        let _gate = self.checkpoint_is_written();
         self.blobs().write(name, Parts::of_continuation(checkpoint).as_slice())?;
         let key = keys::job(job_id);
         loop {
@@ -52,13 +53,27 @@ impl Store {
         self.records().commit(Transaction::new().mark(keys::GOOD_STOP.to_owned()))
     }
 
-    /// Whether the process before this one said so; said once.
+    /// Whether the process before this one said so; said once. The starts of all unfinished jobs are forgotten then: they were no
+    /// crashes, whether or not a job gets its turn before the next one.
     pub fn take_good_stop(&self) -> Result<bool, StoreError> {
-        let was_good = self.records().read(|view| view.contains(keys::GOOD_STOP))?;
-        if was_good {
-            self.records().commit(Transaction::new().delete(keys::GOOD_STOP.to_owned()))?;
+        loop {
+            let was_good = self.records().read(|view| view.contains(keys::GOOD_STOP))?;
+            if !was_good {
+                return Ok(false);
+            }
+            let mut transaction = Transaction::new().delete(keys::GOOD_STOP.to_owned());
+            for job in self.unfinished_jobs()?.into_iter().filter(|job| job.starts_without_checkpoint > 0) {
+                let key = keys::job(job.job_id);
+                let Some(stored) = self.records().get::<Job>(&key)? else { continue };
+                let job = Job { starts_without_checkpoint: 0, ..stored.value };
+                transaction = transaction.expect(&key, Expect::Revision(stored.revision)).put(key, &job)?;
+            }
+            match self.records().commit(transaction) {
+                Ok(()) => return Ok(true),
+                Err(StoreError::Conflict { .. }) => {} // Changed meanwhile: look again.
+                Err(error) => return Err(error),
+            }
         }
-        Ok(was_good)
     }
 
     fn owned_job(&self, job_id: Uuid, attempt: u32) -> Result<Option<Stored<Job>>, StoreError> {

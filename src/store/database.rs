@@ -14,10 +14,13 @@ use super::lock::{parent_of, sync_folder};
 use super::overlay::Overlay;
 use crate::limits::STORE_CACHE_BYTES;
 
+/// A table of the record file.
+pub(super) type Definition = TableDefinition<'static, &'static str, &'static [u8]>;
+
 /// Key text to sealed record.
-pub(super) const RECORDS: TableDefinition<&str, &[u8]> = TableDefinition::new("records");
+pub(super) const RECORDS: Definition = TableDefinition::new("records");
 /// Key text to sealed chunk of a job's history.
-pub(super) const LOG: TableDefinition<&str, &[u8]> = TableDefinition::new("log");
+pub(super) const LOG: Definition = TableDefinition::new("log");
 
 /// Where the bytes of the record file are.
 pub(super) enum Medium {
@@ -53,6 +56,14 @@ impl Medium {
         })
     }
 
+    /// Bytes of it.
+    pub fn len(&self) -> io::Result<u64> {
+        match self {
+            Self::File { disk, path } => disk.length(path),
+            Self::Backend(backend) => backend.len(),
+        }
+    }
+
     fn open_with_tables(&self, open: impl FnOnce() -> Result<Database, StoreError>) -> Result<Database, StoreError> {
         let database = guarded("open records.redb", open)?;
         // In a step of its own: a database that is dropped by a panic could panic again, and end the process.
@@ -66,13 +77,13 @@ impl Medium {
     }
 }
 
-fn builder(verify: bool) -> Builder {
+pub(super) fn builder(verify: bool) -> Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(STORE_CACHE_BYTES).set_check_integrity_on_open(verify);
     builder
 }
 
-fn open_backend(builder: &Builder, backend: impl StorageBackend) -> Result<Database, StoreError> {
+pub(super) fn open_backend(builder: &Builder, backend: impl StorageBackend) -> Result<Database, StoreError> {
     builder.create_with_backend(backend).map_err(StoreError::from_redb)
 }
 

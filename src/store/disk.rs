@@ -1,5 +1,5 @@
-//! The byte layer: all that the store asks of a file system, and nothing else of the store does. Below it tests put a disk
-//! that fails, and that shows what a power cut would leave.
+//! The byte layer: all that an open store asks of its file system. Below it tests put a disk that fails, and that shows what a
+//! power cut would leave. What reads or makes other files goes past it: a backup's copy, a restore, a check.
 
 use std::any::Any;
 use std::ffi::OsString;
@@ -18,6 +18,8 @@ pub(super) type Held = Box<dyn Any + Send + Sync>;
 pub(super) trait Disk: fmt::Debug + Send + Sync {
     /// Whether a file or a folder is there.
     fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Bytes of a file.
+    fn length(&self, path: &Path) -> io::Result<u64>;
     /// The names in a folder, in any order.
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>>;
     /// Creates one folder; one that is there is left as it is.
@@ -63,6 +65,10 @@ pub(super) struct FileSystem;
 impl Disk for FileSystem {
     fn exists(&self, path: &Path) -> io::Result<bool> {
         path.try_exists()
+    }
+
+    fn length(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.len())
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {

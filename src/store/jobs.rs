@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::blobs::BlobName;
 use super::error::StoreError;
+use super::listed::Listed;
 use super::models::{self, VersionDraft, WrittenWeights};
 use super::raw::{self, Parts};
 use super::record::Stored;
@@ -26,11 +27,27 @@ pub enum Accepted {
 /// What became of the end of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Finished {
-    /// The job as it is recorded now, with the number of its version.
-    Committed(Box<Job>),
+    /// The end is durable.
+    Committed {
+        /// The job as it is recorded now, with the number of its version.
+        job: Box<Job>,
+        /// Versions that are gone with the commit, since they need not be kept any more.
+        pruned: Vec<u32>,
+    },
     /// Nothing was written: the job, as it is recorded, is finished already or belongs to another attempt. Whoever called
     /// again after an error finds here what the first call did.
     NotOwner(Box<Job>),
+}
+
+/// What became of the start of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Started {
+    /// The attempt is recorded.
+    Begun(Box<Job>),
+    /// There is no such job, or it is finished.
+    Gone,
+    /// Its base version was given back since it was read: start from another.
+    BaseGone,
 }
 
 /// What is only known when a job starts.
@@ -82,8 +99,8 @@ impl JobFilter {
 
 /// Which job a request id stands for, and what the request was.
 #[derive(Debug, Serialize, Deserialize)]
-struct StoredRequest {
-    job_id: Uuid,
+pub(super) struct StoredRequest {
+    pub(super) job_id: Uuid,
     hash: [u8; 16],
 }
 
@@ -118,7 +135,11 @@ impl Store {
                 // Another call with the same request id was first.
                 self.known_request(&job.request_id, request_hash)?.ok_or(StoreError::Conflict { key })
             }
-            Err(error) => Err(error),
+            // A commit may have happened although the disk reported a fault after it.
+            Err(error) => match self.records().read(|view| view.contains(&job_key)) {
+                Ok(true) => Ok(Accepted::New),
+                _ => Err(error),
+            },
         }
     }
 
@@ -142,17 +163,32 @@ impl Store {
         self.records().read(|view| get_job(view, job_id))
     }
 
-    /// Up to `limit` jobs that the filter wants, newest first, those older than `before`.
-    pub fn jobs(&self, filter: &JobFilter, before: Option<Uuid>, limit: usize) -> Result<Vec<Job>, StoreError> {
+    /// Up to `limit` jobs that the filter wants, newest first, those older than `before`. What cannot be read is listed with any filter.
+    pub fn jobs(&self, filter: &JobFilter, before: Option<Uuid>, limit: usize) -> Result<Vec<Listed<Job>>, StoreError> {
+        self.jobs_as_they_are(filter, before, limit, |job| job)
+    }
+
+    /// As [`Store::jobs`], where `now` gives a job as it is, and its record here may be late.
+    pub fn jobs_as_they_are(
+        &self,
+        filter: &JobFilter,
+        before: Option<Uuid>,
+        limit: usize,
+        now: impl Fn(Job) -> Job,
+    ) -> Result<Vec<Listed<Job>>, StoreError> {
         let before = before.map(|job_id| job_id.to_string());
         let prefix = filter.model_uid.map_or_else(|| keys::JOBS.to_owned(), keys::model_jobs);
         self.records().read(|view| {
-            let job = |entry: Result<Entry, StoreError>| match filter.model_uid {
-                None => entry?.decode(),
-                Some(_) => indexed_job(view, &entry?.key),
+            let job = |entry: Result<Entry, StoreError>| {
+                let entry = entry?;
+                let job = if filter.model_uid.is_some() { indexed_job(view, &entry.key) } else { entry.decode() };
+                Listed::of(&entry.key, job.map(&now))
             };
-            let jobs = view.scan(&prefix, None, before.as_deref())?.rev().map(job);
-            jobs.filter(|job| job.as_ref().map_or(true, |job| filter.matches(job))).take(limit).collect()
+            let is_wanted = |job: &Result<Listed<Job>, StoreError>| match job {
+                Ok(Listed::Item(job)) => filter.matches(job),
+                _ => true,
+            };
+            view.scan(&prefix, None, before.as_deref())?.rev().map(job).filter(is_wanted).take(limit).collect()
         })
     }
 
@@ -186,31 +222,41 @@ impl Store {
         }
     }
 
-    /// Starts an attempt at a job; `None` where there is no such job, or where it is
-    /// finished. The start time is the first attempt's.
-    pub fn start_job(&self, job_id: Uuid, start: JobStart) -> Result<Option<Job>, StoreError> {
+    /// Starts an attempt at a job. The start time is the first attempt's.
+    pub fn start_job(&self, job_id: Uuid, start: JobStart) -> Result<Started, StoreError> {
         let key = keys::job(job_id);
         loop {
-            let Some(Stored { revision, value: mut job }) = self.records().get::<Job>(&key)? else { return Ok(None) };
+            let Some(Stored { revision, value: mut job }) = self.records().get::<Job>(&key)? else {
+                return Ok(Started::Gone);
+            };
             if job.state.is_finished() {
-                return Ok(None);
+                return Ok(Started::Gone);
             }
-            job.state = JobState::Running;
-            job.attempt += 1;
-            job.starts_without_checkpoint =
-                if start.is_after_good_stop { 1 } else { job.starts_without_checkpoint + 1 };
-            if job.trained_on.last() != Some(&start.trained_on) {
-                job.trained_on.push(start.trained_on.clone());
-            }
-            job.base_version = Some(start.base_version);
-            job.settings.seed = start.seed;
-            job.epochs_before = start.epochs_before;
-            job.start_time.get_or_insert(start.time);
+            start.put_into(&mut job);
             let transaction = Transaction::new().expect(&key, Expect::Revision(revision)).put(key.clone(), &job)?;
+            let Some(transaction) = self.holding_base(transaction, &job)? else { return Ok(Started::BaseGone) };
             match self.records().commit(transaction) {
-                Ok(()) => return Ok(Some(job)),
-                Err(StoreError::Conflict { .. }) => {} // Cancelled, or started elsewhere, meanwhile: look again.
+                Ok(()) => return Ok(Started::Begun(Box::new(job))),
+                Err(StoreError::Conflict { .. }) => {} // Cancelled, started elsewhere, or a version came meanwhile: look again.
                 Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Adds to a job's start what keeps its base from being given back meanwhile: the model's record is written again, as it is, so
+    /// that a commit which read it before looks again, and finds the job. `None` where the base is gone, but not its model.
+    fn holding_base(&self, transaction: Transaction, job: &Job) -> Result<Option<Transaction>, StoreError> {
+        let (model_key, uid) = (keys::model(job.model_uid), job.model_uid);
+        let (model, is_there) = self.records().read(|view| {
+            let base = job.base_version.map(|base| keys::version(uid, base));
+            Ok((view.get::<Model>(&model_key)?, base.map(|base| view.contains(&base)).transpose()?))
+        })?;
+        match model {
+            // Its end will find that the model is gone.
+            None => Ok(Some(transaction)),
+            Some(_) if is_there == Some(false) => Ok(None),
+            Some(Stored { revision, value }) => {
+                Ok(Some(transaction.expect(&model_key, Expect::Revision(revision)).put(model_key, &value)?))
             }
         }
     }
@@ -225,18 +271,19 @@ impl Store {
             }
         };
         let finished = self.commit_finished(job, written.as_ref())?;
-        let is_committed = matches!(&finished, Finished::Committed(job) if job.version.is_some());
+        let is_committed = matches!(&finished, Finished::Committed { job, .. } if job.version.is_some());
         if let Some((_, weights)) = written
             && !is_committed
         {
             self.discard_weights(weights);
         }
-        if let Finished::Committed(job) = &finished {
+        if let Finished::Committed { job, .. } = &finished {
             if let Some(version) = job.version {
                 self.forget_continuation(job.model_uid, version - 1);
             }
             self.blobs().remove(BlobName::Rows { job_id: job.job_id });
             self.blobs().remove(BlobName::Checkpoint { job_id: job.job_id });
+            self.note_finished_job();
         }
         Ok(finished)
     }
@@ -249,29 +296,50 @@ impl Store {
         let (job_id, uid) = (finished.job_id, finished.model_uid);
         let key = keys::job(job_id);
         loop {
-            let (stored, model) = self.records().read(|view| {
+            let (stored, base) = self.records().read(|view| {
                 let stored = view.get::<Job>(&key)?.ok_or_else(|| missing_job(job_id))?;
-                Ok((stored, view.get::<Model>(&keys::model(uid))?))
+                Ok((stored, models::base_of_next(view, uid, self.retention)?))
             })?;
             if stored.value.state.is_finished() || stored.value.attempt != finished.attempt {
                 return Ok(Finished::NotOwner(Box::new(stored.value)));
             }
             let transaction =
                 Transaction::new().expect(&key, Expect::Revision(stored.revision)).delete(keys::unfinished(job_id));
-            let (transaction, job) = match (result, model) {
+            let mut superfluous = Vec::new();
+            let (transaction, job) = match (result, base) {
                 (None, _) => (transaction, finished.clone()),
                 (Some(_), None) => (transaction, cancelled_with_its_model(finished)),
-                (Some((draft, weights)), Some(model)) => {
-                    let (transaction, version) = models::next_version(transaction, model, draft, *weights)?;
+                (Some((draft, weights)), Some(base)) => {
+                    superfluous.clone_from(&base.superfluous);
+                    let (transaction, version) = models::next_version(transaction, base, draft, *weights)?;
                     (transaction, Job { version: Some(version.version), ..finished.clone() })
                 }
             };
             match self.records().commit(transaction.put(key.clone(), &job)?) {
-                Ok(()) => return Ok(Finished::Committed(Box::new(job))),
+                Ok(()) => {
+                    self.remove_superfluous(uid, &superfluous);
+                    let pruned = superfluous.iter().map(|gone| gone.version).collect();
+                    return Ok(Finished::Committed { job: Box::new(job), pruned });
+                }
                 Err(StoreError::Conflict { .. }) => {} // The model or the job changed in between: look again.
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+impl JobStart {
+    fn put_into(&self, job: &mut Job) {
+        job.state = JobState::Running;
+        job.attempt += 1;
+        job.starts_without_checkpoint = if self.is_after_good_stop { 1 } else { job.starts_without_checkpoint + 1 };
+        if job.trained_on.last() != Some(&self.trained_on) {
+            job.trained_on.push(self.trained_on.clone());
+        }
+        job.base_version = Some(self.base_version);
+        job.settings.seed = self.seed;
+        job.epochs_before = self.epochs_before;
+        job.start_time.get_or_insert(self.time);
     }
 }
 
@@ -297,15 +365,4 @@ fn indexed_job(view: &View, key: &str) -> Result<Job, StoreError> {
 
 fn missing_job(job_id: Uuid) -> StoreError {
     StoreError::corrupt(format!("{} (it is missing)", keys::job(job_id)))
-}
-
-/// The blobs of every job that is not finished. The keys tell them, so a damaged record loses no data.
-pub(super) fn referenced_by_unfinished(view: &View) -> Result<Vec<BlobName>, StoreError> {
-    let mut names = Vec::new();
-    for entry in view.scan(keys::UNFINISHED, None, None)? {
-        let key = entry?.key;
-        let job_id = keys::last_uuid(&key).ok_or_else(|| StoreError::corrupt(&key))?;
-        names.extend([BlobName::Rows { job_id }, BlobName::Checkpoint { job_id }]);
-    }
-    Ok(names)
 }

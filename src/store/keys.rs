@@ -9,10 +9,17 @@ use uuid::Uuid;
 
 use crate::domain::ModelId;
 
+/// What every key of the records starts with.
+pub(super) const NAMESPACE: &str = "default/";
+/// What the key of a model ends with.
+pub(super) const MODEL_SUFFIX: &str = "/model";
+
 pub(super) const NAMES: &str = "default/names/";
 pub(super) const JOBS: &str = "default/jobs/";
 /// The jobs that are not finished: keys alone say it.
 pub(super) const UNFINISHED: &str = "default/unfinished/";
+
+pub(super) const REQUESTS: &str = "default/requests/";
 
 /// Whether the last process stopped in good order: the key alone says it.
 pub(super) const GOOD_STOP: &str = "default/stopped";
@@ -22,7 +29,7 @@ pub(super) fn name(model_id: &ModelId) -> String {
 }
 
 pub(super) fn model(uid: Uuid) -> String {
-    format!("default/{uid}/model")
+    format!("{NAMESPACE}{uid}{MODEL_SUFFIX}")
 }
 
 pub(super) fn versions(uid: Uuid) -> String {
@@ -51,12 +58,17 @@ pub(super) fn model_job(uid: Uuid, job_id: Uuid) -> String {
 }
 
 pub(super) fn request(request_id: &str) -> String {
-    format!("default/requests/{request_id}")
+    format!("{REQUESTS}{request_id}")
 }
 
-/// A chunk of a job's history, in the log table.
+/// The chunks of a job's history, in the log table.
+pub(super) fn chunks(job_id: Uuid) -> String {
+    format!("default/{job_id}/")
+}
+
+/// One of them.
 pub(super) fn chunk(job_id: Uuid, chunk: u32) -> String {
-    numbered(format!("default/{job_id}/"), chunk)
+    numbered(chunks(job_id), chunk)
 }
 
 /// Eight digits; a number that needs more cannot come from 1,000,000 epochs, and would still be a key of its own.
@@ -68,6 +80,11 @@ fn numbered(prefix: impl Display, number: u32) -> String {
 pub(super) fn end_of(prefix: &str) -> String {
     // '0' follows '/', with which each prefix of ours ends.
     format!("{}0", prefix.trim_end_matches('/'))
+}
+
+/// The number that a key ends with; `None` where it does not.
+pub(super) fn last_number(key: &str) -> Option<u32> {
+    key.rsplit('/').next()?.parse().ok()
 }
 
 /// The uuid that a key ends with; `None` where it does not.

@@ -1,19 +1,23 @@
 //! One process a folder, and one format a folder.
 
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, Held};
+use super::disk::{Disk, FileSystem, Held};
 use super::error::StoreError;
 
-const LOCK_FILE: &str = "LOCK";
-const FORMAT_FILE: &str = "FORMAT";
+pub(super) const LOCK_FILE: &str = "LOCK";
+pub(super) const FORMAT_FILE: &str = "FORMAT";
+/// There from the first byte of a restore until all of it is in place.
+pub(super) const RESTORE_FILE: &str = "RESTORE";
 const FORMAT: u32 = 1;
 const FORMAT_PREFIX: &str = "epochd store format ";
 
 /// The folder is ours until this is dropped, or until the process ends, however it ends.
 pub(super) struct FolderLock {
     _held: Held,
+    folder: PathBuf,
 }
 
 impl FolderLock {
@@ -22,8 +26,29 @@ impl FolderLock {
         create_folders(disk, folder).map_err(StoreError::io(format!("create the folder {}", folder.display())))?;
         let path = folder.join(LOCK_FILE);
         match disk.lock(&path).map_err(StoreError::io(format!("lock {}", path.display())))? {
-            Some(held) => Ok(Self { _held: held }),
+            Some(held) => Ok(Self { _held: held, folder: folder.to_owned() }),
             None => Err(StoreError::Locked { folder: folder.to_owned() }),
+        }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Keeps others from taking a folder that is only looked at; creates nothing. `None` where it has no lock, so that nobody holds it.
+    pub fn look(folder: &Path) -> Result<Option<Self>, StoreError> {
+        let path = folder.join(LOCK_FILE);
+        let action = || StoreError::io(format!("lock {}", path.display()));
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(action()(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Self { _held: Box::new(file), folder: folder.to_owned() })),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Locked { folder: folder.to_owned() }),
+            Err(TryLockError::Error(cause)) => Err(action()(cause)),
         }
     }
 }
@@ -39,6 +64,11 @@ pub(super) enum Age {
 
 /// Reads the folder's format. One that is not ours is refused, never guessed at.
 pub(super) fn read_format(disk: &dyn Disk, folder: &Path) -> Result<Age, StoreError> {
+    let mark = folder.join(RESTORE_FILE);
+    if disk.exists(&mark).map_err(StoreError::io(format!("look for {}", mark.display())))? {
+        let problem = "a restore into it was cut short; remove what is in it, and restore again".to_owned();
+        return Err(StoreError::Format { folder: folder.to_owned(), problem });
+    }
     let path = folder.join(FORMAT_FILE);
     let mut bytes = Vec::new();
     match disk.open(&path).and_then(|(mut file, _)| file.read_to_end(&mut bytes)) {
@@ -62,13 +92,33 @@ pub(super) fn read_format(disk: &dyn Disk, folder: &Path) -> Result<Age, StoreEr
     Err(StoreError::Format { folder: folder.to_owned(), problem })
 }
 
+/// What the file `FORMAT` reads.
+pub(super) fn format_text() -> String {
+    format!("{FORMAT_PREFIX}{FORMAT}\n")
+}
+
+/// Says that a restore is under way: from now on a start refuses the folder.
+pub(super) fn mark_restore(folder: &Path) -> Result<(), StoreError> {
+    let path = folder.join(RESTORE_FILE);
+    let written = File::create_new(&path).and_then(|file| file.sync_all());
+    written.map_err(StoreError::io(format!("write {}", path.display())))?;
+    sync_folder(&FileSystem, folder)
+}
+
+/// Says that all of it is in place.
+pub(super) fn unmark_restore(folder: &Path) -> Result<(), StoreError> {
+    let path = folder.join(RESTORE_FILE);
+    fs::remove_file(&path).map_err(StoreError::io(format!("remove {}", path.display())))?;
+    sync_folder(&FileSystem, folder)
+}
+
 /// Marks the folder as complete: the last step of its creation.
 pub(super) fn write_format(disk: &dyn Disk, folder: &Path) -> Result<(), StoreError> {
     let path = folder.join(FORMAT_FILE);
     let temporary = folder.join("FORMAT.tmp");
     let write = || {
         let mut file = disk.create(&temporary)?;
-        file.write_all(format!("{FORMAT_PREFIX}{FORMAT}\n").as_bytes())?;
+        file.write_all(format_text().as_bytes())?;
         file.sync()?;
         disk.rename(&temporary, &path)
     };
@@ -121,10 +171,7 @@ pub(super) fn parent_of(path: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
-    use crate::store::disk::FileSystem;
 
     #[test]
     fn a_second_holder_is_refused_in_words_and_succeeds_after_the_first() {

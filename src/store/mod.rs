@@ -51,55 +51,76 @@
 //! panic twice over a damaged allocator page, which ends the process. Nothing acknowledged is lost by that, and only a
 //! backup helps: the record file is as damaged as the disk left it.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::backends::InMemoryBackend;
 
-use blobs::{BlobName, Blobs};
+use blobs::Blobs;
 use database::Medium;
 use disk::{Disk, FileSystem};
+use holds::HeldBlobs;
 use lock::{Age, FolderLock};
 use records::Records;
+use retention::JobPasses;
 
+mod backup;
 mod blobs;
+mod check;
 mod checkpoints;
 mod database;
+mod deletion;
 mod disk;
 mod error;
 mod histories;
+mod holds;
 mod jobs;
+mod key_kinds;
 mod keys;
+mod listed;
 mod lock;
 mod models;
 mod overlay;
 mod raw;
 mod record;
 mod records;
+mod retention;
+mod sweep;
+mod usage;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
+pub use backup::{Backup, BackupError, BackupSize, RestoreError, Restored, restore};
+pub use check::{Counts, Finding, Line, Look, check};
+pub use deletion::Deleted;
 pub use error::StoreError;
-pub use jobs::{Accepted, Finished, JobFilter, JobStart, Outcome};
-pub use models::VersionDraft;
+pub use jobs::{Accepted, Finished, JobFilter, JobStart, Outcome, Started};
+pub use listed::Listed;
+pub use models::{CommittedVersion, VersionDraft};
+pub use retention::{Choice, Retention};
 
 const RECORDS_FILE: &str = "records.redb";
 const BLOBS_FOLDER: &str = "blobs";
 
 /// A handle of the store.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store {
+    inner: Arc<Inner>,
+    retention: Retention,
+}
 
 struct Inner {
     // In the order in which they are dropped: the writer ends and the file is closed before the folder is free.
     records: Records,
-    blobs: Blobs,
+    blobs: HeldBlobs,
+    /// Shared by whoever writes a checkpoint and its mark; exclusive while a backup chooses its state.
+    checkpoint_gate: RwLock<()>,
     /// `None` for a store in memory.
     lock: Option<FolderLock>,
+    job_passes: JobPasses,
 }
 
 impl fmt::Debug for Store {
@@ -117,6 +138,7 @@ impl Store {
     fn open_on(disk: Arc<dyn Disk>, folder: &Path) -> Result<Self, StoreError> {
         let lock = FolderLock::take(&*disk, folder)?;
         let age = lock::read_format(&*disk, folder)?;
+        backup::sweep(&*disk, folder);
         let path = folder.join(RECORDS_FILE);
         let is_there = disk.exists(&path).map_err(StoreError::io(format!("look for {}", path.display())))?;
         match (age, is_there) {
@@ -136,7 +158,7 @@ impl Store {
             }
             lock::write_format(&*disk, folder)?;
         }
-        let store = Self(Arc::new(Inner { records, blobs, lock: Some(lock) }));
+        let store = Self::of(records, blobs, Some(lock));
         store.sweep()?;
         Ok(store)
     }
@@ -148,50 +170,41 @@ impl Store {
 
     fn over(medium: Medium, blobs: Blobs) -> Result<Self, StoreError> {
         let records = Records::open(medium)?;
-        Ok(Self(Arc::new(Inner { records, blobs, lock: None })))
+        Ok(Self::of(records, blobs, None))
     }
 
-    /// Removes the blobs that no record refers to. Where a record cannot be read, blobs of its kind are all kept: it may
-    /// refer to any of them.
-    fn sweep(&self) -> Result<(), StoreError> {
-        let weights = referenced("weights", self.records().read(models::referenced_weights))?;
-        let unfinished = referenced("unfinished jobs", self.records().read(jobs::referenced_by_unfinished))?;
-        let is_needed = |name: BlobName| {
-            let kept = match name {
-                BlobName::Weights { .. } | BlobName::Continuation { .. } => &weights,
-                BlobName::Rows { .. } | BlobName::Checkpoint { .. } => &unfinished,
-            };
-            kept.as_ref().is_none_or(|kept| kept.contains(&name))
-        };
-        let swept = self.blobs().sweep(is_needed)?;
-        if swept > 0 {
-            tracing::info!(swept, "removed files that an interrupted run left behind");
-        }
-        Ok(())
+    fn of(records: Records, blobs: Blobs, lock: Option<FolderLock>) -> Self {
+        let blobs = HeldBlobs::new(blobs);
+        let inner =
+            Inner { records, blobs, checkpoint_gate: RwLock::default(), lock, job_passes: JobPasses::default() };
+        Self { inner: Arc::new(inner), retention: Retention::default() }
+    }
+
+    /// The same store, with other bounds on what is over. Versions past them go with their model's next one, jobs with the next pass.
+    pub fn with_retention(self, retention: Retention) -> Self {
+        Self { retention, ..self }
     }
 
     /// Whether it outlives this process.
     pub fn is_durable(&self) -> bool {
-        self.0.lock.is_some()
+        self.inner.lock.is_some()
     }
 
     fn records(&self) -> &Records {
-        &self.0.records
+        &self.inner.records
     }
 
-    fn blobs(&self) -> &Blobs {
-        &self.0.blobs
+    fn blobs(&self) -> &HeldBlobs {
+        &self.inner.blobs
     }
-}
 
-/// The names in use; `None` where a damaged record hides some of them.
-fn referenced(kind: &str, names: Result<Vec<BlobName>, StoreError>) -> Result<Option<HashSet<BlobName>>, StoreError> {
-    match names {
-        Ok(names) => Ok(Some(names.into_iter().collect())),
-        Err(error @ StoreError::Corrupt { .. }) => {
-            tracing::error!(%error, kind, "files that may be left over are not removed: a record is damaged");
-            Ok(None)
-        }
-        Err(error) => Err(error),
+    /// From before a checkpoint is written until its job's record says so.
+    fn checkpoint_is_written(&self) -> RwLockReadGuard<'_, ()> {
+        self.inner.checkpoint_gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no checkpoint is being written, and lets none begin.
+    fn checkpoints_rest(&self) -> RwLockWriteGuard<'_, ()> {
+        self.inner.checkpoint_gate.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,9 +5,11 @@ use uuid::Uuid;
 
 use super::blobs::BlobName;
 use super::error::StoreError;
+use super::listed::Listed;
 use super::raw::{self, Parts};
 use super::record::Stored;
-use super::records::{Expect, Transaction, View};
+use super::records::{Entry, Expect, Transaction, View};
+use super::retention::{self, Retention, Superfluous};
 use super::{Store, keys};
 use crate::domain::{
     Architecture, Continuation, FittedPreprocessing, Model, ModelId, Timestamp, Values, Version, VersionSource,
@@ -18,6 +20,8 @@ use crate::domain::{
 pub struct VersionDraft {
     /// The version that it started from.
     pub base_version: Option<u32>,
+    /// Whether it can only be committed right after that one, since it repeats a part of it.
+    pub follows_base: bool,
     /// Where the weights come from.
     pub source: VersionSource,
     /// What was learned of the data before the weights.
@@ -27,6 +31,10 @@ pub struct VersionDraft {
 }
 
 impl VersionDraft {
+    fn fits(&self, model: &Model) -> bool {
+        !self.follows_base || self.base_version == Some(model.latest_version)
+    }
+
     fn numbered(&self, version: u32) -> Version {
         Version {
             version,
@@ -38,14 +46,23 @@ impl VersionDraft {
     }
 }
 
+/// A version that was committed, and those that need not be kept any more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommittedVersion {
+    /// The new one.
+    pub version: Version,
+    /// The numbers of those that are gone with it.
+    pub pruned: Vec<u32>,
+}
+
 /// A version's record: the version, and which blob holds its weights.
 #[derive(Debug, Serialize, Deserialize)]
-struct StoredVersion {
-    version: Version,
-    blob: Uuid,
+pub(super) struct StoredVersion {
+    pub version: Version,
+    pub blob: Uuid,
     /// Whether the end of its training was kept beside the weights, under the same id. It is kept for the latest version alone.
     #[serde(default)]
-    has_continuation: bool,
+    pub has_continuation: bool,
 }
 
 /// Weights that are on the disk, but that no record refers to yet.
@@ -109,64 +126,15 @@ impl Store {
     }
 
     /// Up to `limit` models in the order of their names, those after `after`.
-    pub fn models(&self, after: Option<&ModelId>, limit: usize) -> Result<Vec<Model>, StoreError> {
+    pub fn models(&self, after: Option<&ModelId>, limit: usize) -> Result<Vec<Listed<Model>>, StoreError> {
         self.records().read(|view| {
             let names = view.scan(keys::NAMES, after.map(ModelId::as_str), None)?;
-            let model = |entry: Result<super::records::Entry, StoreError>| {
-                let key = keys::model(entry?.decode()?);
-                let stored: Stored<Model> = view.get(&key)?.ok_or_else(|| StoreError::corrupt(key))?;
-                Ok(stored.value)
+            let model = |entry: Result<Entry, StoreError>| {
+                let entry = entry?;
+                Listed::of(&entry.key, model_of_name(view, &entry))
             };
             names.take(limit).map(model).collect()
         })
-    }
-
-    /// Deletes a model with all its versions; `false` where there is none. The records of its jobs stay.
-    pub fn delete_model(&self, uid: Uuid) -> Result<bool, StoreError> {
-        let key = keys::model(uid);
-        loop {
-            let found = self.records().read(|view| {
-                let Some(stored) = view.get::<Model>(&key)? else { return Ok(None) };
-                // A version that cannot be read does not keep its model alive: its blob is swept at the next start.
-                let versions = view.scan(&keys::versions(uid), None, None)?;
-                let blobs = versions.filter_map(|entry| entry.and_then(|entry| entry.decode::<StoredVersion>()).ok());
-                Ok(Some((stored, blobs.map(|stored| stored.blob).collect::<Vec<Uuid>>())))
-            })?;
-            let Some((stored, blobs)) = found else { return Ok(false) };
-            let transaction = Transaction::new()
-                .expect(&key, Expect::Revision(stored.revision))
-                .delete(key.clone())
-                .delete(keys::name(&stored.value.model_id))
-                .delete_prefix(keys::versions(uid));
-            match self.records().commit(transaction) {
-                Ok(()) => {
-                    for blob in blobs {
-                        self.blobs().remove(BlobName::Weights { uid, blob });
-                        self.blobs().remove(BlobName::Continuation { uid, blob });
-                    }
-                    return Ok(true);
-                }
-                Err(StoreError::Conflict { .. }) => {} // A version was committed, or the model deleted: look again.
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Chooses the version that a model serves, `None` for its latest; `None` where the model is gone.
-    pub fn set_serving_version(&self, uid: Uuid, version: Option<u32>) -> Result<Option<Model>, StoreError> {
-        let key = keys::model(uid);
-        loop {
-            let Some(Stored { revision, value: mut model }) = self.records().get::<Model>(&key)? else {
-                return Ok(None);
-            };
-            model.serving_version = version;
-            let transaction = Transaction::new().expect(&key, Expect::Revision(revision)).put(key.clone(), &model)?;
-            match self.records().commit(transaction) {
-                Ok(()) => return Ok(Some(model)),
-                Err(StoreError::Conflict { .. }) => {} // A version was committed meanwhile: look again.
-                Err(error) => return Err(error),
-            }
-        }
     }
 
     /// One version of a model.
@@ -175,10 +143,14 @@ impl Store {
     }
 
     /// Up to `limit` versions of a model in the order of their numbers, those after `after`.
-    pub fn versions(&self, uid: Uuid, after: u32, limit: usize) -> Result<Vec<Version>, StoreError> {
+    pub fn versions(&self, uid: Uuid, after: u32, limit: usize) -> Result<Vec<Listed<Version>>, StoreError> {
         self.records().read(|view| {
             let entries = view.scan(&keys::versions(uid), Some(&format!("{after:08}")), None)?;
-            entries.take(limit).map(|entry| Ok(entry?.decode::<StoredVersion>()?.version)).collect()
+            let version = |entry: Result<Entry, StoreError>| {
+                let entry = entry?;
+                Listed::of(&entry.key, entry.decode::<StoredVersion>().map(|stored| stored.version))
+            };
+            entries.take(limit).map(version).collect()
         })
     }
 
@@ -207,24 +179,31 @@ impl Store {
         }
     }
 
-    /// Commits the next version of a model; `None` where the model is gone.
+    /// Commits the next version of a model; `None` where the model is gone. A draft that follows its base is a [`StoreError::Conflict`]
+    /// where another version came first.
     pub fn commit_version(
         &self,
         uid: Uuid,
         draft: VersionDraft,
         parameters: &Values,
-    ) -> Result<Option<Version>, StoreError> {
+    ) -> Result<Option<CommittedVersion>, StoreError> {
         let weights = self.write_weights(uid, parameters, None)?;
         loop {
-            let Some(model) = self.records().get::<Model>(&keys::model(uid))? else {
+            let Some(base) = self.records().read(|view| base_of_next(view, uid, self.retention))? else {
                 self.discard_weights(weights);
                 return Ok(None);
             };
-            let (transaction, version) = next_version(Transaction::new(), model, &draft, weights)?;
+            if !draft.fits(&base.model.value) {
+                self.discard_weights(weights);
+                return Err(StoreError::Conflict { key: keys::model(uid) });
+            }
+            let superfluous = base.superfluous.clone();
+            let (transaction, version) = next_version(Transaction::new(), base, &draft, weights)?;
             match self.records().commit(transaction) {
                 Ok(()) => {
                     self.forget_continuation(uid, version.version - 1);
-                    return Ok(Some(version));
+                    self.remove_superfluous(uid, &superfluous);
+                    return Ok(Some(CommittedVersion::of(version, &superfluous)));
                 }
                 Err(StoreError::Conflict { .. }) => {} // Another version, or a deletion, came first: take the next number.
                 // What an unanswered commit left is only known once the file is open again: the blob stays, and is swept
@@ -290,14 +269,37 @@ impl Store {
     }
 }
 
-/// Adds to a transaction what commits a draft as the model's next version, if the model is still as it was read.
+impl CommittedVersion {
+    fn of(version: Version, superfluous: &[Superfluous]) -> Self {
+        Self { version, pruned: superfluous.iter().map(|gone| gone.version).collect() }
+    }
+}
+
+/// A model as it was read, and what its next version makes superfluous.
+pub(super) struct BaseOfNext {
+    model: Stored<Model>,
+    pub superfluous: Vec<Superfluous>,
+}
+
+/// `None` where the model is gone.
+pub(super) fn base_of_next(view: &View, uid: Uuid, retention: Retention) -> Result<Option<BaseOfNext>, StoreError> {
+    let Some(model) = view.get::<Model>(&keys::model(uid))? else { return Ok(None) };
+    let superfluous = retention::superfluous(view, &model.value, retention)?;
+    Ok(Some(BaseOfNext { model, superfluous }))
+}
+
+/// Adds to a transaction what commits a draft as the model's next version, and gives back the versions that it makes superfluous,
+/// if the model is still as it was read.
 pub(super) fn next_version(
     transaction: Transaction,
-    model: Stored<Model>,
+    base: BaseOfNext,
     draft: &VersionDraft,
     weights: WrittenWeights,
 ) -> Result<(Transaction, Version), StoreError> {
-    let Stored { revision, value: mut model } = model;
+    let Stored { revision, value: mut model } = base.model;
+    let delete =
+        |transaction: Transaction, gone: &Superfluous| transaction.delete(keys::version(weights.uid, gone.version));
+    let transaction = base.superfluous.iter().fold(transaction, delete);
     let version = draft.numbered(model.latest_version + 1);
     model.latest_version = version.version;
     model.update_time = draft.create_time;
@@ -311,18 +313,8 @@ pub(super) fn next_version(
     Ok((transaction, version))
 }
 
-/// Every blob that a version refers to.
-pub(super) fn referenced_weights(view: &View) -> Result<Vec<BlobName>, StoreError> {
-    let mut names = Vec::new();
-    for entry in view.scan(keys::NAMES, None, None)? {
-        let uid: Uuid = entry?.decode()?;
-        let mut latest = None;
-        for entry in view.scan(&keys::versions(uid), None, None)? {
-            let StoredVersion { blob, has_continuation, .. } = entry?.decode()?;
-            names.push(BlobName::Weights { uid, blob });
-            latest = has_continuation.then_some(BlobName::Continuation { uid, blob });
-        }
-        names.extend(latest);
-    }
-    Ok(names)
+fn model_of_name(view: &View, name: &Entry) -> Result<Model, StoreError> {
+    let key = keys::model(name.decode()?);
+    let stored: Stored<Model> = view.get(&key)?.ok_or_else(|| StoreError::corrupt(key))?;
+    Ok(stored.value)
 }

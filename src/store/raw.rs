@@ -75,10 +75,7 @@ impl<'a> Parts<'a> {
     fn values(&mut self, values: &'a Values) {
         self.number(values.element_type().size_bytes() * 8);
         self.number(values.len());
-        self.0.push(Cow::Borrowed(match values {
-            Values::F32(values) => bytemuck::cast_slice(values),
-            Values::F64(values) => bytemuck::cast_slice(values),
-        }));
+        self.0.push(Cow::Borrowed(values.as_bytes()));
     }
 
     fn matrix(&mut self, matrix: &'a Matrix) {

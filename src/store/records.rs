@@ -1,14 +1,15 @@
 //! Records by key: consistent reads, and transactions of compare-and-set that one thread commits in groups.
 
+use std::io;
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
 
-use redb::{Database, ReadOnlyTable, ReadableDatabase};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::database::{LOG, Medium, RECORDS, close_database, guarded};
+use super::database::{Definition, LOG, Medium, RECORDS, close_database, guarded};
 use super::error::StoreError;
 use super::keys;
 use super::record::{self, Stored};
@@ -44,6 +45,8 @@ pub(super) struct Transaction {
     pub chunks: Vec<(String, Vec<u8>)>,
     pub deletes: Vec<String>,
     pub delete_prefixes: Vec<String>,
+    /// Prefixes of keys of the log.
+    pub delete_chunks: Vec<String>,
 }
 
 impl Transaction {
@@ -53,8 +56,9 @@ impl Transaction {
 
     /// Whether it changes nothing: what a reader sends to have a closed database opened again.
     pub fn is_empty(&self) -> bool {
-        let Self { checks: _, puts, chunks, deletes, delete_prefixes } = self;
-        puts.is_empty() && chunks.is_empty() && deletes.is_empty() && delete_prefixes.is_empty()
+        let Self { checks: _, puts, chunks, deletes, delete_prefixes, delete_chunks } = self;
+        let is_deleting = !(deletes.is_empty() && delete_prefixes.is_empty() && delete_chunks.is_empty());
+        puts.is_empty() && chunks.is_empty() && !is_deleting
     }
 
     pub fn expect(mut self, key: &str, expect: Expect) -> Self {
@@ -86,6 +90,12 @@ impl Transaction {
 
     pub fn delete_prefix(mut self, prefix: String) -> Self {
         self.delete_prefixes.push(prefix);
+        self
+    }
+
+    /// Deletes every chunk of the log under a prefix.
+    pub fn delete_chunks(mut self, prefix: String) -> Self {
+        self.delete_chunks.push(prefix);
         self
     }
 }
@@ -146,6 +156,21 @@ impl Slot {
     }
 }
 
+impl Slot {
+    /// Gives free pages back to the file system. Reads wait.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        let mut access = self.access.write().unwrap_or_else(PoisonError::into_inner);
+        let Access::Full(database) = &mut *access else { return Ok(()) };
+        guarded("compact records.redb", || {
+            database.compact().map_err(StoreError::from_redb)?;
+            // A compaction leaves a file that would be repaired, and so walked, after a kill; any commit of ours does not.
+            let mut transaction = database.begin_write().map_err(StoreError::from_redb)?;
+            transaction.set_quick_repair(true);
+            transaction.commit().map_err(StoreError::from_redb)
+        })
+    }
+}
+
 /// The records, and their writer thread. Dropping it ends the thread and closes the file.
 pub(super) struct Records {
     slot: Arc<Slot>,
@@ -199,6 +224,11 @@ impl Records {
         guarded("read a record", || work(&View::begin(database).map_err(StoreError::from_redb)?))
     }
 
+    /// Bytes of the file.
+    pub fn file_bytes(&self) -> io::Result<u64> {
+        self.slot.medium.len()
+    }
+
     /// The value of one key.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Stored<T>>, StoreError> {
         self.read(|view| view.get(key))
@@ -237,7 +267,7 @@ impl Entry {
 }
 
 impl View {
-    fn begin(database: &Database) -> Result<Self, redb::Error> {
+    pub fn begin(database: &Database) -> Result<Self, redb::Error> {
         let transaction = database.begin_read()?;
         Ok(Self { records: transaction.open_table(RECORDS)?, log: transaction.open_table(LOG)? })
     }
@@ -262,6 +292,25 @@ impl View {
     /// Whether a chunk of the log is there.
     pub fn has_chunk(&self, key: &str) -> Result<bool, StoreError> {
         Ok(self.log.get(key).map_err(StoreError::from_redb)?.is_some())
+    }
+
+    /// Hands every record to `look`, in the order in which the table holds them, not verified.
+    pub fn each_record(&self, mut look: impl FnMut(&str, &[u8]) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        for entry in self.records.range::<&str>(..).map_err(StoreError::from_redb)? {
+            let (key, bytes) = entry.map_err(StoreError::from_redb)?;
+            look(key.value(), bytes.value())?;
+        }
+        Ok(())
+    }
+
+    /// How many records the table says it has.
+    pub fn record_count(&self) -> Result<u64, StoreError> {
+        self.records.len().map_err(StoreError::from_redb)
+    }
+
+    /// Both tables with all that is in them.
+    pub fn tables(&self) -> [(Definition, &ReadOnlyTable<&'static str, &'static [u8]>); 2] {
+        [(RECORDS, &self.records), (LOG, &self.log)]
     }
 
     /// Whether there is no record at all.

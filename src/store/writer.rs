@@ -7,8 +7,9 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::Instant;
 
-use redb::{ReadableTable, Table, WriteTransaction};
+use redb::{AccessGuard, ReadableTable, Table, WriteTransaction};
 
 use super::database::{LOG, RECORDS, guarded};
 use super::error::StoreError;
@@ -18,6 +19,9 @@ use super::records::{Access, Slot, Transaction};
 
 /// Transactions in one commit, so that the first of them does not wait for a crowd without end.
 const GROUP_TRANSACTIONS_MAX: usize = 256;
+
+/// Bytes that must be free before the file is compacted, if that is half of it: compacting less would cost more than it gives.
+const COMPACTION_BYTES_MIN: u64 = 16 << 20;
 
 /// The revision that every chunk of the log carries: it is replaced, never compared.
 const CHUNK_REVISION: u64 = 0;
@@ -33,15 +37,17 @@ pub(super) struct Request {
 pub(super) struct Writer {
     slot: Arc<Slot>,
     requests: Receiver<Request>,
+    /// Bytes of values that were deleted or replaced since the file was last compacted.
+    freed_bytes: u64,
 }
 
 impl Writer {
     pub fn new(slot: Arc<Slot>, requests: Receiver<Request>) -> Self {
-        Self { slot, requests }
+        Self { slot, requests, freed_bytes: 0 }
     }
 
     /// Until the last handle is gone.
-    pub fn run(self) {
+    pub fn run(mut self) {
         while let Ok(first) = self.requests.recv() {
             let mut group = vec![first];
             group.extend(self.requests.try_iter().take(GROUP_TRANSACTIONS_MAX - 1));
@@ -50,6 +56,7 @@ impl Writer {
                     for (request, outcome) in group.into_iter().zip(outcomes) {
                         request.answer(outcome);
                     }
+                    self.give_back_space();
                 }
                 Err(error) => self.fail(group, &error),
             }
@@ -68,9 +75,28 @@ impl Writer {
         }
     }
 
-    fn commit(&self, group: &[Request]) -> Result<Vec<Outcome>, StoreError> {
+    fn commit(&mut self, group: &[Request]) -> Result<Vec<Outcome>, StoreError> {
         let transaction = self.begin()?;
-        guarded("write records", || apply_all(transaction, group).map_err(StoreError::from_redb))
+        let freed_bytes = &mut self.freed_bytes;
+        guarded("write records", || apply_all(transaction, group, freed_bytes).map_err(StoreError::from_redb))
+    }
+
+    /// Compacts the file where much was deleted: redb uses free pages again, but gives few of them back to the file system. Nobody
+    /// waits for this, but those that come meanwhile do.
+    fn give_back_space(&mut self) {
+        let file_bytes = self.slot.medium.len().unwrap_or(u64::MAX);
+        if self.freed_bytes < COMPACTION_BYTES_MIN.max(file_bytes / 2) {
+            return;
+        }
+        self.freed_bytes = 0;
+        let begun = Instant::now();
+        match self.slot.compact() {
+            Ok(()) => {
+                let bytes = self.slot.medium.len().unwrap_or(file_bytes);
+                tracing::info!(before = file_bytes, bytes, time = ?begun.elapsed(), "the record file was compacted");
+            }
+            Err(error) => self.close(error.to_string()),
+        }
     }
 
     /// A transaction of the open database; one that refuses (after a failed read, say) is opened again first.
@@ -145,11 +171,16 @@ impl Request {
 }
 
 /// Applies each transaction whose checks hold, then commits all of them at once.
-fn apply_all(mut transaction: WriteTransaction, group: &[Request]) -> Result<Vec<Outcome>, redb::Error> {
+fn apply_all(
+    mut transaction: WriteTransaction,
+    group: &[Request],
+    freed_bytes: &mut u64,
+) -> Result<Vec<Outcome>, redb::Error> {
     transaction.set_quick_repair(true);
     let mut outcomes = Vec::with_capacity(group.len());
     {
-        let mut tables = Tables { records: transaction.open_table(RECORDS)?, log: transaction.open_table(LOG)? };
+        let (records, log) = (transaction.open_table(RECORDS)?, transaction.open_table(LOG)?);
+        let mut tables = Tables { records, log, freed_bytes };
         for request in group {
             outcomes.push(tables.apply(&request.transaction)?);
         }
@@ -166,6 +197,7 @@ fn apply_all(mut transaction: WriteTransaction, group: &[Request]) -> Result<Vec
 struct Tables<'a> {
     records: Table<'a, &'static str, &'static [u8]>,
     log: Table<'a, &'static str, &'static [u8]>,
+    freed_bytes: &'a mut u64,
 }
 
 impl Tables<'_> {
@@ -191,16 +223,20 @@ impl Tables<'_> {
 
     fn change(&mut self, transaction: &Transaction, sealed: Vec<(&String, Vec<u8>)>) -> Result<(), redb::Error> {
         for prefix in &transaction.delete_prefixes {
-            self.delete_prefix(prefix)?;
+            *self.freed_bytes += delete_prefix(&mut self.records, prefix)?;
+        }
+        for prefix in &transaction.delete_chunks {
+            *self.freed_bytes += delete_prefix(&mut self.log, prefix)?;
         }
         for key in &transaction.deletes {
-            self.records.remove(key.as_str())?;
+            *self.freed_bytes += length(self.records.remove(key.as_str())?);
         }
         for (key, bytes) in sealed {
-            self.records.insert(key.as_str(), bytes.as_slice())?;
+            *self.freed_bytes += length(self.records.insert(key.as_str(), bytes.as_slice())?);
         }
         for (key, payload) in &transaction.chunks {
-            self.log.insert(key.as_str(), record::seal(key, CHUNK_REVISION, payload).as_slice())?;
+            let sealed = record::seal(key, CHUNK_REVISION, payload);
+            *self.freed_bytes += length(self.log.insert(key.as_str(), sealed.as_slice())?);
         }
         Ok(())
     }
@@ -209,12 +245,20 @@ impl Tables<'_> {
         let bytes = self.records.get(key)?;
         Ok(bytes.map(|bytes| record::open(key, bytes.value()).map(|(revision, _)| revision)).transpose())
     }
+}
 
-    fn delete_prefix(&mut self, prefix: &str) -> Result<(), redb::Error> {
-        let end = keys::end_of(prefix);
-        self.records.retain_in(prefix..end.as_str(), |_, _| false)?;
-        Ok(())
-    }
+/// How many bytes of values went.
+fn delete_prefix(table: &mut Table<&'static str, &'static [u8]>, prefix: &str) -> Result<u64, redb::Error> {
+    let (end, mut bytes) = (keys::end_of(prefix), 0);
+    table.retain_in(prefix..end.as_str(), |_, value| {
+        bytes += value.len() as u64;
+        false
+    })?;
+    Ok(bytes)
+}
+
+fn length(value: Option<AccessGuard<'_, &'static [u8]>>) -> u64 {
+    value.map_or(0, |value| value.value().len() as u64)
 }
 
 #[cfg(test)]

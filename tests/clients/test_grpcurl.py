@@ -94,6 +94,7 @@ class Terminal(unittest.TestCase):
             self.assertEqual(
                 services,
                 [
+                    "epochd.v1.AdminService",
                     "epochd.v1.JobService",
                     "epochd.v1.ModelService",
                     "grpc.health.v1.Health",

@@ -85,6 +85,13 @@ async fn a_job_is_cancelled_and_a_model_deleted() {
     assert!(ran(&server, 0, &["rollback", "xor", "--latest"]).await.0.contains("each later one"));
     assert_eq!(lines_of_json(&ran(&server, 0, &["rollback", "xor", "1", "--json"]).await.0)[0]["servingVersion"], 1);
     assert!(ran(&server, 1, &["rollback", "xor", "99"]).await.1.contains("no version 99"));
+    assert_eq!(ran(&server, 0, &["pin", "xor", "1"]).await.0, "pinned versions of xor: 1\n");
+    assert_eq!(
+        lines_of_json(&ran(&server, 0, &["pin", "xor", "1", "--json"]).await.0)[0]["pinnedVersions"],
+        serde_json::json!([1])
+    );
+    assert_eq!(ran(&server, 0, &["pin", "xor", "1", "--remove"]).await.0, "pinned versions of xor: none\n");
+    assert!(ran(&server, 1, &["pin", "xor", "99"]).await.1.contains("no version 99"));
     assert_eq!(ran(&server, 0, &["delete", "xor"]).await.0, "deleted xor\n");
     assert!(ran(&server, 1, &["delete", "xor"]).await.1.contains("\"xor\""));
     assert!(ran(&server, 1, &["cancel", "xor"]).await.1.contains("job_id"));
@@ -109,6 +116,59 @@ async fn weights_are_shown_by_shape_and_norm() {
     let json = lines_of_json(&ran(&server, 0, &["weights", "line", "--json"]).await.0);
     assert_eq!(json[0]["layers"][0]["weights"]["values"], serde_json::json!([3.0, -4.0]));
     assert!(ran(&server, 1, &["weights", "line", "--version", "2"]).await.1.contains("no version 2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_are_downloaded_whole_or_not_at_all() {
+    let server = Server::start();
+    let api = server.api().await;
+    api.create(xor_model("xor", 8)).await;
+    api.train(truth_table("xor", XOR)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let names = || {
+        let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    };
+    let expected = api.file("xor", None).await.bytes;
+    let out = path("xor.safetensors");
+    let (text, _) = ran(&server, 0, &["download", "xor", "--out", &out]).await;
+    assert_eq!(text, format!("wrote version 2 of xor to {out}: {} bytes\n", expected.len()));
+    assert!(fs::read(&out).unwrap() == expected);
+    // A file that is there is not touched, unless that is wanted.
+    let (_, errors) = ran(&server, 1, &["download", "xor", "--version", "1", "--out", &out]).await;
+    assert!(errors.contains("--force"), "{errors}");
+    assert!(fs::read(&out).unwrap() == expected);
+    let arguments = ["download", "xor", "--version", "1", "--out", &out, "--force", "--json"];
+    let told = lines_of_json(&ran(&server, 0, &arguments).await.0);
+    let first = api.file("xor", Some(1)).await.bytes;
+    assert_eq!(told[0], serde_json::json!({"file": out, "modelId": "xor", "version": 1, "sizeBytes": first.len()}));
+    assert!(fs::read(&out).unwrap() == first);
+    // What fails leaves nothing.
+    for (arguments, part) in [
+        (&["download", "nobody", "--out", &path("none")][..], "nobody"),
+        (&["download", "xor", "--version", "9", "--out", &path("none")], "no version 9"),
+        (&["download", "xor", "--version", "-1", "--out", &path("none")], "version: must be 1 or more"),
+        (&["download", "xor", "--out", &path("none/at/all")], "cannot write"),
+        (&["download", "xor", "--force", "--out", &path("")], "is no file"),
+    ] {
+        let (text, errors) = ran(&server, 1, arguments).await;
+        assert!(errors.contains(part) && text.is_empty(), "{arguments:?}: {text}{errors}");
+    }
+    assert_eq!(names(), ["xor.safetensors"]);
+    // By default the name says which version it is, in the folder where the command runs.
+    let url = format!("http://{}", server.address);
+    let (place, url_there) = (folder.path().to_owned(), url.clone());
+    let there = move || run(&place, &["download", "xor", "--server", &url_there]);
+    assert_eq!(tokio::task::spawn_blocking(there).await.unwrap().status.code(), Some(0));
+    assert!(fs::read(path("xor-v2.safetensors")).unwrap() == expected);
+    // Standard output holds the file alone.
+    let piped = move || run(Path::new("."), &["download", "xor", "--out", "-", "--server", &url]);
+    let piped = tokio::task::spawn_blocking(piped).await.unwrap();
+    assert!(piped.status.success() && piped.stdout == expected);
+    assert!(String::from_utf8(piped.stderr).unwrap().contains("to standard output"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,6 +216,40 @@ async fn rows_are_predicted_as_csv_and_as_json_lines() {
     assert!(errors.contains("line 1026") && errors.contains("three"), "{errors}");
 }
 
+/// Through a file and through pipes; no file is replaced unasked, and none is left of a backup that failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_backed_up_restored_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (data, file, other) = (path("data"), path("epochd.tar"), path("other"));
+    let server = Server::over(Path::new(&data));
+    server.api().await.create(xor_model("xor", 8)).await;
+    let (text, _) = ran(&server, 0, &["backup", &file]).await;
+    let bytes = fs::metadata(&file).unwrap().len();
+    assert_eq!(text, format!("{file} is complete: {bytes} bytes\n"));
+    assert!(ran(&server, 1, &["backup", &file]).await.1.contains("--force"));
+    let told = lines_of_json(&ran(&server, 0, &["backup", &file, "--force", "--json"]).await.0).remove(0);
+    assert_eq!((&told["file"], told["bytes"].as_u64()), (&file.clone().into(), Some(bytes)));
+    let ephemeral = Server::start();
+    assert!(ran(&ephemeral, 1, &["backup", &path("none.tar")]).await.1.contains("--ephemeral"));
+    let mut names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["data", "epochd.tar"]);
+
+    let at = Path::new(".");
+    let restored = run(at, &["restore", &file, "--data-dir", &other, "--json"]);
+    let told = lines_of_json(&String::from_utf8(restored.stdout).unwrap()).remove(0);
+    assert_eq!((&told["dataDir"], &told["files"]), (&other.clone().into(), &3.into()));
+    let again = run(at, &["restore", &file, "--data-dir", &other]);
+    assert!(again.status.code() == Some(1) && String::from_utf8(again.stderr).unwrap().contains("not empty"));
+    let sound = run(at, &["check", "--data-dir", &other]);
+    assert!(sound.status.success() && String::from_utf8(sound.stdout).unwrap().contains("sound; 1 models"));
+    fs::write(Path::new(&other).join("FORMAT"), "epochd store format 7\n").unwrap();
+    let faults = run(at, &["check", "--data-dir", &other]);
+    assert!(faults.status.code() == Some(1) && String::from_utf8(faults.stdout).unwrap().contains("fault: FORMAT"));
+    server.stop().await;
+}
+
 #[test]
 fn every_command_has_long_help_with_an_example_and_its_exit_codes() {
     let help = String::from_utf8(run(Path::new("."), &["--help"]).stdout).unwrap();
@@ -200,7 +294,9 @@ fn every_command_says_where_it_looked_for_a_server_that_is_not_there() {
         &["cancel", job],
         &["delete", "iris"],
         &["rollback", "iris", "2"],
+        &["pin", "iris", "2"],
         &["weights", "iris"],
+        &["download", "iris"],
         &["health"],
         &["predict", "iris", "rows.csv"],
     ] {

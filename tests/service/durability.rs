@@ -7,7 +7,7 @@ use tonic::Code;
 use crate::support::*;
 
 /// Everything that lists tell, and the weights of every version.
-async fn everything(api: &Api) -> (Vec<pb::Model>, Vec<pb::Job>, Vec<(Vec<pb::Version>, Vec<pb::Weights>)>) {
+pub(crate) async fn everything(api: &Api) -> (Vec<pb::Model>, Vec<pb::Job>, Vec<(Vec<pb::Version>, Vec<pb::Weights>)>) {
     let models = api.models.clone().list_models(pb::ListModelsRequest::default()).await.unwrap().into_inner().models;
     let jobs = api.jobs.clone().list_jobs(pb::ListJobsRequest::default()).await.unwrap().into_inner().jobs;
     let mut versions = Vec::new();

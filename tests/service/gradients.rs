@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use epochd::config::RawConfig;
 use epochd::rpc::pb;
 use prost_reflect::DynamicMessage;
 use serde_json::{Value, json};
@@ -239,7 +240,7 @@ fn targets() -> [Vec<f64>; 5] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gradients_of_every_output_with_every_loss_that_fits_are_the_differences_of_the_loss() {
-    let server = Server::start();
+    let server = server();
     let api = server.api().await;
     let (mut failures, mut used) = (Vec::new(), BTreeSet::new());
     for activation in activations() {
@@ -283,7 +284,7 @@ async fn gradients_of_every_output_with_every_loss_that_fits_are_the_differences
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gradients_through_every_hidden_activation_are_the_differences_of_the_loss() {
-    let server = Server::start();
+    let server = server();
     let api = server.api().await;
     let mut failures = Vec::new();
     for activation in activations() {
@@ -322,9 +323,14 @@ async fn gradients_through_every_hidden_activation_are_the_differences_of_the_lo
     assert!(failures.is_empty(), "{} gradients are wrong:\n{}", failures.len(), failures.join("\n"));
 }
 
+/// Differences take a version each, and all of them are asked after the last is set.
+fn server() -> Server {
+    Server::with(RawConfig { versions_per_model: 100_000, ephemeral: true, ..Server::raw() })
+}
+
 /// One network, with what stands in its layers beside their activations.
 async fn check(model_id: &str, layers: Value, loss: Value, reduction: pb::Reduction) {
-    let server = Server::start();
+    let server = server();
     let network = Network::create(&server.api().await, model_id, layers).await.unwrap();
     network.check_kinks().await;
     let [numbers, ..] = targets();
@@ -346,7 +352,7 @@ async fn gradients_through_batch_normalization_go_by_the_batch_and_tell_those_of
 /// As a training of one row is: its own mean is all that there is of it, so every gradient before would be 0.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_row_is_too_few_for_the_gradients_of_batch_normalization() {
-    let server = Server::start();
+    let server = server();
     let layers = json!([{"units": 2, "batch_normalization": {}}, {"units": 2}]);
     let network = Network::create(&server.api().await, "m", layers).await.unwrap();
     let question = Question { loss: None, targets: vec![0.5, 1.0], reduction: pb::Reduction::Mean };
@@ -368,7 +374,7 @@ async fn gradients_of_layers_without_bias_and_of_frozen_ones_are_told_like_other
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gradients_by_the_inputs_are_in_the_callers_own_units_of_inputs_and_targets() {
-    let server = Server::start();
+    let server = server();
     let api = server.api().await;
     let layers = json!([{"units": 3, "activation": "ACTIVATION_GELU"}, {"units": 2}]);
     let architecture = json!({"input_width": 2, "element_type": "ELEMENT_TYPE_FLOAT64", "layers": layers});
@@ -387,7 +393,7 @@ async fn gradients_by_the_inputs_are_in_the_callers_own_units_of_inputs_and_targ
 /// As a training with that loss is; and every number of a matrix is finite, says the contract.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loss_that_is_no_number_on_the_batch_is_refused_instead_of_told_with_gradients() {
-    let server = Server::start();
+    let server = server();
     let network = Network::create(&server.api().await, "m", json!([{"units": 2}])).await.unwrap();
     let [numbers, ..] = targets();
     let mut failures = Failures::default();

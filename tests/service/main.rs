@@ -3,18 +3,26 @@
 mod support;
 
 mod architecture;
+mod backups;
 mod bad_options;
+mod checks;
 mod command_line;
 mod commands;
 mod continuing;
 mod course;
+mod crashes;
 mod dependencies;
+mod downloads;
 mod durability;
 mod errors;
 mod expressions;
 mod gradients;
 mod jobs;
 mod losses;
+#[cfg(target_os = "linux")]
+mod many_models;
+#[cfg(target_os = "linux")]
+mod many_watchers;
 mod models;
 mod operations;
 mod options;
@@ -22,7 +30,12 @@ mod plots;
 mod predictions;
 mod pytorch;
 mod real_data;
+mod registry;
+mod registry_model;
 mod resuming;
+mod retention;
+#[cfg(target_os = "linux")]
+mod soak;
 mod training;
 mod watching;
 mod weights;

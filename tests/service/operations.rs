@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use epochd::config::RawConfig;
+use epochd::rpc::pb::JobState;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -83,6 +84,7 @@ async fn reflection_shows_every_service_in_both_versions_of_the_protocol() {
         }};
     }
     let expected = [
+        "epochd.v1.AdminService",
         "epochd.v1.JobService",
         "epochd.v1.ModelService",
         "grpc.health.v1.Health",
@@ -164,4 +166,18 @@ async fn the_log_has_a_span_for_calls_and_jobs_with_their_ids_and_no_row_of_the_
     assert!(in_span("call", "id", ""), "{log}");
     assert!(in_span("job", "job_id", &told.job_id), "{log}");
     assert!(!log.contains("123456.7"), "{log}");
+}
+
+/// As where a log goes into a pipe whose reader has ended, or onto a disk that is full.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_written_does_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::serve_unread(folder.path(), &["--log", "debug"]);
+    let api = process.api().await;
+    for model_id in ["a", "b", "c"] {
+        api.create(xor_model(model_id, 4)).await;
+        assert_eq!(api.train(truth_table(model_id, XOR)).await.finished.state(), JobState::Succeeded);
+    }
+    signal(process.id(), "TERM");
+    assert!(process.wait().0.success());
 }

@@ -225,3 +225,31 @@ async fn while_versions_change_each_prediction_is_of_one_and_the_first_after_the
         () = async { tokio::join!(asks); } => {}
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_version_keeps_no_other_from_answering() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::over(folder.path());
+    let api = server.api().await;
+    api.create(xor_model("xor", 4)).await;
+    let first = std::fs::read_dir(folder.path().join("blobs")).unwrap().next().unwrap().unwrap().path();
+    api.train(truth_table("xor", XOR)).await;
+    server.stop().await;
+    for blob in std::fs::read_dir(folder.path().join("blobs")).unwrap().flatten().map(|entry| entry.path()) {
+        if blob != first && blob.extension().is_some_and(|kind| kind == "weights") {
+            let mut bytes = std::fs::read(&blob).unwrap();
+            bytes[30] ^= 1;
+            std::fs::write(blob, bytes).unwrap();
+        }
+    }
+    let server = Server::over(folder.path());
+    let api = server.api().await;
+    refused(api.models.clone().predict(predict("xor", corners())).await, Code::DataLoss, ".weights");
+    let ask = pb::PredictRequest { version: Some(1), ..predict("xor", corners()) };
+    assert_eq!(api.models.clone().predict(ask).await.unwrap().into_inner().version, 1);
+    let (_, mut events) =
+        api.start(pb::TrainRequest { start: pb::TrainingStart::Initial.into(), ..endless("xor") }).await;
+    next_reports(&mut events).await;
+    let live = pb::PredictRequest { live: true, ..predict("xor", corners()) };
+    api.models.clone().predict(live).await.unwrap();
+}

@@ -339,3 +339,48 @@ async fn a_continued_training_goes_on_after_weights_were_set_meanwhile_if_it_cam
         }
     }
 }
+
+/// After a crash one of two jobs has its turn and the other waits: lists, cancellation and times tell them as they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_of_jobs_after_a_crash_fits_what_was_told_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::serve(folder.path(), &["--train-threads", "1"]);
+    let api = process.api().await;
+    let mut jobs = Vec::new();
+    for model_id in ["a", "b"] {
+        create(&api, model_id, &json!({"units": 4, "activation": "ACTIVATION_TANH"})).await;
+        let request = with(training(model_id, &json!({})), "epochs", json!(1_000_000));
+        let (job_id, mut events) = api.start(from_json(&request)).await;
+        next_reports(&mut events).await;
+        jobs.push(job_id);
+    }
+    // Both have reports in the store: each has ended a turn.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    process.kill();
+
+    let process = Process::serve(folder.path(), &["--train-threads", "1"]);
+    let api = process.api().await;
+    for state in [JobState::Queued, JobState::Running] {
+        let request = pb::ListJobsRequest { state: state.into(), ..Default::default() };
+        let listed = api.jobs.clone().list_jobs(request).await.unwrap().into_inner().jobs;
+        assert!(listed.iter().all(|job| job.state() == state), "{state:?}");
+    }
+    let told = api.job(&jobs[1]).await.last_report.map(|report| report.epoch);
+    let kept = api.jobs.clone().cancel_job(cancel(&jobs[1], true)).await.unwrap().into_inner();
+    assert_eq!((kept.state(), kept.version), (JobState::Cancelled, 2));
+    assert!(kept.last_report.as_ref().map(|report| report.epoch) >= told && told.is_some());
+    assert!(kept.best_report.is_some());
+
+    let mut events = api.watch(&jobs[0], None).await.unwrap();
+    let before = api.job(&jobs[0]).await.last_report.unwrap().epoch;
+    let mut reports: Vec<pb::EpochReport> = Vec::new();
+    while reports.last().is_none_or(|report| report.epoch < before + 1_000) {
+        reports.extend(next_reports(&mut events).await);
+    }
+    let elapsed = |report: &pb::EpochReport| Duration::try_from(report.elapsed.unwrap()).unwrap();
+    assert!(reports.windows(2).all(|pair| elapsed(&pair[0]) <= elapsed(&pair[1])));
+    let left = Duration::try_from(api.job(&jobs[0]).await.estimated_time_left.unwrap()).unwrap();
+    let last = reports.last().unwrap();
+    let expected = elapsed(last).as_secs_f64() / f64::from(last.epoch) * f64::from(1_000_000 - last.epoch);
+    assert!(left.as_secs_f64() > 0.5 * expected, "{left:?} of {expected} s");
+}

@@ -98,3 +98,20 @@ async fn a_job_that_is_not_there_and_an_id_that_is_none_are_told_apart() {
     let told = api.train(truth_table("xor", XOR)).await;
     refused(api.watch(&told.job_id, Some(0)).await, Code::InvalidArgument, "from_epoch");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_ahead_of_a_running_job_hears_from_its_epoch_on() {
+    let server = Server::start();
+    let api = server.api().await;
+    api.create(xor_model("xor", 4)).await;
+    let (job_id, mut events) = api.start(pb::TrainRequest { epochs: Some(1_000_000), ..truth_table("xor", XOR) }).await;
+    let now = next_reports(&mut events).await.last().unwrap().epoch;
+    // Some chunks of reports ahead, and in the middle of one.
+    let from = now + 5_000;
+    let mut ahead = api.watch(&job_id, Some(from)).await.unwrap();
+    let mut epochs: Vec<i32> = Vec::new();
+    while epochs.len() < 3_000 {
+        epochs.extend(next_reports(&mut ahead).await.iter().map(|report| report.epoch));
+    }
+    assert_eq!(epochs, (from..from + epochs.len() as i32).collect::<Vec<_>>());
+}

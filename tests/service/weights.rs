@@ -118,3 +118,48 @@ async fn gradients_of_one_unit_are_those_worked_out_by_hand() {
     assert_eq!(answer.inputs.unwrap().values, [16.0, 24.0]);
     assert_eq!(api.model("unit").await.latest_version, 1);
 }
+
+/// Each names another layer: neither may put back what it read of the other's.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_callers_who_set_different_layers_at_once_lose_nothing() {
+    let server = Server::start();
+    let api = server.api().await;
+    api.create(xor_model("xor", 4)).await;
+    let first = weights(&api, "xor", MatrixEncoding::Values).await;
+    for round in 1..=20 {
+        let filled = |layer: usize| {
+            let mut layer = first.layers[layer].clone();
+            layer.bias.as_mut().unwrap().values.fill(f64::from(round));
+            vec![layer]
+        };
+        let (one, other) = tokio::join!(set(&api, "xor", filled(0)), set(&api, "xor", filled(1)));
+        one.and(other).unwrap();
+        let now = weights(&api, "xor", MatrixEncoding::Values).await;
+        for layer in now.layers {
+            assert!(layer.bias.unwrap().values.iter().all(|&bias| bias == f64::from(round)), "round {round}");
+        }
+    }
+}
+
+/// Whoever can see a new version is answered by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_can_be_seen_is_the_one_that_predicts() {
+    let server = Server::start();
+    let api = server.api().await;
+    api.create(xor_model("xor", 4)).await;
+    let layers = weights(&api, "xor", MatrixEncoding::Values).await.layers;
+    for round in 0..10 {
+        let mut setting = tokio::task::JoinSet::new();
+        setting.spawn({
+            let (api, layers) = (api.clone(), layers.clone());
+            async move { set(&api, "xor", layers).await.unwrap() }
+        });
+        let mut seen = 0;
+        while seen < 2 + round {
+            seen = api.model("xor").await.latest_version;
+            let answer = api.models.clone().predict(predict("xor", corners())).await.unwrap().into_inner();
+            assert!(answer.version >= seen, "version {} answered, {seen} was seen", answer.version);
+        }
+        setting.join_all().await;
+    }
+}

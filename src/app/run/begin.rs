@@ -5,15 +5,18 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, Checkpoints};
 use super::reports::Retrained;
+use super::retry::Retry;
 use super::{End, Running, Stopwatch, TrainingRun};
 use crate::app::continuation::{self, Ended};
 use crate::app::live::LiveSnapshot;
 use crate::app::processor::build_and_processor;
 use crate::app::train::expression_fault;
 use crate::app::{AppError, now};
-use crate::domain::{Failure, FailureKind, Job, Model, Settings, Start, StopReason, TrainingData, Values, Version};
+use crate::domain::{
+    EpochReport, Failure, FailureKind, Job, Model, Settings, Start, StopReason, TrainingData, Values, Version,
+};
 use crate::engine::{AnyNetwork, AnyTrainer, TrainerInput};
-use crate::store::JobStart;
+use crate::store::{JobStart, Started};
 
 const REPLACED: &str = "the server stopped before the job's first checkpoint, and the training that it was to continue was \
                         replaced by a later version meanwhile; train again";
@@ -26,12 +29,49 @@ struct Base {
     data: TrainingData,
 }
 
+/// What became of an attempt to begin.
+pub(super) enum Begun {
+    Running(Box<Running>),
+    Ended(Box<End>),
+    /// The store cannot be read or written now.
+    Later(Retry),
+}
+
+/// What became of the reading of a base.
+enum Read {
+    Base(Box<Base>),
+    ModelGone,
+    /// It was given back meanwhile.
+    BaseGone,
+}
+
+/// What became of a job's start.
+enum Loaded {
+    Running(Box<Running>),
+    /// The job, or its model, is gone.
+    Gone,
+    /// Its base was given back meanwhile.
+    BaseGone,
+}
+
 impl TrainingRun {
     /// Loads what the job needs, and marks it as running; or how it ends instead.
-    pub(super) fn begin(&self) -> Result<Box<Running>, Box<End>> {
+    pub(super) fn begin(&self, mut retry: Retry) -> Begun {
+        let cancelled = || Begun::Ended(Box::new(End::without_result(StopReason::Cancelled, None)));
+        if self.live.control.stop_requested().is_some() && self.live.history.is_empty() {
+            return cancelled();
+        }
+        if !retry.is_due() {
+            return Begun::Later(retry);
+        }
         match self.try_begin() {
-            Ok(Some(running)) => Ok(Box::new(running)),
-            Ok(None) => Err(Box::new(End::without_result(StopReason::Cancelled, None))),
+            Ok(Some(running)) => Begun::Running(Box::new(running)),
+            Ok(None) => cancelled(),
+            Err(error @ AppError::Unavailable(_)) => {
+                tracing::error!(%error, pause = ?retry.pause(), "the job cannot begin; it is tried again");
+                retry.failed();
+                Begun::Later(retry)
+            }
             Err(error) => {
                 let kind = match error {
                     AppError::DataLoss(_) => FailureKind::DataLoss,
@@ -45,25 +85,40 @@ impl TrainingRun {
                     _ => StopReason::Internal,
                 };
                 let failure = Failure { kind, message: error.to_string() };
-                Err(Box::new(End::without_result(reason, Some(failure))))
+                Begun::Ended(Box::new(End::without_result(reason, Some(failure))))
             }
         }
     }
 
     /// `None` where the job, or its model, is gone.
     fn try_begin(&self) -> Result<Option<Running>, AppError> {
-        match self.load() {
-            // A model that is deleted while it is read looks damaged for a moment.
-            Err(AppError::DataLoss(_)) if self.core.store.model_by_uid(self.model_uid)?.is_none() => Ok(None),
-            loaded => loaded,
+        loop {
+            match self.load() {
+                Ok(Loaded::Running(running)) => return Ok(Some(*running)),
+                Ok(Loaded::Gone) => return Ok(None),
+                // Later versions came while it was read, so many that it was given back: there is a newer one to start from.
+                Ok(Loaded::BaseGone) => {}
+                // A model that is deleted while it is read looks damaged for a moment.
+                Err(AppError::DataLoss(_)) if self.core.store.model_by_uid(self.model_uid)?.is_none() => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
-    fn load(&self) -> Result<Option<Running>, AppError> {
+    fn load(&self) -> Result<Loaded, AppError> {
         let record = self.live.record();
-        let Some(base) = self.base(&record)? else { return Ok(None) };
+        let base = match self.base(&record)? {
+            Read::Base(base) => *base,
+            Read::ModelGone => return Ok(Loaded::Gone),
+            Read::BaseGone => return Ok(Loaded::BaseGone),
+        };
         let mut settings = record.settings.clone();
         let ended = self.ended(&base, &mut settings)?;
+        if ended.is_none() && self.is_replaced(&base, &record)? {
+            return Ok(Loaded::BaseGone);
+        }
         let fingerprint = continuation::fingerprint(&base.data);
         let architecture = base.model.architecture.clone();
         let base_version = base.version.version;
@@ -91,7 +146,11 @@ impl TrainingRun {
             is_after_good_stop: self.core.is_after_good_stop,
             time: now(),
         };
-        let Some(job) = self.core.store.start_job(self.job_id, start)? else { return Ok(None) };
+        let job = match self.core.store.start_job(self.job_id, start)? {
+            Started::Begun(job) => *job,
+            Started::Gone => return Ok(Loaded::Gone),
+            Started::BaseGone => return Ok(Loaded::BaseGone),
+        };
         let (elapsed_before, report_index) =
             resumed.map_or((Duration::ZERO, 0), |checkpoint| (checkpoint.elapsed, checkpoint.report_index));
         let network = match trainer.last_whole_epoch() {
@@ -107,7 +166,7 @@ impl TrainingRun {
             epochs_done = trainer.epoch(),
             "job started"
         );
-        let instant = Instant::now();
+        let (instant, rows_before) = (Instant::now(), trainer.rows_done_in_epoch());
         let running = Running {
             trainer,
             started: instant,
@@ -117,36 +176,46 @@ impl TrainingRun {
             fingerprint,
             snapshot_taken: instant,
             epoch_time: Stopwatch { before: Duration::ZERO, since: instant },
+            rows_before,
             reports_written: self.live.history.len(),
             retrained: Retrained::new(report_index, self.live.history.len()),
             checkpoints: Checkpoints::new(&self.core.store, &job.settings, instant),
         };
-        self.show_started(job);
-        Ok(Some(running))
+        self.show_started(job, running.trainer.best_report());
+        Ok(Loaded::Running(Box::new(running)))
     }
 
     /// The record that callers see: reports that were told before a crash stay told.
-    fn show_started(&self, job: Job) {
+    fn show_started(&self, job: Job, best_report: Option<EpochReport>) {
         self.live.update_record(|shown| {
-            let (last_report, best_report) = (shown.last_report.take(), shown.best_report.take());
-            *shown = Job { last_report: job.last_report.clone().or(last_report), best_report, ..job };
+            let last_report = shown.last_report.take().or(job.last_report.clone());
+            *shown = Job { last_report, best_report, ..job };
         });
+        self.live.note_start();
         self.live.history.touch();
     }
 
-    /// `None` where the model is gone. A job that has started before keeps its base, whatever was committed since.
-    fn base(&self, record: &Job) -> Result<Option<Base>, AppError> {
+    /// A job that has started before keeps its base, whatever was committed since.
+    fn base(&self, record: &Job) -> Result<Read, AppError> {
         let store = &self.core.store;
-        let Some(model) = store.model_by_uid(self.model_uid)? else { return Ok(None) };
+        let Some(model) = store.model_by_uid(self.model_uid)? else { return Ok(Read::ModelGone) };
         let number = record.base_version.unwrap_or(match record.settings.start {
             Start::Latest | Start::Continue => model.latest_version,
             Start::Initial => 1,
         });
         let missing = |what: &str| AppError::DataLoss(format!("the {what} of job {} cannot be found", self.job_id));
-        let version = store.version(model.uid, number)?.ok_or_else(|| missing("base version"))?;
-        let parameters = store.parameters(model.uid, number, &model.architecture)?.ok_or_else(|| missing("weights"))?;
+        let version = store.version(model.uid, number)?;
+        let parameters = store.parameters(model.uid, number, &model.architecture)?;
+        let (Some(version), Some(parameters)) = (version, parameters) else {
+            let is_newest = record.base_version.is_none() && number == model.latest_version;
+            let has_newer = |now: Option<Model>| now.is_none_or(|now| now.latest_version > number);
+            return match is_newest && has_newer(store.model_by_uid(model.uid)?) {
+                true => Ok(Read::BaseGone),
+                false => Err(missing("base version")),
+            };
+        };
         let data = store.training_data(self.job_id)?.ok_or_else(|| missing("data"))?;
-        Ok(Some(Base { model, version, parameters, data }))
+        Ok(Read::Base(Box::new(Base { model, version, parameters, data })))
     }
 
     /// The training that it is to go on with, if it is; and the seed of that one, where this has none of its own.
@@ -161,6 +230,16 @@ impl TrainingRun {
             settings.seed = ended.seed();
         }
         Ok(Some(ended))
+    }
+
+    /// Whether the end of the training to go on with was given back while the job's base was read, since a later version came. An
+    /// attempt before this one has recorded its base, and stays with it.
+    fn is_replaced(&self, base: &Base, record: &Job) -> Result<bool, AppError> {
+        if record.settings.start != Start::Continue || record.base_version.is_some() {
+            return Ok(false);
+        }
+        let now = self.core.store.model_by_uid(self.model_uid)?;
+        Ok(now.is_some_and(|now| now.latest_version != base.version.version))
     }
 
     fn input(&self, base: Base, settings: &Settings) -> Result<TrainerInput, AppError> {

@@ -1,17 +1,11 @@
 //! How a job ends: its end is stored before it is told, however long that takes.
 
-use std::time::{Duration, Instant};
-
-use super::reports::NAP;
+use super::retry::Retry;
 use super::{Phase, Running, TrainingRun};
 use crate::app::{continuation, now};
 use crate::domain::{EpochReport, Failure, FailureKind, Job, JobState, StopReason, Values, VersionSource};
 use crate::jobs::StopRequest;
 use crate::store::{Finished, Outcome, StoreError, VersionDraft};
-
-/// The pause before a second attempt to store a job's end; each is twice the one before, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// How a job ends.
 pub(super) struct End {
@@ -26,8 +20,7 @@ pub(super) struct End {
 pub(super) struct Ending {
     job: Job,
     result: Option<Outcome>,
-    next_attempt: Instant,
-    pause: Duration,
+    retry: Retry,
 }
 
 impl End {
@@ -79,6 +72,7 @@ impl TrainingRun {
         let result = end.result.zip(running).map(|((parameters, report), running)| {
             let draft = VersionDraft {
                 base_version: job.base_version,
+                follows_base: false,
                 source: VersionSource::Training { job_id: self.job_id, report: Box::new(report) },
                 preprocessing: running.trainer.preprocessing(),
                 create_time: now(),
@@ -88,25 +82,19 @@ impl TrainingRun {
             let continuation = continuation.inspect_err(|error| tracing::error!(%error, "kept without its end")).ok();
             Outcome { draft, parameters, continuation }
         });
-        self.try_to_end(Box::new(Ending { job, result, next_attempt: Instant::now(), pause: FIRST_PAUSE }))
+        self.try_to_end(Box::new(Ending { job, result, retry: Retry::new() }))
     }
 
     /// A disk that is full or gone for a while costs no training: the end is tried again, turn after turn.
     pub(super) fn try_to_end(&mut self, mut ending: Box<Ending>) -> bool {
-        let wait = ending.next_attempt.saturating_duration_since(Instant::now());
-        if wait > Duration::ZERO {
-            std::thread::sleep(wait.min(NAP));
-        } else {
-            let stored = self.write_reports().and_then(|()| {
-                Ok(match self.core.store.finish_job(&ending.job, ending.result.clone())? {
-                    Finished::Committed(job) | Finished::NotOwner(job) => *job,
-                })
-            });
-            match stored {
-                Ok(job) => {
+        if ending.retry.is_due() {
+            match self.store_end(&ending) {
+                Ok(job) if job.state.is_finished() => {
                     self.tell_end(job);
                     return true;
                 }
+                // A start whose commit was reported as failed, and had happened: it was this process's.
+                Ok(job) => ending.job.attempt = job.attempt,
                 Err(error) => ending.failed(&error),
             }
         }
@@ -114,8 +102,20 @@ impl TrainingRun {
         false
     }
 
+    /// Stores the end; the job as it is recorded then.
+    fn store_end(&self, ending: &Ending) -> Result<Job, StoreError> {
+        self.write_reports()?;
+        let _change = self.core.snapshots.begin_change(&ending.job.model_id);
+        Ok(match self.core.store.finish_job(&ending.job, ending.result.clone())? {
+            Finished::Committed { job, pruned } => {
+                self.core.snapshots.forget_pruned(job.model_uid, &pruned);
+                *job
+            }
+            Finished::NotOwner(job) => *job,
+        })
+    }
+
     fn tell_end(&self, job: Job) {
-        self.core.snapshots.forget_serving(&job.model_id);
         tracing::info!(state = ?job.state, reason = ?job.stop_reason, version = job.version, "job finished");
         self.live.set_record(job);
         self.live.history.close();
@@ -126,9 +126,8 @@ impl TrainingRun {
 impl Ending {
     /// After an attempt that failed. What no later attempt would mend is given up: the job fails instead.
     fn failed(&mut self, error: &StoreError) {
-        tracing::error!(%error, pause = ?self.pause, "the end of the job could not be stored; it is tried again");
-        self.next_attempt = Instant::now() + self.pause;
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        tracing::error!(%error, pause = ?self.retry.pause(), "the end of the job could not be stored; it is tried again");
+        self.retry.failed();
         let may_pass =
             matches!(error, StoreError::Io { .. } | StoreError::Unavailable { .. } | StoreError::Conflict { .. });
         if !may_pass && self.result.take().is_some() {

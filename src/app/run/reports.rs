@@ -32,26 +32,25 @@ impl Retrained {
         (self.next < self.count).then_some(self.next)
     }
 
-    /// The stored report of the epoch that was just trained; `None` where it is a new one.
-    fn take(&mut self, store: &Store, job_id: Uuid) -> Result<Option<EpochReport>, StoreError> {
-        let Some(index) = self.index() else { return Ok(None) };
+    /// The stored report at an index; `None` where it cannot be read.
+    fn stored(&mut self, store: &Store, job_id: Uuid, index: u64) -> Option<&EpochReport> {
         let (chunk, place) = (index / CHUNK_REPORTS as u64, (index % CHUNK_REPORTS as u64) as usize);
         if self.chunk.as_ref().is_none_or(|(loaded, _)| *loaded != chunk) {
-            self.chunk = Some((chunk, store.reports(job_id, chunk as u32)?.unwrap_or_default()));
+            let reports = store.reports(job_id, chunk as u32).unwrap_or_else(|error| {
+                tracing::error!(%error, "reports that were told cannot be read back; they are not compared");
+                None
+            });
+            self.chunk = Some((chunk, reports.unwrap_or_default()));
         }
-        self.next += 1;
-        Ok(self.chunk.as_ref().and_then(|(_, reports)| reports.get(place).cloned()))
+        self.chunk.as_ref().and_then(|(_, reports)| reports.get(place))
     }
 
-    /// The report as it was told before the crash, where it was.
+    /// The report of the epoch that was just trained as it was told before the crash, where it was. One that cannot be read back was
+    /// told all the same.
     pub(super) fn told(&mut self, store: &Store, job_id: Uuid, report: &EpochReport) -> Option<EpochReport> {
-        let told = match self.take(store, job_id) {
-            Ok(told) => told?,
-            Err(error) => {
-                tracing::error!(%error, "a report that was told cannot be read back");
-                report.clone()
-            }
-        };
+        let index = self.index()?;
+        self.next += 1;
+        let told = self.stored(store, job_id, index).unwrap_or(report).clone();
         if !is_same(&told, report) && !std::mem::replace(&mut self.has_differed, true) {
             tracing::warn!(
                 epoch = report.epoch,
@@ -105,5 +104,41 @@ impl TrainingRun {
             self.live.history.mark_stored();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Metrics;
+
+    fn report(epoch: u32) -> EpochReport {
+        EpochReport {
+            epoch,
+            loss: 1.0 / f64::from(epoch),
+            validation_loss: None,
+            metrics: Metrics::default(),
+            validation_metrics: None,
+            learning_rate: 0.1,
+            elapsed_micros: u64::from(epoch),
+            samples_per_second: 1.0,
+            diagnostics: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn epochs_that_were_told_stay_told_whether_or_not_their_reports_can_be_read() {
+        let (store, job_id) = (Store::ephemeral().unwrap(), Uuid::now_v7());
+        let stored = |epoch| EpochReport { elapsed_micros: 99, ..report(epoch) };
+        let count = CHUNK_REPORTS as u32 + 3;
+        // The first chunk is missing, the second is there.
+        store.write_reports(job_id, 1, &(CHUNK_REPORTS as u32 + 1..=count).map(stored).collect::<Vec<_>>()).unwrap();
+        let mut retrained = Retrained::new(0, u64::from(count));
+        for epoch in 1..=count {
+            let told = retrained.told(&store, job_id, &report(epoch)).unwrap();
+            assert_eq!(told, if epoch > CHUNK_REPORTS as u32 { stored(epoch) } else { report(epoch) });
+        }
+        assert_eq!(retrained.told(&store, job_id, &report(count + 1)), None);
+        assert_eq!(retrained.index(), None);
     }
 }

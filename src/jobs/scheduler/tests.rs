@@ -5,9 +5,12 @@ use std::sync::mpsc;
 use super::*;
 use crate::jobs::Threads;
 
+mod interleavings;
+
 /// Work that reports each of its turns and takes as many as it is told to.
 struct Turns {
     key: &'static str,
+    owner: &'static str,
     id: u32,
     left: u32,
     told: mpsc::Sender<(u32, &'static str)>,
@@ -18,6 +21,7 @@ struct Turns {
 impl Work for Turns {
     type Key = &'static str;
     type Id = u32;
+    type Owner = &'static str;
 
     fn key(&self) -> Self::Key {
         self.key
@@ -25,6 +29,10 @@ impl Work for Turns {
 
     fn id(&self) -> Self::Id {
         self.id
+    }
+
+    fn owner(&self) -> Self::Owner {
+        self.owner
     }
 
     fn bytes(&self) -> u64 {
@@ -50,6 +58,9 @@ impl Work for Turns {
     }
 }
 
+const BOUNDS: Limits =
+    Limits { threads: 1, slice: Duration::from_secs(1), bytes_max: 10, queued_max: 4, queued_per_key_max: 3 };
+
 struct Bench {
     threads: Threads,
     scheduler: Scheduler<Turns>,
@@ -59,22 +70,24 @@ struct Bench {
 
 impl Bench {
     fn new(count: usize) -> Self {
+        Self::with(count, BOUNDS)
+    }
+
+    fn with(count: usize, limits: Limits) -> Self {
         let threads = Threads::start(count).unwrap();
-        let slice = Duration::from_secs(1);
-        let limits = Limits { threads: count, slice, bytes_max: 10, queued_max: 4, queued_per_key_max: 3 };
-        let scheduler = Scheduler::new(threads.handle(), limits);
+        let scheduler = Scheduler::new(threads.handle(), Limits { threads: count, ..limits });
         let (tell, told) = mpsc::channel();
         Self { threads, scheduler, told, tell }
     }
 
     fn submit(&self, key: &'static str, id: u32, turns: u32) {
-        let work = Turns { key, id, left: turns, told: self.tell.clone(), gate: None, bytes: 1 };
+        let work = Turns { key, owner: "caller", id, left: turns, told: self.tell.clone(), gate: None, bytes: 1 };
         self.scheduler.reserve(key).unwrap().submit(work);
     }
 
     fn submit_gated(&self, key: &'static str, id: u32, turns: u32) -> mpsc::Sender<()> {
         let (open, gate) = mpsc::channel();
-        let work = Turns { key, id, left: turns, told: self.tell.clone(), gate: Some(gate), bytes: 1 };
+        let work = Turns { key, owner: "caller", id, left: turns, told: self.tell.clone(), gate: Some(gate), bytes: 1 };
         self.scheduler.reserve(key).unwrap().submit(work);
         open
     }
@@ -145,7 +158,7 @@ fn waiting_work_can_be_taken_back_and_begun_work_cannot() {
     bench.submit("a", 2, 1);
     assert_eq!(bench.next(), (1, "turn"));
     assert_eq!(bench.scheduler.begun(&"a"), Some(1));
-    assert_eq!(bench.scheduler.ahead_of(&"a", 2), Some(1));
+    assert_eq!(bench.scheduler.ids(&"a"), [1, 2]);
     assert!(matches!(bench.scheduler.take_waiting(&"a", 1), Cancelled::Begun));
     assert!(matches!(bench.scheduler.take_waiting(&"a", 2), Cancelled::Waiting(work) if work.id == 2));
     assert!(matches!(bench.scheduler.take_waiting(&"a", 3), Cancelled::Unknown));
@@ -159,7 +172,7 @@ fn work_that_would_not_fit_into_memory_begins_when_there_is_room_and_is_not_over
     let bench = Bench::new(3);
     let open = bench.submit_gated("a", 1, 1);
     let submit = |key, id, bytes| {
-        let work = Turns { key, id, left: 1, told: bench.tell.clone(), gate: None, bytes };
+        let work = Turns { key, owner: "caller", id, left: 1, told: bench.tell.clone(), gate: None, bytes };
         bench.scheduler.reserve(key).unwrap().submit(work);
     };
     submit("big", 2, 10);
@@ -173,12 +186,78 @@ fn work_that_would_not_fit_into_memory_begins_when_there_is_room_and_is_not_over
 }
 
 #[test]
+fn an_owner_of_many_keys_takes_no_more_turns_than_one_of_a_single_key() {
+    let bench = Bench::with(1, Limits { queued_max: 100, ..BOUNDS });
+    let gate = bench.submit_gated("first", 100, 1);
+    let submit = |key, owner, id| {
+        let work = Turns { key, owner, id, left: 20, told: bench.tell.clone(), gate: None, bytes: 0 };
+        bench.scheduler.reserve(key).unwrap().submit(work);
+    };
+    for (id, key) in (0..).zip(["a", "b", "c", "d", "e", "f", "g", "h"]) {
+        submit(key, "many", id);
+    }
+    submit("z", "one", 50);
+    drop(gate);
+    let turns: Vec<u32> = std::iter::from_fn(|| Some(bench.next()))
+        .filter(|(_, what)| *what == "turn")
+        .map(|(id, _)| id)
+        .take(41)
+        .collect();
+    let of_one: Vec<usize> = (0..turns.len()).filter(|&place| turns[place] == 50).collect();
+    assert_eq!(of_one.len(), 20, "{turns:?}");
+    assert!(of_one.windows(2).all(|pair| pair[1] - pair[0] == 2), "{turns:?}");
+    bench.finish();
+}
+
+#[test]
+fn an_owner_with_nothing_begun_goes_once_before_those_that_wait_for_memory() {
+    let bench = Bench::with(4, Limits { queued_max: 100, ..BOUNDS });
+    let submit = |key, owner, id, bytes| {
+        let (open, gate) = mpsc::channel();
+        let work = Turns { key, owner, id, left: 1, told: bench.tell.clone(), gate: Some(gate), bytes };
+        bench.scheduler.reserve(key).unwrap().submit(work);
+        open
+    };
+    let first = submit("a", "large", 1, 6);
+    let second = submit("b", "large", 2, 6);
+    let third = submit("c", "large", 3, 6);
+    assert_eq!(bench.next(), (1, "turn"));
+    // It fits beside the one that has begun, and need not wait for those of the other owner.
+    let small = submit("d", "small", 4, 1);
+    assert_eq!(bench.next(), (4, "turn"));
+    drop(small);
+    assert_eq!(bench.next(), (4, "done"));
+    // A second time it waits like them.
+    let again = submit("e", "small", 5, 1);
+    assert_eq!(bench.scheduler.begun(&"e"), None);
+    drop(first);
+    let mut then = [bench.next(), bench.next(), bench.next()];
+    then.sort_unstable();
+    assert_eq!(then, [(1, "done"), (2, "turn"), (5, "turn")]);
+    drop((second, third, again));
+    bench.finish();
+}
+
+#[test]
+fn work_that_was_made_durable_first_runs_first() {
+    let bench = Bench::new(1);
+    let open = bench.submit_gated("a", 1, 1);
+    assert_eq!(bench.next(), (1, "turn"));
+    bench.submit("a", 3, 1);
+    bench.submit("a", 2, 1);
+    drop(open);
+    let turns: Vec<u32> = (0..5).map(|_| bench.next()).filter(|(_, what)| *what == "turn").map(|(id, _)| id).collect();
+    assert_eq!(turns, [2, 3]);
+    bench.finish();
+}
+
+#[test]
 fn work_that_waited_for_memory_and_is_gone_holds_up_nobody() {
     let bench = Bench::new(3);
     let _open = bench.submit_gated("a", 1, 1);
     assert_eq!(bench.next(), (1, "turn"));
     let submit = |key, id, bytes| {
-        let work = Turns { key, id, left: 1, told: bench.tell.clone(), gate: None, bytes };
+        let work = Turns { key, owner: "caller", id, left: 1, told: bench.tell.clone(), gate: None, bytes };
         bench.scheduler.reserve(key).unwrap().submit(work);
     };
     submit("big", 2, 10);
@@ -186,6 +265,57 @@ fn work_that_waited_for_memory_and_is_gone_holds_up_nobody() {
     assert!(matches!(bench.scheduler.take_waiting(&"big", 2), Cancelled::Waiting(work) if work.id == 2));
     assert_eq!((bench.next(), bench.next()), ((3, "turn"), (3, "done")));
     drop(_open);
+    bench.finish();
+}
+
+/// Takes work that waits.
+fn taken(bench: &Bench, key: &'static str, id: u32) -> Turns {
+    match bench.scheduler.take_waiting(&key, id) {
+        Cancelled::Waiting(work) => work,
+        Cancelled::Begun | Cancelled::Unknown => panic!("work {id} should wait"),
+    }
+}
+
+#[test]
+fn work_that_is_taken_and_queued_anew_gets_no_more_turns_than_others() {
+    let bench = Bench::new(1);
+    let open = bench.submit_gated("long", 1, 1_000);
+    for id in 2..=4 {
+        bench.submit("a", id, 2);
+        drop(taken(&bench, "a", id));
+    }
+    bench.submit("a", 5, 2);
+    drop(open);
+    let told: Vec<_> = (0..5).map(|_| bench.next()).collect();
+    assert_eq!(told, [(1, "turn"), (5, "turn"), (1, "turn"), (5, "turn"), (5, "done")]);
+    bench.finish();
+}
+
+#[test]
+fn work_that_is_put_back_gets_its_key_no_more_turns_than_others() {
+    let bench = Bench::new(1);
+    let open = bench.submit_gated("long", 1, 1_000);
+    bench.submit("a", 2, 1);
+    bench.submit("a", 3, 1);
+    bench.scheduler.put_back(taken(&bench, "a", 2));
+    drop(open);
+    let told: Vec<_> = (0..5).map(|_| bench.next()).collect();
+    assert_eq!(told, [(1, "turn"), (2, "turn"), (2, "done"), (1, "turn"), (3, "turn")]);
+    bench.finish();
+}
+
+#[test]
+fn work_that_is_put_back_in_front_of_what_waits_for_memory_begins_where_it_fits() {
+    let bench = Bench::new(2);
+    let open = bench.submit_gated("a", 1, 1);
+    for (id, bytes) in [(2, 10), (3, 1)] {
+        let work = Turns { key: "b", owner: "caller", id, left: 1, told: bench.tell.clone(), gate: None, bytes };
+        bench.scheduler.reserve("b").unwrap().submit(work);
+    }
+    assert_eq!(bench.next(), (1, "turn"));
+    bench.scheduler.put_back(taken(&bench, "b", 3));
+    assert_eq!([bench.next(), bench.next()], [(3, "turn"), (3, "done")]);
+    drop(open);
     bench.finish();
 }
 

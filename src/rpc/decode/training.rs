@@ -16,8 +16,8 @@ use crate::domain::{
 };
 use crate::rpc::pb;
 
-/// A training to start.
-pub(in crate::rpc) fn train_command(request: pb::TrainRequest) -> Result<TrainCommand, Faults> {
+/// A training to start, and who asks for it.
+pub(in crate::rpc) fn train_command(request: pb::TrainRequest, caller: String) -> Result<TrainCommand, Faults> {
     let mut faults = Faults::new();
     // Only a request that may come again is worth its hash.
     let request_hash = match request.request_id.as_str() {
@@ -31,6 +31,7 @@ pub(in crate::rpc) fn train_command(request: pb::TrainRequest) -> Result<TrainCo
         model_id,
         training,
         request_id,
+        caller,
         request_hash,
     });
     faults.finish(command)

@@ -5,10 +5,12 @@ mod matrix;
 mod metrics;
 mod model;
 mod optimizer;
+mod safetensors;
 mod training;
 
 pub(super) use matrix::{layer_weights, matrix};
 pub(super) use model::{gradients, model, prediction, version, weights};
+pub(super) use safetensors::safetensors_head;
 pub(super) use training::{job, train_event};
 
 use std::time::Duration;

@@ -18,6 +18,7 @@ pub(in crate::rpc) fn model(view: &ModelView) -> pb::Model {
         seed: model.seed,
         latest_version: model.latest_version as i32,
         serving_version: model.serving_version.map(|version| version as i32),
+        pinned_versions: model.pinned_versions.iter().map(|&version| version as i32).collect(),
         parameter_count: model.architecture.trainable_count() as i32,
         class_labels: model.class_labels.clone(),
         preprocessing: Some(preprocessing(model.preprocessing)),
@@ -28,7 +29,8 @@ pub(in crate::rpc) fn model(view: &ModelView) -> pb::Model {
     }
 }
 
-fn architecture(architecture: &Architecture) -> pb::Architecture {
+/// The shape of a network.
+pub(super) fn architecture(architecture: &Architecture) -> pb::Architecture {
     let element_type = match architecture.element_type() {
         ElementType::Float32 => pb::ElementType::Float32,
         ElementType::Float64 => pb::ElementType::Float64,
@@ -111,6 +113,11 @@ fn preprocessing(preprocessing: Preprocessing) -> pb::Preprocessing {
     pb::Preprocessing { inputs: Some(scaling(preprocessing.inputs)), targets: Some(scaling(preprocessing.targets)) }
 }
 
+/// A fitted scaling.
+pub(super) fn scaler(scaler: &Scaler) -> pb::Scaler {
+    pb::Scaler { shift: scaler.shift.clone(), scale: scaler.scale.clone() }
+}
+
 /// A version.
 pub(in crate::rpc) fn version(version: &Version) -> pb::Version {
     let (source, job_id, report) = match &version.source {
@@ -120,7 +127,6 @@ pub(in crate::rpc) fn version(version: &Version) -> pb::Version {
             (pb::VersionSource::Trained, job_id.to_string(), Some(super::training::epoch_report(report)))
         }
     };
-    let scaler = |scaler: &Scaler| pb::Scaler { shift: scaler.shift.clone(), scale: scaler.scale.clone() };
     let preprocessing = version.preprocessing.as_ref();
     pb::Version {
         version: version.version as i32,

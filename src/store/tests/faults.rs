@@ -68,7 +68,7 @@ fn what_was_acknowledged_survives_a_power_cut_at_any_sync() {
     assert!(images.len() >= models.len());
     for (acknowledged, image) in images {
         let store = store_on(&Arc::new(Disk::of_image(image))).unwrap();
-        let survivors = store.models(None, 10).unwrap();
+        let survivors = items(store.models(None, 10).unwrap());
         assert!(survivors.len() >= acknowledged);
         assert_eq!(survivors, models[..survivors.len()]);
     }

@@ -11,8 +11,8 @@ fn a_reopened_folder_shows_the_same() {
     let store = Store::open(folder.path()).unwrap();
     let model = create(&store, "xor");
     let (queued, running, done) = (accept(&store, &model), accept(&store, &model), accept(&store, &model));
-    let running = store.start_job(running.job_id, begin(1, 3)).unwrap().unwrap();
-    let done = store.start_job(done.job_id, begin(1, 3)).unwrap().unwrap();
+    let running = started(&store, running.job_id, begin(1, 3));
+    let done = started(&store, done.job_id, begin(1, 3));
     store.finish_job(&finished(&done), Some(outcome(1, 2.0))).unwrap();
     store.write_reports(done.job_id, 0, &[report(1), report(2)]).unwrap();
     let see = |store: &Store| {
@@ -55,7 +55,7 @@ fn deletion_frees_the_blobs() {
     store.commit_version(model.uid, draft(1), &weights(2.0)).unwrap();
     let job = accept(&store, &model);
     assert_eq!(blob_count(folder.path()), 3);
-    store.delete_model(model.uid).unwrap();
+    store.delete_model(&model.model_id).unwrap();
     assert_eq!(blob_count(folder.path()), 1);
     store.finish_job(&finished(&job), Some(outcome(1, 2.0))).unwrap();
     assert_eq!(blob_count(folder.path()), 0);
@@ -82,7 +82,7 @@ fn orphans_are_swept_at_the_next_opening_and_nothing_else() {
     // What a kill between a blob and its record, or between a record and its blob's removal, leaves.
     store.write_weights(model.uid, &weights(5.0), None).unwrap();
     store.write_weights(Uuid::now_v7(), &weights(5.0), None).unwrap();
-    let orphan = BlobName::Rows { job_id: Uuid::now_v7() };
+    let orphan = blobs::BlobName::Rows { job_id: Uuid::now_v7() };
     store.blobs().write(orphan, raw::Parts::of_training_data(&rows()).as_slice()).unwrap();
     fs::write(folder.path().join(BLOBS_FOLDER).join(format!("{orphan}.tmp")), b"cut").unwrap();
     drop(store);
@@ -104,11 +104,85 @@ fn a_flipped_byte_in_a_record_is_told_other_keys_still_read_and_no_blob_is_swept
     let told = |error: StoreError| matches!(error, StoreError::Corrupt { what } if what.contains(&bad.uid.to_string()));
     assert!(told(store.model(&name("bad")).unwrap_err()));
     assert!(told(store.model_by_uid(bad.uid).unwrap_err()));
-    assert!(told(store.models(None, 10).unwrap_err()));
+    let listed = [Listed::Unreachable("bad".to_owned()), Listed::Item(good.clone())];
+    assert_eq!(store.models(None, 10).unwrap(), listed);
     assert!(told(store.commit_version(bad.uid, draft(1), &weights(2.0)).unwrap_err()));
     assert_eq!(store.model(&name("good")).unwrap(), Some(good.clone()));
     assert_eq!(store.parameters(bad.uid, 1, &bad.architecture).unwrap(), Some(weights(1.0)));
     assert!(store.commit_version(good.uid, draft(1), &weights(2.0)).unwrap().is_some());
+}
+
+#[test]
+fn a_flipped_byte_in_a_key_costs_no_blob_and_no_job() {
+    let mut opened = 0;
+    // Keys as they lie in the file: a name's, a mark's of a job that is not finished, and an index's.
+    for needle in ["default/names/m-03", "default/unfinished/", "/version/0000000", "default/jobs/"] {
+        for offset in 8..needle.len() {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(folder.path()).unwrap();
+            let models: Vec<Model> = (0..6).map(|index| create(&store, &format!("m-0{index}"))).collect();
+            let job = accept(&store, &models[0]);
+            drop(store);
+            let blobs = blob_count(folder.path());
+            flip_at(&folder.path().join(RECORDS_FILE), needle.as_bytes(), offset);
+            let Ok(store) = Store::open(folder.path()) else { continue };
+            opened += 1;
+            assert_eq!(blob_count(folder.path()), blobs, "{needle} at {offset}");
+            if needle.contains("unfinished") {
+                assert_eq!(store.unfinished_jobs().unwrap(), [job], "{needle} at {offset}");
+            }
+            for model in &models {
+                // Found or not, by a number of ways: but never something else.
+                if let Ok(Some(found)) = store.model(&model.model_id) {
+                    assert_eq!(found, *model);
+                }
+            }
+        }
+    }
+    assert!(opened > 25, "{opened}");
+}
+
+#[test]
+fn what_is_damaged_can_be_deleted_and_its_name_used_again() {
+    for is_name_damaged in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (bad, good) = (create(&store, "bad"), create(&store, "good"));
+        let job = accept(&store, &bad);
+        drop(store);
+        // The envelope of the name's record: format, revision, the uid, and then the checksum.
+        let name_record = [&[1, 1, 0, 0, 0, 0, 0, 0, 0, 0xc4, 16], bad.uid.as_bytes().as_slice()].concat();
+        match is_name_damaged {
+            true => flip_at(&folder.path().join(RECORDS_FILE), &name_record, name_record.len()),
+            false => flip(&folder.path().join(RECORDS_FILE), b"needle of bad"),
+        }
+        let store = Store::open(folder.path()).unwrap();
+        assert!(matches!(store.model(&bad.model_id), Err(StoreError::Corrupt { .. })));
+        assert_eq!(store.delete_model(&bad.model_id).unwrap(), Some(Deleted { uid: Some(bad.uid) }));
+        assert_eq!(store.model(&bad.model_id).unwrap(), None);
+        assert_eq!(items(store.models(None, 10).unwrap()), [good]);
+        assert_ne!(create(&store, "bad").uid, bad.uid);
+        // It ends as those of any deleted model do.
+        assert_eq!(store.job(job.job_id).unwrap().map(|job| job.state), Some(JobState::Queued));
+    }
+}
+
+#[test]
+fn a_damaged_job_goes_with_its_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let model = create(&store, "xor");
+    let bad = job(&model, "needle of a job");
+    store.accept_job(&bad, [0; 16], &rows()).unwrap();
+    drop(store);
+    flip(&folder.path().join(RECORDS_FILE), b"request_id\xafneedle of a job");
+    let store = Store::open(folder.path()).unwrap();
+    let listed = [Listed::Unreachable(bad.job_id.to_string())];
+    assert_eq!(store.jobs(&JobFilter::default(), None, 10).unwrap(), listed);
+    store.delete_model(&model.model_id).unwrap();
+    assert_eq!(store.jobs(&JobFilter::default(), None, 10).unwrap(), []);
+    assert_eq!(store.job(bad.job_id).unwrap(), None);
+    assert_eq!(blob_count(folder.path()), 0);
 }
 
 #[test]
@@ -146,7 +220,7 @@ fn a_flipped_byte_in_a_blob_or_a_lost_blob_is_told_and_others_still_read() {
     assert!(matches!(store.training_data(job.job_id), Err(StoreError::Corrupt { .. })));
     fs::remove_file(&sorted_blobs(folder.path(), ".rows")[0]).unwrap();
     assert!(matches!(store.training_data(job.job_id), Err(StoreError::Corrupt { .. })));
-    assert!(store.delete_model(model.uid).unwrap());
+    assert!(store.delete_model(&model.model_id).unwrap().is_some());
 }
 
 #[test]
@@ -188,10 +262,15 @@ fn sorted_blobs(folder: &Path, suffix: &str) -> Vec<PathBuf> {
 
 /// Flips a bit in the middle of every occurrence of `needle`.
 fn flip(path: &Path, needle: &[u8]) {
+    flip_at(path, needle, needle.len() / 2);
+}
+
+/// Flips a bit so many bytes behind the start of each place where `needle` stands.
+fn flip_at(path: &Path, needle: &[u8], offset: usize) {
     let mut bytes = fs::read(path).unwrap();
     let places: Vec<usize> = (0..=bytes.len() - needle.len()).filter(|&at| bytes[at..].starts_with(needle)).collect();
     assert!(!places.is_empty());
-    places.iter().for_each(|at| bytes[at + needle.len() / 2] ^= 1);
+    places.iter().for_each(|at| bytes[at + offset] ^= 1);
     fs::write(path, bytes).unwrap();
 }
 
@@ -215,7 +294,7 @@ fn the_end_of_a_training_that_is_lost_is_told_and_one_that_was_given_back_is_not
     let store = Store::open(folder.path()).unwrap();
     let model = create(&store, "xor");
     let job = accept(&store, &model);
-    let job = store.start_job(job.job_id, begin(1, 3)).unwrap().unwrap();
+    let job = started(&store, job.job_id, begin(1, 3));
     let continuation = Continuation { head: vec![1], vectors: Vec::new() };
     let outcome = Outcome { continuation: Some(continuation.clone()), ..outcome(1, 2.0) };
     store.finish_job(&finished(&job), Some(outcome)).unwrap();

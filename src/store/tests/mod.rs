@@ -1,6 +1,6 @@
 //! The store's promises: those that a store in memory keeps as well, those of the folder, and those of a failing disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use uuid::Uuid;
@@ -12,11 +12,13 @@ use crate::domain::{
     Scaler, StopReason, Targets, Timestamp, TrainingData, Values, Version, VersionSource,
 };
 
+mod backups;
 pub(super) mod disk;
 mod faults;
 mod folder;
 mod power_cut;
 mod reference;
+mod retention;
 mod simulated;
 mod verbs;
 
@@ -51,6 +53,7 @@ fn model(model_id: &str) -> Model {
         seed: u64::MAX,
         latest_version: 1,
         serving_version: None,
+        pinned_versions: BTreeSet::new(),
         class_labels: vec!["no".to_owned(), "yes".to_owned()],
         preprocessing: Preprocessing::default(),
         labels: BTreeMap::from([("owner".to_owned(), format!("needle of {model_id}"))]),
@@ -79,6 +82,7 @@ fn draft(base_version: u32) -> VersionDraft {
     let scaler = Scaler { shift: vec![0.1, f64::MIN_POSITIVE], scale: vec![1.0 / 3.0, 1.0] };
     VersionDraft {
         base_version: Some(base_version),
+        follows_base: false,
         source: VersionSource::Training { job_id: Uuid::nil(), report: Box::new(report(7)) },
         preprocessing: Some(FittedPreprocessing { inputs: Some(scaler), targets: None }),
         create_time: at(9),
@@ -93,6 +97,17 @@ fn outcome(base_version: u32, seed: f32) -> Outcome {
 fn begin(base_version: u32, time: i64) -> JobStart {
     let trained_on = "epochd on x86_64".to_owned();
     JobStart { base_version, seed: 3, epochs_before: 0, trained_on, is_after_good_stop: false, time: at(time) }
+}
+
+fn started(store: &Store, job_id: Uuid, start: JobStart) -> Job {
+    match store.start_job(job_id, start).unwrap() {
+        Started::Begun(job) => *job,
+        other => panic!("the job did not start: {other:?}"),
+    }
+}
+
+fn items<T>(listed: Vec<Listed<T>>) -> Vec<T> {
+    listed.into_iter().map(|entry| entry.item().expect("nothing is damaged")).collect()
 }
 
 fn report(epoch: u32) -> EpochReport {
@@ -121,6 +136,7 @@ fn job(model: &Model, request_id: &str) -> Job {
         state: JobState::Queued,
         settings,
         request_id: request_id.to_owned(),
+        caller: String::new(),
         base_version: None,
         version: None,
         epochs_before: 0,

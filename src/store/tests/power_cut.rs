@@ -1,6 +1,6 @@
 //! After a power cut at any change of the disk everything that was acknowledged is there, and nothing is half there.
 
-use super::reference::{Reference, Step};
+use super::reference::{Reference, Step, VERSIONS_KEPT};
 use super::simulated::{Fault, Kind, Plan, Random, SimulatedDisk, State};
 use super::*;
 
@@ -18,7 +18,8 @@ fn sequences() -> u64 {
 const FOLDER: &str = "/srv/epochd/data";
 
 fn open(disk: &SimulatedDisk) -> Result<Store, StoreError> {
-    Store::open_on(Arc::new(disk.clone()), Path::new(FOLDER))
+    let store = Store::open_on(Arc::new(disk.clone()), Path::new(FOLDER))?;
+    Ok(store.with_retention(Retention { versions_per_model: VERSIONS_KEPT, ..Retention::default() }))
 }
 
 fn blob_count(disk: &SimulatedDisk) -> usize {

@@ -6,6 +6,9 @@ use super::simulated::Random;
 use super::*;
 use crate::domain::CheckpointMark;
 
+/// How many of a model's newest versions are kept.
+pub const VERSIONS_KEPT: u32 = 3;
+
 const REQUEST_HASH: [u8; 16] = [7; 16];
 
 /// All that the verbs which read tell.
@@ -39,7 +42,7 @@ pub enum Step {
     Create(Box<Model>, f32),
     Commit(Uuid, f32),
     Serve(Uuid, Option<u32>),
-    Delete(Uuid),
+    Delete(Box<ModelId>),
     Accept(Box<Job>),
     Start(Uuid),
     Report(Uuid, u32, u32),
@@ -75,7 +78,7 @@ impl Step {
             }
             Self::Commit(uid, seed) => format!("{:?}", store.commit_version(*uid, draft(1), &weights(*seed))?),
             Self::Serve(uid, version) => format!("{:?}", store.set_serving_version(*uid, *version)?),
-            Self::Delete(uid) => format!("{:?}", store.delete_model(*uid)?),
+            Self::Delete(model_id) => format!("{:?}", store.delete_model(model_id)?),
             Self::Accept(job) => format!("{:?}", store.accept_job(job, REQUEST_HASH, &rows())?),
             Self::Start(job_id) => format!("{:?}", store.start_job(*job_id, begin(1, 3))?),
             Self::Report(job_id, chunk, count) => {
@@ -123,7 +126,7 @@ impl Step {
             0 | 1 => Self::create(&format!("m-{number}")),
             2 | 3 => Self::Commit(uid, seed),
             4 => Self::Serve(uid, random.coin().then_some(1)),
-            5 if models.len() > 2 => Self::Delete(uid),
+            5 if models.len() > 2 => Self::Delete(Box::new(model.model.model_id.clone())),
             6 => [Self::MarkStop, Self::TakeStop][random.below(2)].clone(),
             _ => {
                 let request_id = if random.coin() { format!("request-{number}") } else { String::new() };
@@ -137,11 +140,11 @@ impl Reference {
     /// All that a store shows.
     pub fn seen(store: &Store) -> Result<Self, StoreError> {
         let mut models = BTreeMap::new();
-        for model in store.models(None, 1_000)? {
+        for model in items(store.models(None, 1_000)?) {
             assert_eq!(store.model(&model.model_id)?.as_ref(), Some(&model));
             assert_eq!(store.model_by_uid(model.uid)?.as_ref(), Some(&model));
             let mut versions = Vec::new();
-            for version in store.versions(model.uid, 0, 1_000)? {
+            for version in items(store.versions(model.uid, 0, 1_000)?) {
                 let weights = store.parameters(model.uid, version.version, &model.architecture)?;
                 versions.push((version, weights.expect("a version has weights")));
             }
@@ -149,7 +152,7 @@ impl Reference {
             models.insert(model.model_id.to_string(), ModelEntry { model, versions, continuation });
         }
         let mut jobs = BTreeMap::new();
-        for job in store.jobs(&JobFilter::default(), None, 1_000)? {
+        for job in items(store.jobs(&JobFilter::default(), None, 1_000)?) {
             jobs.insert(job.job_id, JobEntry::seen(store, job)?);
         }
         let unfinished: Vec<Uuid> = store.unfinished_jobs()?.iter().map(|job| job.job_id).collect();
@@ -208,19 +211,18 @@ impl Reference {
                 format!("{version:?}")
             }
             Step::Serve(uid, version) => {
-                let served = self.model(*uid).map(|it| {
+                let choice = self.model(*uid).map_or(Choice::NoModel, |it| {
                     it.model.serving_version = *version;
-                    &it.model
+                    Choice::Done(Box::new(it.model.clone()))
                 });
-                format!("{served:?}")
+                format!("{choice:?}")
             }
-            Step::Delete(uid) => {
-                let count = self.models.len();
-                self.models.retain(|_, it| it.model.uid != *uid);
-                format!("{:?}", self.models.len() < count)
-            }
+            Step::Delete(model_id) => self.delete(model_id),
             Step::Accept(job) => self.accept(job),
-            Step::Start(job_id) => format!("{:?}", self.open_job(*job_id).map(JobEntry::start)),
+            Step::Start(job_id) => {
+                let begun = self.open_job(*job_id).map(|it| Started::Begun(Box::new(it.start())));
+                format!("{:?}", begun.unwrap_or(Started::Gone))
+            }
             Step::Report(job_id, chunk, count) => {
                 if let Some(it) = self.jobs.get_mut(job_id) {
                     it.reports.resize((*chunk as usize + 1).max(it.reports.len()), Vec::new());
@@ -237,8 +239,23 @@ impl Reference {
                 self.is_stopped = true;
                 String::new()
             }
-            Step::TakeStop => format!("{:?}", std::mem::take(&mut self.is_stopped)),
+            Step::TakeStop => {
+                let was_good = std::mem::take(&mut self.is_stopped);
+                let open = self.jobs.values_mut().filter(|it| was_good && it.unfinished.is_some());
+                open.for_each(|it| it.job.starts_without_checkpoint = 0);
+                format!("{was_good:?}")
+            }
         }
+    }
+
+    fn delete(&mut self, model_id: &ModelId) -> String {
+        let deleted = self.models.remove(model_id.as_str()).map(|it| Deleted { uid: Some(it.model.uid) });
+        let over = self.jobs.values_mut().filter(|it| it.unfinished.is_none());
+        for entry in over.filter(|it| deleted.as_ref().is_some_and(|gone| gone.uid == Some(it.job.model_uid))) {
+            entry.job.report_count = 0;
+            entry.reports.clear();
+        }
+        format!("{deleted:?}")
     }
 
     fn accept(&mut self, job: &Job) -> String {
@@ -257,29 +274,37 @@ impl Reference {
         if current.unfinished.is_none() || current.job.attempt != job.attempt {
             return format!("{:?}", Finished::NotOwner(Box::new(current.job)));
         }
-        let mut job = job.clone();
+        let (mut job, mut pruned) = (job.clone(), Vec::new());
         if let Some(seed) = seed {
             let outcome = outcome(1, seed);
             match self.model(job.model_uid) {
-                Some(model) => job.version = Some(model.commit(outcome.parameters, outcome.continuation).version),
+                Some(model) => {
+                    let committed = model.commit(outcome.parameters, outcome.continuation);
+                    (job.version, pruned) = (Some(committed.version.version), committed.pruned);
+                }
                 None => (job.state, job.stop_reason) = (JobState::Cancelled, Some(StopReason::Cancelled)),
             }
         }
         let state = JobEntry { job: job.clone(), unfinished: None, ..current };
         self.jobs.insert(job.job_id, state);
-        format!("{:?}", Finished::Committed(Box::new(job)))
+        format!("{:?}", Finished::Committed { job: Box::new(job), pruned })
     }
 }
 
 impl ModelEntry {
-    fn commit(&mut self, weights: Values, continuation: Option<Continuation>) -> Version {
-        let VersionDraft { base_version, source, preprocessing, create_time } = draft(1);
+    fn commit(&mut self, weights: Values, continuation: Option<Continuation>) -> CommittedVersion {
+        let VersionDraft { base_version, source, preprocessing, create_time, .. } = draft(1);
         self.model.latest_version += 1;
         self.model.update_time = create_time;
         let version = Version { version: self.model.latest_version, base_version, source, preprocessing, create_time };
         self.versions.push((version.clone(), weights));
         self.continuation = continuation;
-        version
+        // The first is every job's base.
+        let oldest = (version.version + 1).saturating_sub(VERSIONS_KEPT);
+        let served = self.model.serving_version;
+        let is_over = |number: u32| number > 1 && number < oldest && Some(number) != served;
+        let pruned = self.versions.extract_if(.., |(version, _)| is_over(version.version));
+        CommittedVersion { version, pruned: pruned.map(|(version, _)| version.version).collect() }
     }
 }
 

@@ -43,7 +43,7 @@ fn models_are_listed_by_name_page_after_page() {
             create(store, model_id);
         }
         let page = |after: Option<&str>, limit| {
-            let models = store.models(after.map(name).as_ref(), limit).unwrap();
+            let models = items(store.models(after.map(name).as_ref(), limit).unwrap());
             models.into_iter().map(|model| model.model_id.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(page(None, 10), ["a", "a-1", "a.1", "b", "c"]);
@@ -55,14 +55,14 @@ fn models_are_listed_by_name_page_after_page() {
 }
 
 #[test]
-fn deletion_frees_the_name_and_keeps_the_jobs() {
+fn deletion_frees_the_name_and_keeps_the_jobs_that_are_not_finished() {
     on_both(|store| {
         let model = create(store, "xor");
         let job = accept(store, &model);
-        assert!(store.delete_model(model.uid).unwrap());
-        assert!(!store.delete_model(model.uid).unwrap());
+        assert_eq!(store.delete_model(&model.model_id).unwrap(), Some(Deleted { uid: Some(model.uid) }));
+        assert_eq!(store.delete_model(&model.model_id).unwrap(), None);
         assert_eq!(store.model(&name("xor")).unwrap(), None);
-        assert_eq!(store.versions(model.uid, 0, 10).unwrap(), []);
+        assert_eq!(items(store.versions(model.uid, 0, 10).unwrap()), []);
         assert_eq!(store.parameters(model.uid, 1, &model.architecture).unwrap(), None);
         assert_eq!(store.job(job.job_id).unwrap(), Some(job));
         assert_ne!(create(store, "xor").uid, model.uid);
@@ -73,16 +73,16 @@ fn deletion_frees_the_name_and_keeps_the_jobs() {
 fn a_committed_version_takes_the_next_number() {
     on_both(|store| {
         let model = create(store, "xor");
-        let version = store.commit_version(model.uid, draft(1), &weights(2.0)).unwrap().unwrap();
+        let version = store.commit_version(model.uid, draft(1), &weights(2.0)).unwrap().unwrap().version;
         assert_eq!((version.version, version.base_version, version.create_time), (2, Some(1), at(9)));
         assert_eq!(version.preprocessing, draft(1).preprocessing);
         assert_eq!(store.version(model.uid, 2).unwrap(), Some(version.clone()));
         assert_eq!(store.parameters(model.uid, 2, &model.architecture).unwrap(), Some(weights(2.0)));
         let updated = store.model_by_uid(model.uid).unwrap().unwrap();
         assert_eq!((updated.latest_version, updated.update_time), (2, at(9)));
-        assert_eq!(store.versions(model.uid, 0, 10).unwrap(), [first_version(), version.clone()]);
-        assert_eq!(store.versions(model.uid, 1, 10).unwrap(), [version]);
-        assert_eq!(store.versions(model.uid, 0, 1).unwrap(), [first_version()]);
+        assert_eq!(items(store.versions(model.uid, 0, 10).unwrap()), [first_version(), version.clone()]);
+        assert_eq!(items(store.versions(model.uid, 1, 10).unwrap()), [version]);
+        assert_eq!(items(store.versions(model.uid, 0, 1).unwrap()), [first_version()]);
         assert_eq!(store.commit_version(Uuid::now_v7(), draft(1), &weights(2.0)).unwrap(), None);
     });
 }
@@ -96,14 +96,15 @@ fn versions_committed_by_many_threads_have_no_gaps_and_keep_their_own_weights() 
                 scope.spawn(move || {
                     for round in 0..5_u32 {
                         let seed = (thread * 5 + round) as f32;
-                        let version = store.commit_version(model.uid, draft(1), &weights(seed)).unwrap().unwrap();
+                        let version =
+                            store.commit_version(model.uid, draft(1), &weights(seed)).unwrap().unwrap().version;
                         let stored = store.parameters(model.uid, version.version, &architecture()).unwrap();
                         assert_eq!(stored, Some(weights(seed)));
                     }
                 });
             }
         });
-        let numbers: Vec<u32> = store.versions(model.uid, 0, 100).unwrap().iter().map(|it| it.version).collect();
+        let numbers: Vec<u32> = items(store.versions(model.uid, 0, 100).unwrap()).iter().map(|it| it.version).collect();
         assert_eq!(numbers, (1..=31).collect::<Vec<_>>());
         assert_eq!(store.model_by_uid(model.uid).unwrap().unwrap().latest_version, 31);
     });
@@ -130,7 +131,7 @@ fn an_accepted_job_is_found_with_its_data_until_it_is_finished() {
         assert_eq!(store.job(job.job_id).unwrap(), Some(job.clone()));
         assert_eq!(store.training_data(job.job_id).unwrap(), Some(rows()));
         assert_eq!(store.unfinished_jobs().unwrap(), std::slice::from_ref(&job));
-        let started = store.start_job(job.job_id, begin(1, 3)).unwrap().unwrap();
+        let started = started(store, job.job_id, begin(1, 3));
         let expected = Job {
             state: JobState::Running,
             attempt: 1,
@@ -144,13 +145,13 @@ fn an_accepted_job_is_found_with_its_data_until_it_is_finished() {
         assert_eq!(store.unfinished_jobs().unwrap(), std::slice::from_ref(&started));
         let end = store.finish_job(&finished(&started), Some(outcome(1, 2.0))).unwrap();
         let expected = Job { version: Some(2), ..finished(&started) };
-        assert_eq!(end, Finished::Committed(Box::new(expected.clone())));
+        assert_eq!(end, Finished::Committed { job: Box::new(expected.clone()), pruned: Vec::new() });
         assert_eq!(store.job(job.job_id).unwrap(), Some(expected));
         assert_eq!(store.parameters(model.uid, 2, &model.architecture).unwrap(), Some(weights(2.0)));
         assert_eq!(store.training_data(job.job_id).unwrap(), None);
         assert_eq!(store.unfinished_jobs().unwrap(), []);
-        assert_eq!(store.start_job(job.job_id, begin(1, 4)).unwrap(), None);
-        assert_eq!(store.start_job(Uuid::now_v7(), begin(1, 4)).unwrap(), None);
+        assert_eq!(store.start_job(job.job_id, begin(1, 4)).unwrap(), Started::Gone);
+        assert_eq!(store.start_job(Uuid::now_v7(), begin(1, 4)).unwrap(), Started::Gone);
     });
 }
 
@@ -162,8 +163,8 @@ fn the_last_checkpoint_of_the_attempt_that_runs_is_kept_until_the_job_ends() {
         let checkpoint = |head: u8| Continuation { head: vec![head], vectors: vec![weights(f32::from(head))] };
         let mark = |epoch| CheckpointMark { time: at(4), epoch };
         assert_eq!(store.checkpoint(job.job_id).unwrap(), None);
-        assert_eq!(store.start_job(job.job_id, begin(1, 3)).unwrap().unwrap().starts_without_checkpoint, 1);
-        assert_eq!(store.start_job(job.job_id, begin(1, 3)).unwrap().unwrap().starts_without_checkpoint, 2);
+        assert_eq!(started(store, job.job_id, begin(1, 3)).starts_without_checkpoint, 1);
+        assert_eq!(started(store, job.job_id, begin(1, 3)).starts_without_checkpoint, 2);
         for epoch in [5, 6] {
             let job = store.write_checkpoint(job.job_id, 2, mark(epoch), &checkpoint(epoch as u8)).unwrap().unwrap();
             assert_eq!((job.checkpoint, job.starts_without_checkpoint), (Some(mark(epoch)), 0));
@@ -188,8 +189,12 @@ fn a_stop_in_good_order_is_told_once_and_its_starts_are_no_crashes() {
         assert!(!store.take_good_stop().unwrap());
         let job = accept(store, &create(store, "xor"));
         store.start_job(job.job_id, begin(1, 3)).unwrap();
+        store.start_job(job.job_id, begin(1, 3)).unwrap();
+        store.mark_good_stop().unwrap();
+        assert!(store.take_good_stop().unwrap());
+        assert_eq!(store.job(job.job_id).unwrap().unwrap().starts_without_checkpoint, 0);
         let after_good_stop = JobStart { is_after_good_stop: true, ..begin(1, 3) };
-        assert_eq!(store.start_job(job.job_id, after_good_stop).unwrap().unwrap().starts_without_checkpoint, 1);
+        assert_eq!(started(store, job.job_id, after_good_stop).starts_without_checkpoint, 1);
     });
 }
 
@@ -209,14 +214,14 @@ fn a_job_that_another_attempt_owns_or_that_is_finished_is_not_overwritten() {
     on_both(|store| {
         let model = create(store, "xor");
         let job = accept(store, &model);
-        let first = store.start_job(job.job_id, begin(1, 3)).unwrap().unwrap();
-        let second = store.start_job(job.job_id, begin(1, 4)).unwrap().unwrap();
+        let first = started(store, job.job_id, begin(1, 3));
+        let second = started(store, job.job_id, begin(1, 4));
         assert_eq!((second.attempt, second.start_time), (2, Some(at(3))));
         let late = store.finish_job(&finished(&first), Some(outcome(1, 2.0))).unwrap();
         assert_eq!(late, Finished::NotOwner(Box::new(second.clone())));
         assert_eq!(store.model_by_uid(model.uid).unwrap().unwrap().latest_version, 1);
         let end = store.finish_job(&finished(&second), Some(outcome(1, 3.0))).unwrap();
-        let Finished::Committed(end) = end else { panic!("{end:?}") };
+        let Finished::Committed { job: end, .. } = end else { panic!("{end:?}") };
         let again = store.finish_job(&finished(&second), Some(outcome(1, 4.0))).unwrap();
         assert_eq!(again, Finished::NotOwner(end));
         assert_eq!(store.versions(model.uid, 0, 10).unwrap().len(), 2);
@@ -228,10 +233,10 @@ fn a_job_whose_model_is_gone_ends_as_cancelled_without_a_version() {
     on_both(|store| {
         let model = create(store, "xor");
         let job = accept(store, &model);
-        let started = store.start_job(job.job_id, begin(1, 3)).unwrap().unwrap();
-        store.delete_model(model.uid).unwrap();
+        let started = started(store, job.job_id, begin(1, 3));
+        store.delete_model(&model.model_id).unwrap();
         let end = store.finish_job(&finished(&started), Some(outcome(1, 2.0))).unwrap();
-        let Finished::Committed(end) = end else { panic!("{end:?}") };
+        let Finished::Committed { job: end, .. } = end else { panic!("{end:?}") };
         assert_eq!((end.state, end.version, end.end_time), (JobState::Cancelled, None, Some(at(5))));
         assert_eq!(store.job(job.job_id).unwrap(), Some(*end));
         assert_eq!(store.version(model.uid, 2).unwrap(), None);
@@ -244,13 +249,13 @@ fn jobs_that_finish_while_weights_are_set_lose_no_version() {
         let model = create(store, "xor");
         let jobs: Vec<Job> = (0..4).map(|_| accept(store, &model)).collect();
         let finish = |job: &Job| {
-            let started = store.start_job(job.job_id, begin(1, 3)).unwrap().unwrap();
+            let started = started(store, job.job_id, begin(1, 3));
             match store.finish_job(&finished(&started), Some(outcome(1, 2.0))).unwrap() {
-                Finished::Committed(job) => job.version.unwrap(),
+                Finished::Committed { job, .. } => job.version.unwrap(),
                 other => panic!("{other:?}"),
             }
         };
-        let set = || store.commit_version(model.uid, draft(1), &weights(3.0)).unwrap().unwrap().version;
+        let set = || store.commit_version(model.uid, draft(1), &weights(3.0)).unwrap().unwrap().version.version;
         let mut numbers: Vec<u32> = thread::scope(|scope| {
             let finishing: Vec<_> = jobs.iter().map(|job| scope.spawn(move || finish(job))).collect();
             let setting: Vec<_> = (0..4).map(|_| scope.spawn(set)).collect();
@@ -314,7 +319,7 @@ fn jobs_are_listed_newest_first_by_filter_page_after_page() {
         store.start_job(jobs[2].job_id, begin(1, 3)).unwrap();
         let list = |filter: JobFilter, before: Option<usize>, limit| {
             let before = before.map(|index| jobs[index].job_id);
-            let listed = store.jobs(&filter, before, limit).unwrap();
+            let listed = items(store.jobs(&filter, before, limit).unwrap());
             let index = |job: &Job| jobs.iter().position(|it| it.job_id == job.job_id).unwrap();
             listed.iter().map(index).collect::<Vec<_>>()
         };

@@ -12,7 +12,7 @@ const protoLoader = load("@grpc/proto-loader");
 
 const [address, protoFolder] = process.argv.slice(2);
 const options = { includeDirs: [protoFolder], keepCase: true, longs: String, enums: String, defaults: false };
-const files = ["epochd/v1/model_service.proto", "epochd/v1/job_service.proto"];
+const files = ["epochd/v1/model_service.proto", "epochd/v1/job_service.proto", "epochd/v1/admin_service.proto"];
 const { epochd } = grpc.loadPackageDefinition(protoLoader.loadSync(files, options));
 const credentials = grpc.credentials.createInsecure();
 const models = new epochd.v1.ModelService(address, credentials);

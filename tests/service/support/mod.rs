@@ -1,7 +1,10 @@
 //! A server of its own for each test, on a port of its own, and what tests say to it.
 
 mod circle;
+mod files;
 mod json;
+#[cfg(target_os = "linux")]
+mod measure;
 mod process;
 mod refusals;
 mod requests;
@@ -9,7 +12,10 @@ mod server;
 mod training;
 
 pub use circle::*;
+pub use files::*;
 pub use json::*;
+#[cfg(target_os = "linux")]
+pub use measure::*;
 pub use process::{Process, run, signal};
 pub use refusals::{Failures, nested};
 pub use requests::*;

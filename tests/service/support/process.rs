@@ -4,34 +4,34 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::thread::JoinHandle;
 
 use super::Api;
 
 /// A process that serves; killed when dropped.
 pub struct Process {
     child: Child,
-    stderr: BufReader<ChildStderr>,
+    /// Reads the rest of the log as it comes: a full pipe would halt the server.
+    log: Option<JoinHandle<String>>,
     pub address: SocketAddr,
 }
 
 impl Process {
     /// `epochd serve` over a folder, on a free port, once it serves.
     pub fn serve(folder: &Path, arguments: &[&str]) -> Self {
-        let mut command = epochd();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"]);
-        let mut child = command.arg(folder).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut log = String::new();
-        let address = loop {
-            let mut line = String::new();
-            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it ended without serving: {log}");
-            log.push_str(&line);
-            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-            if line["message"] == "serving" {
-                break line["address"].as_str().unwrap().parse().unwrap();
-            }
-        };
-        Self { child, stderr, address }
+        let (child, mut stderr, address) = start(folder, arguments);
+        let log = std::thread::spawn(move || {
+            let mut log = String::new();
+            stderr.read_to_string(&mut log).unwrap();
+            log
+        });
+        Self { child, log: Some(log), address }
+    }
+
+    /// The same, with a log whose reader is gone once it serves.
+    pub fn serve_unread(folder: &Path, arguments: &[&str]) -> Self {
+        let (child, _, address) = start(folder, arguments);
+        Self { child, log: None, address }
     }
 
     pub async fn api(&self) -> Api {
@@ -50,9 +50,9 @@ impl Process {
 
     /// Waits for the end: how it ended, and the rest of its log.
     pub fn wait(mut self) -> (ExitStatus, String) {
-        let mut log = String::new();
-        self.stderr.read_to_string(&mut log).unwrap();
-        (self.child.wait().unwrap(), log)
+        let status = self.child.wait().unwrap();
+        // Its pipe is closed with the process.
+        (status, self.log.take().map_or_else(String::new, |log| log.join().unwrap()))
     }
 }
 
@@ -61,6 +61,25 @@ impl Drop for Process {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// `epochd serve`, its log and its address, once it serves.
+fn start(folder: &Path, arguments: &[&str]) -> (Child, BufReader<ChildStderr>, SocketAddr) {
+    let mut command = epochd();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"]);
+    let mut child = command.arg(folder).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut log = String::new();
+    let address = loop {
+        let mut line = String::new();
+        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it ended without serving: {log}");
+        log.push_str(&line);
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        if line["message"] == "serving" {
+            break line["address"].as_str().unwrap().parse().unwrap();
+        }
+    };
+    (child, stderr, address)
 }
 
 /// Runs the program in `folder` to its end.

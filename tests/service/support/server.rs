@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use epochd::config::RawConfig;
 use epochd::jobs::Threads;
+use epochd::rpc::pb::admin_service_client::AdminServiceClient;
 use epochd::rpc::pb::job_service_client::JobServiceClient;
 use epochd::rpc::pb::model_service_client::ModelServiceClient;
 use tokio::net::TcpListener;
@@ -19,6 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 pub struct Api {
     pub models: ModelServiceClient<Channel>,
     pub jobs: JobServiceClient<Channel>,
+    pub admin: AdminServiceClient<Channel>,
     pub channel: Channel,
 }
 
@@ -27,7 +29,8 @@ impl Api {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         let channel = endpoint.connect_timeout(Duration::from_secs(10)).connect().await.unwrap();
         let models = ModelServiceClient::new(channel.clone()).max_decoding_message_size(256 << 20);
-        Self { models, jobs: JobServiceClient::new(channel.clone()), channel }
+        let jobs = JobServiceClient::new(channel.clone());
+        Self { models, jobs, admin: AdminServiceClient::new(channel.clone()), channel }
     }
 }
 

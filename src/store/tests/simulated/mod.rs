@@ -274,6 +274,10 @@ impl Disk for SimulatedDisk {
         self.look(Kind::Look, |state| Ok(state.exists(path)))
     }
 
+    fn length(&self, path: &Path) -> Result<u64> {
+        self.look(Kind::Look, |state| Ok(state.bytes(state.file(path)?).len() as u64))
+    }
+
     fn list(&self, folder: &Path) -> Result<Vec<OsString>> {
         let paths = self.look(Kind::List, |state| state.list(folder))?;
         Ok(paths.into_iter().map(|path| path.file_name().unwrap().to_owned()).collect())

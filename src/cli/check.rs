@@ -1,0 +1,100 @@
+//! `epochd check`: every fault of a data folder, by name.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+
+use super::Outcome;
+use super::output::print;
+use crate::config::DATA_DIR_DEFAULT;
+use crate::store::{Counts, Finding, Line, Look, check};
+
+/// Look at a data folder that no server uses, and name every fault in it. Nothing is changed.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Example: epochd check --data-dir /var/lib/epochd
+
+Exit codes: 0 sound, 1 faults (each is told) or the folder is in use, 2 wrong usage.")]
+pub struct Args {
+    /// The folder.
+    #[arg(long, env = "EPOCHD_DATA_DIR", value_name = "FOLDER", default_value = DATA_DIR_DEFAULT)]
+    data_dir: PathBuf,
+
+    /// A line of JSON for each finding, and one for the end.
+    #[arg(long)]
+    json: bool,
+
+    /// Look in this process, which damaged bytes may end, and print what another one reads.
+    #[arg(long, hide = true)]
+    in_process: bool,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
+    if args.in_process {
+        let mut printed = Ok(());
+        check(&args.data_dir, &mut |line| {
+            if printed.is_ok() {
+                printed = print_json_line(&line);
+            }
+        });
+        return printed.map(|()| Outcome::Done);
+    }
+    let _look = Look::begin(&args.data_dir)?;
+    let mut faults = 0_u64;
+    let counts = look(&args, |line| {
+        faults += u64::from(matches!(line, Line::Fault(_)));
+        tell(&args, line)
+    })?;
+    if !args.json {
+        let Counts { models, versions, jobs, unfinished_jobs, chunks, blobs } = counts;
+        let all = format!(
+            "{models} models, {versions} versions, {jobs} jobs ({unfinished_jobs} unfinished), {chunks} chunks of reports, {blobs} blobs"
+        );
+        let verdict = if faults == 0 { "sound".to_owned() } else { format!("{faults} faults") };
+        print(&format!("{}: {verdict}; {all}", args.data_dir.display()))?;
+    }
+    Ok(if faults == 0 { Outcome::Done } else { Outcome::Failed })
+}
+
+/// Looks in a process of its own, and takes its sudden end for a fault.
+fn look(args: &Args, mut told: impl FnMut(&Line) -> anyhow::Result<()>) -> anyhow::Result<Counts> {
+    let program = std::env::current_exe().context("the program does not find itself")?;
+    let mut command = Command::new(program);
+    command.args(["--log", "off", "check", "--in-process", "--data-dir"]).arg(&args.data_dir);
+    // What a panic prints there is told here in other words.
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = child.context("the checking process cannot be started")?;
+    let mut counts = None;
+    for line in child.stdout.take().into_iter().flat_map(|output| BufReader::new(output).lines()) {
+        let line = line.context("the checking process cannot be read")?;
+        // A line that the process's end cut short.
+        let Ok(line) = serde_json::from_str(&line) else { break };
+        if let Line::Done(done) = &line {
+            counts = Some(*done);
+        }
+        told(&line)?;
+    }
+    let status = child.wait().context("the checking process cannot be waited for")?;
+    if counts.is_none() {
+        let problem = format!("its pages are so damaged that reading them ended the process ({status})");
+        told(&Line::Fault(Finding { what: "records.redb".to_owned(), problem }))?;
+    }
+    Ok(counts.unwrap_or_default())
+}
+
+fn tell(args: &Args, line: &Line) -> anyhow::Result<()> {
+    if args.json {
+        return print_json_line(line);
+    }
+    match line {
+        Line::Fault(Finding { what, problem }) => print(&format!("fault: {what}: {problem}")),
+        Line::Note(Finding { what, problem }) => print(&format!("note: {what}: {problem}")),
+        Line::Done(_) => Ok(()),
+    }
+}
+
+fn print_json_line(line: &Line) -> anyhow::Result<()> {
+    print(&serde_json::to_string(line).context("a finding cannot be written as JSON")?)
+}

@@ -1,0 +1,331 @@
+//! A backup of the whole store while it is in use: one state of the records, and every blob that this state refers to.
+//!
+//! 1. A [`Hold`] begins: no blob is removed from here on.
+//! 2. While no checkpoint is being written, the state is chosen (a read transaction begins) and the checkpoints of unfinished jobs
+//!    are opened: they are the only blobs that are ever replaced, and one that comes after more reports than the records know could
+//!    not be gone on from. An open file stays what it is.
+//! 3. The records of that state are copied into a file of their own, in key order, each verified. No transaction is open after that,
+//!    however long the rest takes.
+//! 4. The archive is written: `FORMAT`, `records.redb`, `blobs/…`, `MANIFEST`. Each blob is verified as it is read.
+//!
+//! The copy says that the process before stopped in good order: a job in it was not brought down by its training.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use redb::{Database, ReadableTable};
+use uuid::Uuid;
+
+use super::blobs::{BlobName, BlobReader};
+use super::database::{Definition, Medium, RECORDS, close_database, guarded};
+use super::disk::{Disk, FileSystem};
+use super::error::StoreError;
+use super::holds::Hold;
+use super::key_kinds::RecordKey;
+use super::models::StoredVersion;
+use super::records::View;
+use super::{BLOBS_FOLDER, RECORDS_FILE, Store, keys, lock, record};
+use manifest::Manifest;
+
+mod manifest;
+mod restore;
+mod tar;
+
+pub use restore::{RestoreError, Restored, restore};
+
+/// What temporary files in the data folder are called: these, and an id.
+const TEMPORARY_PREFIX: &str = "backup-";
+const TEMPORARY_SUFFIX: &str = ".tmp";
+/// Bytes of records in one commit of the copy: what it takes in memory.
+const COPY_BYTES: usize = 4 << 20;
+/// Moved at a time.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Why a backup ended before it was complete.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// What is stored cannot be read, or is damaged.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Where the archive goes did not take it.
+    #[error("the backup cannot be written: {0}")]
+    Sink(#[from] io::Error),
+}
+
+/// How large a backup was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackupSize {
+    /// Files in it, the manifest left out.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// One state of the store, fixed: later changes are not in it. Blobs that are deleted take room until it is dropped.
+pub struct Backup {
+    store: Store,
+    records: Temporary,
+    manifest: Temporary,
+    /// Checkpoints as they were when the state was chosen.
+    checkpoints: HashMap<Uuid, BlobReader>,
+    _hold: Hold,
+}
+
+impl Store {
+    /// Fixes the state that a backup will hold. `goes_on` is asked now and then: where it says no, this ends with an error.
+    ///
+    /// # Errors
+    ///
+    /// Damaged records, an I/O error, and a store in memory, which has no folder to put a copy of the records in.
+    pub fn begin_backup(&self, goes_on: &dyn Fn() -> bool) -> Result<Backup, StoreError> {
+        let in_memory = || StoreError::Unavailable { reason: "a store in memory has no backup".to_owned() };
+        let folder = self.inner.lock.as_ref().ok_or_else(in_memory)?.folder();
+        let hold = Hold::new(self);
+        let (records, manifest) = (Temporary::new(folder), Temporary::new(folder));
+        let gate = Cell::new(Some(self.checkpoints_rest()));
+        let checkpoints = self.records().read(|view| {
+            // A second try comes after the file was opened again, when the first may have let checkpoints be written.
+            let closed = || StoreError::Unavailable { reason: "the records were closed during a backup".to_owned() };
+            let gate = gate.take().ok_or_else(closed)?;
+            let checkpoints = self.open_checkpoints(view)?;
+            drop(gate);
+            copy_records(view, &records.path, goes_on)?;
+            Ok(checkpoints)
+        })?;
+        Ok(Backup { store: self.clone(), records, manifest, checkpoints, _hold: hold })
+    }
+
+    fn open_checkpoints(&self, view: &View) -> Result<HashMap<Uuid, BlobReader>, StoreError> {
+        let mut readers = HashMap::new();
+        for entry in view.scan(keys::UNFINISHED, None, None)? {
+            let key = entry?.key;
+            let job_id = keys::last_uuid(&key).ok_or_else(|| StoreError::corrupt(&key))?;
+            match self.blobs().open(BlobName::Checkpoint { job_id }) {
+                Ok(None) => {}
+                Ok(Some(reader)) => drop(readers.insert(job_id, reader)),
+                // The job begins anew without it, and comes to the same weights: no reason to have no backup.
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    tracing::error!(%error, "a damaged checkpoint is left out of the backup");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(readers)
+    }
+}
+
+impl Backup {
+    /// Writes the archive.
+    pub fn write(mut self, sink: &mut dyn Write) -> Result<BackupSize, BackupError> {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let mut archive = Archive {
+            tar: tar::Writer::new(sink, since.as_secs()),
+            manifest: Manifest::create(&self.manifest.path)?,
+            size: BackupSize::default(),
+        };
+        let format = lock::format_text();
+        archive.add(lock::FORMAT_FILE, &mut format.as_bytes(), format.len() as u64)?;
+        let mut records = File::open(&self.records.path)?;
+        let length = records.metadata()?.len();
+        archive.add(RECORDS_FILE, &mut records, length)?;
+        let database = Medium::File { disk: Arc::new(FileSystem), path: self.records.path.clone() }.open(false)?;
+        let written = self.add_blobs(&database, &mut archive);
+        close_database(database);
+        written?;
+        archive.finish()
+    }
+
+    /// Every blob that the copied records refer to.
+    fn add_blobs(&mut self, database: &Database, archive: &mut Archive<&mut dyn Write>) -> Result<(), BackupError> {
+        let view = View::begin(database).map_err(StoreError::from_redb)?;
+        // Of the version before, while the next record may be another version of the same model.
+        let mut latest: Option<BlobName> = None;
+        for entry in view.scan("default/", None, None)? {
+            let entry = entry?;
+            match RecordKey::parse(&entry.key) {
+                Some(RecordKey::Version(uid, _)) => {
+                    let StoredVersion { blob, has_continuation, .. } = entry.decode()?;
+                    let is_same =
+                        |name: &BlobName| matches!(name, BlobName::Continuation { uid: of, .. } if *of == uid);
+                    if let Some(name) = latest.take().filter(|name| !is_same(name)) {
+                        self.add_blob(name, archive)?;
+                    }
+                    self.add_blob(BlobName::Weights { uid, blob }, archive)?;
+                    latest = has_continuation.then_some(BlobName::Continuation { uid, blob });
+                }
+                Some(RecordKey::Unfinished(job_id)) => {
+                    self.add_blob(BlobName::Rows { job_id }, archive)?;
+                    if let Some(reader) = self.checkpoints.remove(&job_id) {
+                        archive.add_blob(BlobName::Checkpoint { job_id }, reader)?;
+                    }
+                }
+                Some(_) => {}
+                None => return Err(StoreError::corrupt(entry.key).into()),
+            }
+        }
+        latest.map_or(Ok(()), |name| self.add_blob(name, archive))
+    }
+
+    fn add_blob(&self, name: BlobName, archive: &mut Archive<&mut dyn Write>) -> Result<(), BackupError> {
+        let missing = || StoreError::corrupt(format!("{BLOBS_FOLDER}/{name} (it is missing)"));
+        let reader = self.store.blobs().open(name)?.ok_or_else(missing)?;
+        archive.add_blob(name, reader)
+    }
+}
+
+/// The archive that is being written.
+struct Archive<W> {
+    tar: tar::Writer<W>,
+    manifest: Manifest,
+    size: BackupSize,
+}
+
+impl<W: Write> Archive<W> {
+    fn add(&mut self, name: &str, source: &mut dyn Read, bytes: u64) -> Result<(), BackupError> {
+        self.tar.begin(name, bytes)?;
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            match source.read(&mut piece)? {
+                0 => return self.end(),
+                length => self.tar.add(&piece[..length])?,
+            }
+        }
+    }
+
+    fn add_blob(&mut self, name: BlobName, reader: BlobReader) -> Result<(), BackupError> {
+        self.tar.begin(&format!("{BLOBS_FOLDER}/{name}"), reader.blob_bytes())?;
+        reader.give(|bytes| self.tar.add(bytes).map_err(BackupError::from))?;
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), BackupError> {
+        let (entry, checksum) = self.tar.end()?;
+        self.manifest.add(&entry.name, entry.bytes, checksum)?;
+        self.size.files += 1;
+        self.size.bytes += entry.bytes;
+        Ok(())
+    }
+
+    /// The manifest, and the end.
+    fn finish(mut self) -> Result<BackupSize, BackupError> {
+        let mut written = self.manifest.finish()?;
+        let bytes = written.metadata()?.len();
+        self.tar.begin(manifest::NAME, bytes)?;
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            match written.read(&mut piece)? {
+                0 => break,
+                length => self.tar.add(&piece[..length])?,
+            }
+        }
+        self.tar.end()?;
+        self.tar.finish()?;
+        Ok(self.size)
+    }
+}
+
+/// Copies one state of the records into a file that is a store's record file by itself.
+fn copy_records(view: &View, path: &Path, goes_on: &dyn Fn() -> bool) -> Result<(), StoreError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(crate::limits::STORE_CACHE_BYTES);
+    let database = builder.create(path).map_err(StoreError::from_redb)?;
+    let copied = guarded("copy the records", || {
+        for (definition, table) in view.tables() {
+            copy_table(&database, definition, table, goes_on)?;
+        }
+        mark_good_stop(&database).map_err(StoreError::from_redb)
+    });
+    match copied {
+        Ok(()) => database.close().map_err(StoreError::from_redb),
+        Err(error) => {
+            close_database(database);
+            Err(error)
+        }
+    }
+}
+
+fn copy_table(
+    database: &Database,
+    definition: Definition,
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<(), StoreError> {
+    let mut entries = table.iter().map_err(StoreError::from_redb)?;
+    let mut is_done = false;
+    while !is_done {
+        if !goes_on() {
+            return Err(StoreError::Unavailable { reason: "the backup was given up".to_owned() });
+        }
+        let mut transaction = database.begin_write().map_err(StoreError::from_redb)?;
+        transaction.set_quick_repair(true);
+        {
+            let mut copy = transaction.open_table(definition).map_err(StoreError::from_redb)?;
+            let mut bytes = 0;
+            is_done = loop {
+                let Some(entry) = entries.next() else { break true };
+                let (key, value) = entry.map_err(StoreError::from_redb)?;
+                record::open(key.value(), value.value())?;
+                copy.insert(key.value(), value.value()).map_err(StoreError::from_redb)?;
+                bytes += key.value().len() + value.value().len();
+                if bytes >= COPY_BYTES {
+                    break false;
+                }
+            };
+        }
+        transaction.commit().map_err(StoreError::from_redb)?;
+    }
+    Ok(())
+}
+
+fn mark_good_stop(database: &Database) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    transaction.open_table(RECORDS)?.insert(keys::GOOD_STOP, record::seal(keys::GOOD_STOP, 1, &[]).as_slice())?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// A file of a backup's in the data folder; removed with this.
+struct Temporary {
+    path: PathBuf,
+}
+
+impl Temporary {
+    /// Creates nothing yet.
+    fn new(folder: &Path) -> Self {
+        Self { path: folder.join(format!("{TEMPORARY_PREFIX}{}{TEMPORARY_SUFFIX}", Uuid::now_v7())) }
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %self.path.display(), %error, "a backup's temporary file stays until the next start");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a file in a data folder is what a backup left that a crash cut short.
+pub(super) fn is_left_over(name: &str) -> bool {
+    let id = name.strip_prefix(TEMPORARY_PREFIX).and_then(|rest| rest.strip_suffix(TEMPORARY_SUFFIX));
+    id.is_some_and(|id| Uuid::parse_str(id).is_ok())
+}
+
+/// Removes what backups left that a crash cut short. What cannot be removed stays, and does no harm.
+pub(super) fn sweep(disk: &dyn Disk, folder: &Path) {
+    let names = disk.list(folder).unwrap_or_default();
+    for name in names.iter().filter_map(|name| name.to_str()).filter(|name| is_left_over(name)) {
+        let path = folder.join(name);
+        if let Err(error) = disk.remove(&path) {
+            tracing::warn!(path = %path.display(), %error, "what a backup left behind cannot be removed");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! What is kept of what is over: old versions, and finished jobs with their histories.
+//!
+//! Versions are given back with the commit of a later one, in the same transaction. Finished jobs are given back in passes, one
+//! every few jobs, newest first: a pass reads every job's record.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, TryLockError};
+
+use uuid::Uuid;
+
+use super::blobs::BlobName;
+use super::error::StoreError;
+use super::models::StoredVersion;
+use super::records::{Expect, Transaction, View};
+use super::{Store, keys};
+use crate::domain::{Job, Model};
+use crate::limits::{
+    FINISHED_JOBS_DEFAULT, FINISHED_JOBS_PER_MODEL_DEFAULT, KEPT_REPORTS_DEFAULT, PINNED_VERSIONS_MAX,
+    VERSIONS_PER_MODEL_DEFAULT,
+};
+
+/// Jobs that finish between two passes.
+const JOBS_BETWEEN_PASSES: u32 = 64;
+/// Jobs that are given back with one transaction.
+const JOBS_PER_TRANSACTION: usize = 256;
+
+/// Bounds on what is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Newest versions of a model, 1 or more. Kept besides: the first, those that are pinned, the one that is served, and
+    /// the one that an unfinished job started from.
+    pub versions_per_model: u32,
+    /// Newest finished jobs of a model.
+    pub jobs_per_model: u32,
+    /// Newest finished jobs of all models.
+    pub jobs: u32,
+    /// Epoch reports of the newest finished jobs; the newest job is kept whatever it has.
+    pub reports: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            versions_per_model: VERSIONS_PER_MODEL_DEFAULT,
+            jobs_per_model: FINISHED_JOBS_PER_MODEL_DEFAULT,
+            jobs: FINISHED_JOBS_DEFAULT,
+            reports: KEPT_REPORTS_DEFAULT,
+        }
+    }
+}
+
+/// A version whose record is deleted with a commit, and its weights after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Superfluous {
+    pub version: u32,
+    /// `None` where its record is damaged: the next start sweeps the blob.
+    blob: Option<Uuid>,
+}
+
+/// What became of a wish to pin a version, to unpin it, or to serve it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Choice {
+    /// It is as wished: the model as it is now.
+    Done(Box<Model>),
+    /// There is no such model (any more).
+    NoModel,
+    /// There is no such version (any more).
+    NoVersion,
+    /// As many versions of the model are pinned as may be; the bound.
+    TooMany(usize),
+}
+
+/// When the next pass over finished jobs is due.
+#[derive(Default)]
+pub(super) struct JobPasses {
+    finished_since: AtomicU32,
+    one_at_a_time: Mutex<()>,
+}
+
+impl Store {
+    /// Keeps a version whatever its age, or no longer.
+    pub fn pin_version(&self, uid: Uuid, version: u32, is_pinned: bool) -> Result<Choice, StoreError> {
+        self.choose(uid, Some(version), |model| {
+            match is_pinned {
+                true => model.pinned_versions.insert(version),
+                false => model.pinned_versions.remove(&version),
+            };
+        })
+    }
+
+    /// Chooses the version that a model serves, `None` for its latest.
+    pub fn set_serving_version(&self, uid: Uuid, version: Option<u32>) -> Result<Choice, StoreError> {
+        self.choose(uid, version, |model| model.serving_version = version)
+    }
+
+    /// Changes what a model keeps, where the version is there. A commit that gives versions back expects the model as it read it, so
+    /// it cannot give back this one meanwhile.
+    fn choose(&self, uid: Uuid, version: Option<u32>, change: impl Fn(&mut Model)) -> Result<Choice, StoreError> {
+        let model_key = keys::model(uid);
+        loop {
+            let (stored, is_there) = self.records().read(|view| {
+                let is_there = version.map_or(Ok(true), |version| view.contains(&keys::version(uid, version)))?;
+                Ok((view.get::<Model>(&model_key)?, is_there))
+            })?;
+            let Some(stored) = stored else { return Ok(Choice::NoModel) };
+            if !is_there {
+                return Ok(Choice::NoVersion);
+            }
+            let mut model = stored.value.clone();
+            change(&mut model);
+            if model.pinned_versions.len() > PINNED_VERSIONS_MAX {
+                return Ok(Choice::TooMany(PINNED_VERSIONS_MAX));
+            }
+            if model == stored.value {
+                return Ok(Choice::Done(Box::new(model)));
+            }
+            let transaction = Transaction::new().expect(&model_key, Expect::Revision(stored.revision));
+            match self.records().commit(transaction.put(model_key.clone(), &model)?) {
+                Ok(()) => return Ok(Choice::Done(Box::new(model))),
+                Err(StoreError::Conflict { .. }) => {} // Changed meanwhile: look again.
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Gives back the weights of versions whose records are gone.
+    pub(super) fn remove_superfluous(&self, uid: Uuid, versions: &[Superfluous]) {
+        for blob in versions.iter().filter_map(|version| version.blob) {
+            self.blobs().remove(BlobName::Weights { uid, blob });
+            self.blobs().remove(BlobName::Continuation { uid, blob });
+        }
+    }
+
+    /// A job has finished: every so often, those that are too many are given back. A fault is only logged, since the next pass
+    /// tries again.
+    pub(super) fn note_finished_job(&self) {
+        let passes = &self.inner.job_passes;
+        if passes.finished_since.fetch_add(1, Ordering::Relaxed) + 1 < JOBS_BETWEEN_PASSES.min(self.retention.jobs) {
+            return;
+        }
+        if let Err(error) = self.prune_jobs() {
+            tracing::warn!(%error, "old jobs could not be given back; it is tried again");
+        }
+    }
+
+    /// Deletes the finished jobs that are too many, with their histories and request ids; tells how many.
+    pub fn prune_jobs(&self) -> Result<usize, StoreError> {
+        let passes = &self.inner.job_passes;
+        // Another pass, from an older state, could delete a request id that a new job has taken over.
+        let _guard = match passes.one_at_a_time.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(0),
+        };
+        passes.finished_since.store(0, Ordering::Relaxed);
+        let doomed = self.records().read(|view| too_many(view, self.retention))?;
+        for jobs in doomed.chunks(JOBS_PER_TRANSACTION) {
+            self.records().commit(jobs.iter().fold(Transaction::new(), delete_job))?;
+        }
+        if !doomed.is_empty() {
+            tracing::info!(jobs = doomed.len(), "records and histories of the oldest finished jobs were given back");
+        }
+        Ok(doomed.len())
+    }
+}
+
+/// A finished job that is given back.
+struct DoomedJob {
+    job_id: Uuid,
+    model_uid: Uuid,
+    request_id: String,
+}
+
+impl From<Job> for DoomedJob {
+    fn from(job: Job) -> Self {
+        Self { job_id: job.job_id, model_uid: job.model_uid, request_id: job.request_id }
+    }
+}
+
+/// Adds to a transaction what deletes a finished job, its history and its request id.
+fn delete_job(transaction: Transaction, job: &DoomedJob) -> Transaction {
+    let transaction = transaction
+        .delete(keys::job(job.job_id))
+        .delete(keys::model_job(job.model_uid, job.job_id))
+        .delete_chunks(keys::chunks(job.job_id));
+    match job.request_id.is_empty() {
+        true => transaction,
+        false => transaction.delete(keys::request(&job.request_id)),
+    }
+}
+
+/// The versions that need not be kept once the model has its next one.
+pub(super) fn superfluous(view: &View, model: &Model, retention: Retention) -> Result<Vec<Superfluous>, StoreError> {
+    // The next one is among the newest.
+    let oldest_kept = (model.latest_version + 2).saturating_sub(retention.versions_per_model.max(1));
+    if oldest_kept <= 2 {
+        return Ok(Vec::new());
+    }
+    let (first, end) = (format!("{:08}", 1), format!("{oldest_kept:08}"));
+    let mut candidates = Vec::new();
+    for entry in view.scan(&keys::versions(model.uid), Some(&first), Some(&end))? {
+        let entry = entry?;
+        let Some(version) = keys::last_number(&entry.key) else { continue };
+        if !model.pinned_versions.contains(&version) && model.serving_version != Some(version) {
+            let blob = entry.decode::<StoredVersion>().ok().map(|stored| stored.blob);
+            candidates.push(Superfluous { version, blob });
+        }
+    }
+    if !candidates.is_empty() {
+        let bases = bases_of_unfinished(view, model.uid)?;
+        candidates.retain(|candidate| !bases.contains(&candidate.version));
+    }
+    Ok(candidates)
+}
+
+/// The versions that unfinished jobs of a model started from: after a crash they start from them again.
+fn bases_of_unfinished(view: &View, uid: Uuid) -> Result<HashSet<u32>, StoreError> {
+    let mut bases = HashSet::new();
+    for entry in view.scan(keys::UNFINISHED, None, None)? {
+        let Some(job_id) = keys::last_uuid(&entry?.key) else { continue };
+        if view.contains(&keys::model_job(uid, job_id))? {
+            // One that is damaged will not start again.
+            let job = view.get::<Job>(&keys::job(job_id)).ok().flatten();
+            bases.extend(job.and_then(|job| job.value.base_version));
+        }
+    }
+    Ok(bases)
+}
+
+/// The finished jobs past the bounds. One whose record is damaged stays: a checker tells of it.
+fn too_many(view: &View, retention: Retention) -> Result<Vec<DoomedJob>, StoreError> {
+    let mut per_model: HashMap<Uuid, u32> = HashMap::new();
+    let (mut jobs, mut reports) = (0_u32, 0_u64);
+    let mut doomed = Vec::new();
+    for entry in view.scan(keys::JOBS, None, None)?.rev() {
+        let Ok(job) = entry?.decode::<Job>() else { continue };
+        if !job.state.is_finished() {
+            continue;
+        }
+        let of_model = per_model.entry(job.model_uid).or_default();
+        let is_newest = jobs == 0;
+        (*of_model, jobs, reports) = (*of_model + 1, jobs + 1, reports.saturating_add(job.report_count));
+        let is_kept = *of_model <= retention.jobs_per_model
+            && jobs <= retention.jobs
+            && (is_newest || reports <= retention.reports);
+        if !is_kept {
+            doomed.push(DoomedJob::from(job));
+        }
+    }
+    Ok(doomed)
+}

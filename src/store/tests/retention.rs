@@ -1,0 +1,242 @@
+//! What is kept of what is over, and that the rest is given back: the files too.
+
+use super::*;
+
+fn numbers(store: &Store, model: &Model) -> Vec<u32> {
+    items(store.versions(model.uid, 0, 1_000).unwrap()).iter().map(|version| version.version).collect()
+}
+
+fn keeping(versions_per_model: u32) -> Retention {
+    Retention { versions_per_model, ..Retention::default() }
+}
+
+/// As [`on_both`], with other bounds; and the folder, where there is one.
+fn on_both_keeping(retention: Retention, promise: impl Fn(&Store, Option<&Path>)) {
+    let folder = tempfile::tempdir().unwrap();
+    promise(&Store::open(folder.path()).unwrap().with_retention(retention), Some(folder.path()));
+    promise(&Store::ephemeral().unwrap().with_retention(retention), None);
+}
+
+fn set(store: &Store, model: &Model, seed: f32) -> CommittedVersion {
+    store.commit_version(model.uid, draft(1), &weights(seed)).unwrap().unwrap()
+}
+
+fn finish(store: &Store, model: &Model, request_id: &str, reports: u64) -> Job {
+    let job = job(model, request_id);
+    assert_eq!(store.accept_job(&job, [0; 16], &rows()).unwrap(), Accepted::New);
+    store.write_reports(job.job_id, 0, &[report(1)]).unwrap();
+    let running = started(store, job.job_id, begin(1, 3));
+    let end = Job { report_count: reports, ..finished(&running) };
+    match store.finish_job(&end, None).unwrap() {
+        Finished::Committed { job, .. } => *job,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_newest_versions_are_kept_and_the_first() {
+    on_both_keeping(keeping(3), |store, folder| {
+        let model = create(store, "xor");
+        let pruned: Vec<Vec<u32>> = (2..=7).map(|version| set(store, &model, version as f32).pruned).collect();
+        assert_eq!(pruned, [vec![], vec![], vec![], vec![2], vec![3], vec![4]]);
+        assert_eq!(numbers(store, &model), [1, 5, 6, 7]);
+        assert_eq!(store.version(model.uid, 4).unwrap(), None);
+        assert_eq!(store.parameters(model.uid, 4, &model.architecture).unwrap(), None);
+        assert_eq!(store.parameters(model.uid, 5, &model.architecture).unwrap(), Some(weights(5.0)));
+        assert_eq!(store.parameters(model.uid, 1, &model.architecture).unwrap(), Some(weights(1.0)));
+        assert!(folder.is_none_or(|folder| blob_count(folder) == 4));
+    });
+}
+
+#[test]
+fn versions_that_are_pinned_or_served_are_kept_until_they_are_not_any_more() {
+    on_both_keeping(keeping(1), |store, folder| {
+        let model = create(store, "xor");
+        set(store, &model, 2.0);
+        assert!(
+            matches!(store.pin_version(model.uid, 2, true).unwrap(), Choice::Done(now) if now.pinned_versions == [2].into())
+        );
+        assert_eq!(set(store, &model, 3.0).pruned, [0; 0]);
+        store.set_serving_version(model.uid, Some(3)).unwrap();
+        assert_eq!(set(store, &model, 4.0).pruned, [0; 0]);
+        assert_eq!(set(store, &model, 5.0).pruned, [4]);
+        assert_eq!(numbers(store, &model), [1, 2, 3, 5]);
+        store.pin_version(model.uid, 2, false).unwrap();
+        store.set_serving_version(model.uid, None).unwrap();
+        assert_eq!(set(store, &model, 6.0).pruned, [2, 3, 5]);
+        assert_eq!(numbers(store, &model), [1, 6]);
+        assert!(folder.is_none_or(|folder| blob_count(folder) == 2));
+        assert_eq!(store.pin_version(model.uid, 5, true).unwrap(), Choice::NoVersion);
+        assert_eq!(store.pin_version(Uuid::now_v7(), 1, true).unwrap(), Choice::NoModel);
+    });
+}
+
+#[test]
+fn no_more_than_so_many_versions_are_pinned() {
+    let store = Store::ephemeral().unwrap();
+    let model = create(&store, "xor");
+    let bound = crate::limits::PINNED_VERSIONS_MAX as u32;
+    for version in 1..=bound {
+        assert!(matches!(store.pin_version(model.uid, version, true).unwrap(), Choice::Done(_)), "{version}");
+        set(&store, &model, 2.0);
+    }
+    assert_eq!(store.pin_version(model.uid, bound + 1, true).unwrap(), Choice::TooMany(bound as usize));
+    assert!(matches!(store.pin_version(model.uid, bound, true).unwrap(), Choice::Done(_)));
+}
+
+#[test]
+fn the_base_of_an_unfinished_job_is_kept_for_its_next_attempt() {
+    on_both_keeping(keeping(1), |store, _| {
+        let model = create(store, "xor");
+        set(store, &model, 2.0);
+        let job = accept(store, &model);
+        let running = started(store, job.job_id, begin(2, 3));
+        for seed in 3..6 {
+            set(store, &model, seed as f32);
+        }
+        assert_eq!(numbers(store, &model), [1, 2, 5]);
+        let end = store.finish_job(&finished(&running), Some(outcome(2, 6.0))).unwrap();
+        // It is unfinished until that commit.
+        assert!(matches!(end, Finished::Committed { pruned, .. } if pruned == [5]));
+        set(store, &model, 7.0);
+        assert_eq!(numbers(store, &model), [1, 7]);
+    });
+}
+
+#[test]
+fn a_job_does_not_start_from_a_version_that_is_gone() {
+    on_both_keeping(keeping(1), |store, _| {
+        let model = create(store, "xor");
+        set(store, &model, 2.0);
+        set(store, &model, 3.0);
+        let job = accept(store, &model);
+        assert_eq!(store.start_job(job.job_id, begin(2, 3)).unwrap(), Started::BaseGone);
+        assert_eq!(store.job(job.job_id).unwrap(), Some(job.clone()));
+        assert_eq!(started(store, job.job_id, begin(3, 3)).base_version, Some(3));
+    });
+}
+
+#[test]
+fn starts_and_commits_that_meet_leave_every_job_its_base() {
+    on_both_keeping(keeping(1), |store, _| {
+        let model = create(store, "xor");
+        for _ in 0..20 {
+            let job = accept(store, &model);
+            let begun = std::thread::scope(|scope| {
+                let setting = scope.spawn(|| (0..5).for_each(|_| drop(set(store, &model, 2.0))));
+                let begun = loop {
+                    let latest = store.model_by_uid(model.uid).unwrap().unwrap().latest_version;
+                    if let Started::Begun(job) = store.start_job(job.job_id, begin(latest, 3)).unwrap() {
+                        break job;
+                    }
+                };
+                setting.join().unwrap();
+                begun
+            });
+            let base = begun.base_version.unwrap();
+            assert!(store.parameters(model.uid, base, &model.architecture).unwrap().is_some(), "version {base}");
+            store.finish_job(&finished(&begun), None).unwrap();
+        }
+    });
+}
+
+#[test]
+fn finished_jobs_past_a_bound_go_with_their_histories_and_request_ids() {
+    let bounds = |jobs_per_model, jobs, reports| Retention { jobs_per_model, jobs, reports, ..Retention::default() };
+    for (retention, kept) in [
+        (bounds(100, 100, 1_000), vec![0, 1, 2, 3, 4, 5]),
+        (bounds(2, 100, 1_000), vec![2, 3, 4, 5]),
+        (bounds(100, 3, 1_000), vec![3, 4, 5]),
+        (bounds(100, 100, 25), vec![4, 5]),
+        (bounds(100, 100, 1), vec![5]),
+    ] {
+        on_both_keeping(Retention::default(), |store, _| {
+            let models = [create(store, "xor"), create(store, "iris")];
+            let unfinished = accept(store, &models[0]);
+            let jobs: Vec<Job> =
+                (0..6).map(|index| finish(store, &models[index % 2], &format!("request {index}"), 10)).collect();
+            let store = store.clone().with_retention(retention);
+            assert_eq!(store.prune_jobs().unwrap(), 6 - kept.len());
+            for (index, job) in jobs.iter().enumerate() {
+                let is_kept = kept.contains(&index);
+                assert_eq!(store.job(job.job_id).unwrap().is_some(), is_kept, "job {index} of {retention:?}");
+                assert_eq!(store.reports(job.job_id, 0).unwrap().is_some(), is_kept);
+                assert_eq!(store.known_request(&job.request_id, [0; 16]).unwrap().is_some(), is_kept);
+            }
+            let of_iris = JobFilter { model_uid: Some(models[1].uid), ..JobFilter::default() };
+            let listed = items(store.jobs(&of_iris, None, 10).unwrap());
+            assert_eq!(listed.len(), kept.iter().filter(|index| *index % 2 == 1).count());
+            assert_eq!(store.job(unfinished.job_id).unwrap(), Some(unfinished));
+        });
+    }
+}
+
+#[test]
+fn a_pass_comes_by_itself_every_so_many_jobs() {
+    let retention = Retention { jobs: 10, ..Retention::default() };
+    let store = Store::ephemeral().unwrap().with_retention(retention);
+    let model = create(&store, "xor");
+    let most = (0..40).map(|_| {
+        finish(&store, &model, "", 1);
+        store.jobs(&JobFilter::default(), None, 100).unwrap().len()
+    });
+    assert!(most.max().unwrap() < 20);
+}
+
+#[test]
+fn deletion_gives_back_the_histories_of_finished_jobs_and_keeps_their_records() {
+    on_both(|store| {
+        let model = create(store, "xor");
+        let done = finish(store, &model, "a", 1);
+        let waiting = accept(store, &model);
+        store.delete_model(&model.model_id).unwrap();
+        let kept = Job { report_count: 0, ..done.clone() };
+        assert_eq!(store.job(done.job_id).unwrap(), Some(kept.clone()));
+        assert_eq!(store.reports(done.job_id, 0).unwrap(), None);
+        assert_eq!(store.known_request("a", [0; 16]).unwrap(), Some(Accepted::Same(Box::new(kept.clone()))));
+        assert_eq!(items(store.jobs(&JobFilter::default(), None, 10).unwrap()), [waiting, kept]);
+    });
+}
+
+#[test]
+fn the_record_file_gives_back_the_space_of_histories() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let bytes = || std::fs::metadata(folder.path().join(RECORDS_FILE)).unwrap().len();
+    let (doomed, kept) = (create(&store, "doomed"), create(&store, "kept"));
+    let reports: Vec<EpochReport> = (1..=1024).map(report).collect();
+    let done = finish(&store, &doomed, "", 600 * 1024);
+    for chunk in 0..600 {
+        store.write_reports(done.job_id, chunk, &reports).unwrap();
+    }
+    let full = bytes();
+    assert!(full > 30 << 20, "{full}");
+    store.delete_model(&doomed.model_id).unwrap();
+    // The file is compacted after the deletion was answered; the next write waits for it.
+    set(&store, &kept, 2.0);
+    assert!(bytes() < full / 10, "{} of {full}", bytes());
+    drop(store);
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(store.parameters(kept.uid, 2, &kept.architecture).unwrap(), Some(weights(2.0)));
+}
+
+#[test]
+fn a_folder_is_not_larger_after_many_versions_than_after_a_few() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap().with_retention(keeping(5));
+    let model = create(&store, "xor");
+    let bytes = || {
+        let files = std::fs::read_dir(folder.path().join(BLOBS_FOLDER)).unwrap().flatten();
+        let blobs: u64 = files.map(|entry| entry.metadata().unwrap().len()).sum();
+        blobs + std::fs::metadata(folder.path().join(RECORDS_FILE)).unwrap().len()
+    };
+    let churn = |versions: u32| (0..versions).for_each(|seed| drop(set(&store, &model, seed as f32)));
+    churn(50);
+    let early = bytes();
+    // EPOCHD_CHURN=10000 is the whole of it: a test's disk syncs some hundred times a second.
+    let versions = std::env::var("EPOCHD_CHURN").map_or(500, |text| text.parse().expect("EPOCHD_CHURN is a number"));
+    churn(versions);
+    assert_eq!(numbers(&store, &model).len(), 6);
+    assert_eq!(blob_count(folder.path()), 6);
+    assert!(bytes() <= early, "{} bytes, after {early}", bytes());
+}
