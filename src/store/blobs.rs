@@ -111,7 +111,12 @@ impl Blobs {
                     let _ = disk.remove(&temporary);
                     StoreError::io(format!("write {}", path.display()))(cause)
                 })?;
-                sync_folder(&**disk, folder)
+                sync_folder(&**disk, folder).inspect_err(|_| {
+                    // Nobody was told of it, and each attempt would leave another. A checkpoint took the place of one that is needed.
+                    if !matches!(name, BlobName::Checkpoint { .. }) {
+                        remove_file(&**disk, &path);
+                    }
+                })
             }
             Self::Memory(blobs) => {
                 let mut bytes = Vec::with_capacity(blob_bytes(parts));

@@ -14,6 +14,7 @@ use crate::domain::{
 
 mod backups;
 pub(super) mod disk;
+mod failing;
 mod faults;
 mod folder;
 mod power_cut;

@@ -100,6 +100,11 @@ impl Step {
         })
     }
 
+    pub fn writes_blobs(&self) -> bool {
+        use Step::{Accept, Checkpoint, Commit, Create, Finish};
+        matches!(self, Create(..) | Commit(..) | Accept(..) | Checkpoint(..) | Finish(_, Some(_)))
+    }
+
     /// A step that makes sense, mostly.
     pub fn random(reference: &Reference, number: usize, random: &mut Random) -> Self {
         let models: Vec<&ModelEntry> = reference.models.values().collect();
@@ -112,14 +117,17 @@ impl Step {
         let choice = random.below(20);
         if choice >= 9 && !open.is_empty() {
             let job = open[random.below(open.len())];
+            let reports = &reference.jobs[&job.job_id].reports;
             // Chunks are written without a gap.
-            let chunk = random.below(reference.jobs[&job.job_id].reports.len().min(2) + 1) as u32;
+            let chunk = random.below(reports.len().min(2) + 1) as u32;
+            let report_count = reports.iter().map(Vec::len).sum::<usize>() as u64;
+            let end = Box::new(Job { report_count, ..finished(job) });
             return match choice {
                 9..12 => Self::Start(job.job_id),
                 12..14 => Self::Report(job.job_id, chunk, 1 + random.below(40) as u32),
                 14..17 => Self::Checkpoint(job.job_id, job.attempt, number as u32),
-                17 => Self::Finish(Box::new(finished(job)), None),
-                _ => Self::Finish(Box::new(finished(job)), Some(seed)),
+                17 => Self::Finish(end, None),
+                _ => Self::Finish(end, Some(seed)),
             };
         }
         match choice {
@@ -171,14 +179,19 @@ impl Reference {
 
     /// Whether it is as before or as after a verb, as a whole. A checkpoint alone may be newer than its job's record says.
     pub fn is_either(&self, before: &Self, after: &Self) -> bool {
-        let mut with_checkpoints = before.clone();
-        for (job_id, state) in &mut with_checkpoints.jobs {
-            let newer = after.jobs.get(job_id).and_then(|it| it.unfinished.as_ref());
-            if let (Some((_, checkpoint)), Some((_, newer))) = (&mut state.unfinished, newer) {
-                checkpoint.clone_from(newer);
+        [before, after, &before.with_checkpoints_of(after)].contains(&self)
+    }
+
+    /// The same, with the checkpoints of another.
+    pub fn with_checkpoints_of(&self, other: &Self) -> Self {
+        let mut same = self.clone();
+        for (job_id, entry) in &mut same.jobs {
+            let other = other.jobs.get(job_id).and_then(|it| it.unfinished.as_ref());
+            if let (Some((_, checkpoint)), Some((_, other))) = (&mut entry.unfinished, other) {
+                checkpoint.clone_from(other);
             }
         }
-        [before, after, &with_checkpoints].contains(&self)
+        same
     }
 
     /// The lines in which two differ, the first of them.

@@ -68,6 +68,10 @@ impl Kind {
         true
     }
 
+    pub fn is_write(self) -> bool {
+        self == Self::Write
+    }
+
     /// What a disk without room refuses.
     pub fn needs_room(self) -> bool {
         matches!(self, Self::CreateFolder | Self::Create | Self::Write | Self::Resize | Self::Sync | Self::SyncFolder)
