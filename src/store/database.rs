@@ -110,7 +110,7 @@ fn from_open(path: &Path, error: DatabaseError) -> StoreError {
             folder: folder(),
             problem: format!("records.redb has file format {version}, which this epochd does not know"),
         },
-        DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+        DatabaseError::Storage(redb::StorageError::Io(error)) if is_damage(&error) => {
             StoreError::corrupt(format!("{} ({error})", path.display()))
         }
         DatabaseError::Storage(redb::StorageError::Io(error)) => {
@@ -118,6 +118,11 @@ fn from_open(path: &Path, error: DatabaseError) -> StoreError {
         }
         other => StoreError::from_redb(other),
     }
+}
+
+/// No database's bytes, or bytes that point beyond the file's end.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 /// Reads may take both tables for granted.

@@ -45,7 +45,7 @@
 //!
 //! fsync of a file and of a folder puts what was written before it beyond a power cut, and rename is atomic. Nothing is
 //! assumed of bytes that were not synced, nor of what is read back: all of it carries checksums. The file system has file
-//! locks. redb commits in two phases with its allocator state ("quick repair"), so an opening after a kill walks no file.
+//! locks. docs/storage.md says how each of these is tried. redb commits in two phases with its allocator state ("quick repair"), so an opening after a kill walks no file.
 //!
 //! A plain opening trusts redb's own pages. Where those are damaged redb panics, which becomes an error; but redb 4.6 can
 //! panic twice over a damaged allocator page, which ends the process. Nothing acknowledged is lost by that, and only a

@@ -16,6 +16,8 @@ mod downloads;
 mod durability;
 mod errors;
 mod expressions;
+#[cfg(target_os = "linux")]
+mod full_disk;
 mod gradients;
 mod jobs;
 mod losses;

@@ -7,13 +7,13 @@ use super::simulated::{Fault, Kind, Plan, SimulatedDisk};
 use super::*;
 
 /// A store with some of everything, and verbs that each find something to do in it.
-struct Scene {
-    disk: SimulatedDisk,
-    reference: Reference,
+pub(super) struct Scene {
+    pub disk: SimulatedDisk,
+    pub reference: Reference,
     steps: Vec<Step>,
 }
 
-fn scene() -> Scene {
+pub(super) fn scene() -> Scene {
     let disk = SimulatedDisk::default();
     let store = open(&disk).unwrap();
     let mut reference = Reference::default();

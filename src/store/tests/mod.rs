@@ -13,6 +13,7 @@ use crate::domain::{
 };
 
 mod backups;
+mod damage;
 pub(super) mod disk;
 mod failing;
 mod faults;

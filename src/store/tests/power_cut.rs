@@ -10,7 +10,7 @@ const STEPS: usize = 24;
 /// What a cut may leave is tried so often for each.
 const SURVIVORS: u64 = 3;
 
-fn sequences() -> u64 {
+pub(super) fn sequences() -> u64 {
     std::env::var("EPOCHD_SEQUENCES").ok().and_then(|count| count.parse().ok()).unwrap_or(SEQUENCES)
 }
 

@@ -363,3 +363,68 @@ impl JobEntry {
         self.job.clone()
     }
 }
+
+/// How one thing reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reading {
+    Same,
+    /// As if it were not there.
+    Hidden,
+    /// The key or the file that is said to be damaged.
+    Damaged(String),
+    /// Another value, or an error that is none of the above: never.
+    Wrong(String),
+}
+
+impl Reading {
+    fn of<T: PartialEq + std::fmt::Debug>(read: Result<Option<T>, StoreError>, expected: &T) -> Self {
+        match read {
+            Ok(Some(value)) if value == *expected => Self::Same,
+            Ok(None) => Self::Hidden,
+            Ok(Some(value)) => Self::Wrong(format!("{value:?}")),
+            Err(StoreError::Corrupt { what }) => Self::Damaged(what),
+            Err(error) => Self::Wrong(error.to_string()),
+        }
+    }
+}
+
+impl Reference {
+    /// How each thing reads that is to be there, by itself.
+    pub fn readings(&self, store: &Store) -> Vec<(String, Reading)> {
+        let mut readings = Vec::new();
+        let mut add = |what: String, reading| readings.push((what, reading));
+        for (model_id, ModelEntry { model, versions, continuation }) in &self.models {
+            let uid = model.uid;
+            add(format!("model {model_id}"), Reading::of(store.model(&model.model_id), model));
+            add(format!("model {uid}"), Reading::of(store.model_by_uid(uid), model));
+            for (version, weights) in versions {
+                let number = version.version;
+                add(format!("version {number} of {model_id}"), Reading::of(store.version(uid, number), version));
+                let read = store.parameters(uid, number, &model.architecture);
+                add(format!("weights {number} of {model_id}"), Reading::of(read, weights));
+            }
+            if let Some(continuation) = continuation {
+                let read = store.continuation(uid, model.latest_version);
+                add(format!("continuation of {model_id}"), Reading::of(read, continuation));
+            }
+        }
+        for (job_id, JobEntry { job, is_known, unfinished, reports }) in &self.jobs {
+            add(format!("job {job_id}"), Reading::of(store.job(*job_id), job));
+            if *is_known {
+                let known = store.known_request(&job.request_id, REQUEST_HASH);
+                add(format!("request of {job_id}"), Reading::of(known, &Accepted::Same(Box::new(job.clone()))));
+            }
+            if let Some((data, checkpoint)) = unfinished {
+                add(format!("rows of {job_id}"), Reading::of(store.training_data(*job_id), data));
+                if let Some(checkpoint) = checkpoint {
+                    add(format!("checkpoint of {job_id}"), Reading::of(store.checkpoint(*job_id), checkpoint));
+                }
+            }
+            for (chunk, reports) in reports.iter().enumerate() {
+                let read = store.reports(*job_id, chunk as u32);
+                add(format!("chunk {chunk} of {job_id}"), Reading::of(read, reports));
+            }
+        }
+        readings
+    }
+}

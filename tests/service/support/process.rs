@@ -19,7 +19,18 @@ pub struct Process {
 impl Process {
     /// `epochd serve` over a folder, on a free port, once it serves.
     pub fn serve(folder: &Path, arguments: &[&str]) -> Self {
-        let (child, mut stderr, address) = start(folder, arguments);
+        Self::with(epochd(), folder, arguments)
+    }
+
+    /// The same; a write past a limit on the size of files is an error to it, where it would else be a signal that ends it.
+    pub fn serve_past_file_limits(folder: &Path) -> Self {
+        let mut shell = own_settings(Command::new("sh"));
+        shell.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#, env!("CARGO_BIN_EXE_epochd")]);
+        Self::with(shell, folder, &[])
+    }
+
+    fn with(command: Command, folder: &Path, arguments: &[&str]) -> Self {
+        let (child, mut stderr, address) = start(command, folder, arguments);
         let log = std::thread::spawn(move || {
             let mut log = String::new();
             stderr.read_to_string(&mut log).unwrap();
@@ -30,7 +41,7 @@ impl Process {
 
     /// The same, with a log whose reader is gone once it serves.
     pub fn serve_unread(folder: &Path, arguments: &[&str]) -> Self {
-        let (child, _, address) = start(folder, arguments);
+        let (child, _, address) = start(epochd(), folder, arguments);
         Self { child, log: None, address }
     }
 
@@ -64,8 +75,7 @@ impl Drop for Process {
 }
 
 /// `epochd serve`, its log and its address, once it serves.
-fn start(folder: &Path, arguments: &[&str]) -> (Child, BufReader<ChildStderr>, SocketAddr) {
-    let mut command = epochd();
+fn start(mut command: Command, folder: &Path, arguments: &[&str]) -> (Child, BufReader<ChildStderr>, SocketAddr) {
     command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"]);
     let mut child = command.arg(folder).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -95,7 +105,10 @@ pub fn signal(process: u32, name: &str) {
 
 /// The program, without the settings that this process's environment may carry.
 fn epochd() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_epochd"));
+    own_settings(Command::new(env!("CARGO_BIN_EXE_epochd")))
+}
+
+fn own_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EPOCHD_") || name == "RUST_LOG") {
         command.env_remove(name);
     }
