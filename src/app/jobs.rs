@@ -96,7 +96,7 @@ impl App {
         let Some(live) = self.core.live.get(job_id) else { return };
         live.control.request_stop(request);
         // One that goes on after a crash has epochs to keep: it stops in its turn.
-        if request == StopRequest::Keep && !live.history.is_empty() {
+        if request == StopRequest::Keep && live.has_progress() {
             return;
         }
         if let Cancelled::Waiting(mut run) = self.scheduler.take_waiting(&live.record().model_uid, job_id) {

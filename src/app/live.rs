@@ -77,6 +77,11 @@ impl LiveJob {
         change(Arc::make_mut(&mut lock(&self.record)));
     }
 
+    /// Whether it has come to anything, in this process or before: epochs that may not even have been reported.
+    pub fn has_progress(&self) -> bool {
+        self.record().checkpoint.is_some() || !self.history.is_empty()
+    }
+
     /// The job has begun to run.
     pub fn note_start(&self) {
         *lock(&self.news_at) = Instant::now();

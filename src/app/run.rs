@@ -165,7 +165,7 @@ impl TrainingRun {
         report.elapsed_micros = running.elapsed(instant).as_micros() as u64;
         let seconds = running.epoch_time.restart(instant).as_secs_f64();
         // An epoch that was begun before the checkpoint was not trained in this time alone.
-        let rows = running.trainer.training_rows() - std::mem::take(&mut running.rows_before);
+        let rows = running.trainer.training_rows().saturating_sub(mem::take(&mut running.rows_before));
         report.samples_per_second = rows as f64 / seconds.max(1e-9);
         let told = match end.is_reported {
             true => running.retrained.told(&self.core.store, self.job_id, &report),

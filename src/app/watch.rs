@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::live::LiveJob;
 use super::{App, AppError};
 use crate::domain::{EpochReport, Job, JobState, Start};
-use crate::jobs::{Cursor, Read, StopRequest};
+use crate::jobs::{Cursor, READ_MAX, Read, StopRequest};
 use crate::limits::CHUNK_REPORTS;
 
 /// How long a watcher hears nothing before it is told where the epoch is.
@@ -201,9 +201,13 @@ impl Watch {
 
     async fn stored_reports(&mut self, chunk: u64, skip: usize) -> Result<Vec<EpochReport>, AppError> {
         let job_id = self.job_id;
-        let reports = self.app.blocking(move |app| Ok(app.core.store.reports(job_id, chunk as u32)?)).await?;
-        let mut reports = reports.unwrap_or_default();
-        if reports.len() <= skip {
+        // Cut where they are read: a thousand watchers of old epochs would hold a whole chunk each.
+        let read = move |app: &App| {
+            let reports = app.core.store.reports(job_id, chunk as u32)?.unwrap_or_default();
+            Ok(reports.into_iter().skip(skip).take(READ_MAX).collect::<Vec<_>>())
+        };
+        let reports = self.app.blocking(read).await?;
+        if reports.is_empty() {
             if self.is_given_back().await? {
                 return Err(AppError::NotFound(format!(
                     "the history of job {job_id} was given back: its model was deleted, or newer jobs took its place"
@@ -211,7 +215,6 @@ impl Watch {
             }
             return Err(AppError::DataLoss(format!("the history of job {job_id} ends before its record says")));
         }
-        reports.drain(..skip);
         self.cursor.0 += reports.len() as u64;
         Ok(reports)
     }

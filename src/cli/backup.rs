@@ -1,19 +1,16 @@
 //! `epochd backup`: everything that a running server keeps, in one file.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde_json::json;
 
 use super::Outcome;
-use super::output::{NobodyReads, print};
+use super::output::file::{Sink, check_place, is_standard_output};
+use super::output::print;
 use super::remote::ServerArgs;
 use super::signals::StopSignals;
-
-/// What stands for standard output.
-const STDOUT: &str = "-";
+use crate::rpc::client::Client;
 
 /// Write everything that a running server keeps, as it is at one moment, to a file; `epochd restore` makes a data folder of it.
 #[derive(Debug, clap::Args)]
@@ -41,106 +38,36 @@ pub struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
-    if args.file == Path::new(STDOUT) {
-        if io::stdout().is_terminal() {
-            bail!("a backup is no text for a terminal; give a file, or send it on with | or >");
-        }
-        return match receive(&args.server, &mut io::stdout().lock())? {
-            Some(_) => Ok(Outcome::Done),
-            None => Ok(Outcome::Interrupted),
-        };
-    }
-    refuse_existing(&args)?;
-    let part = Part::create(&args.file)?;
-    let mut writer = BufWriter::new(&part.file);
-    let Some(bytes) = receive(&args.server, &mut writer)? else { return Ok(Outcome::Interrupted) };
-    drop(writer);
-    // Another may have come meanwhile.
-    refuse_existing(&args)?;
-    part.keep_as(&args.file)?;
-    if args.json {
-        print(&json!({"file": args.file.display().to_string(), "bytes": bytes}).to_string())?;
-    } else {
-        print(&format!("{} is complete: {bytes} bytes", args.file.display()))?;
-    }
+    // What would fail at the end is told before anything is asked.
+    check_place(&args.file, args.force)?;
+    args.server.talk(async |client| backup(client, &args).await)
+}
+
+async fn backup(client: Client, args: &Args) -> anyhow::Result<Outcome> {
+    let mut signals = StopSignals::listen().context("signals cannot be listened for")?;
+    let bytes = tokio::select! {
+        bytes = save(client, args) => bytes?,
+        () = signals.next() => return Ok(Outcome::Interrupted),
+    };
+    let file = args.file.display().to_string();
+    match args.json {
+        // Beside the archive on standard output there is no room for a word.
+        _ if is_standard_output(&args.file) => Ok(()),
+        true => print(&json!({"file": file, "bytes": bytes}).to_string()),
+        false => print(&format!("{file} is complete: {bytes} bytes")),
+    }?;
     Ok(Outcome::Done)
 }
 
-fn refuse_existing(args: &Args) -> anyhow::Result<()> {
-    if !args.force && args.file.symlink_metadata().is_ok() {
-        bail!("{} exists already; choose another name, or replace it with --force", args.file.display());
+/// Writes the backup: how many bytes it has.
+async fn save(mut client: Client, args: &Args) -> anyhow::Result<u64> {
+    let mut chunks = client.backup().await?;
+    let mut sink = Sink::open(&args.file, args.force)?;
+    let mut bytes = 0;
+    while let Some(chunk) = chunks.next().await? {
+        sink.write(&chunk)?;
+        bytes += chunk.len() as u64;
     }
-    Ok(())
-}
-
-/// Writes the backup: how many bytes it has; `None` after a signal to stop.
-fn receive(server: &ServerArgs, sink: &mut dyn Write) -> anyhow::Result<Option<u64>> {
-    server.talk(async |mut client| {
-        let mut signals = StopSignals::listen().context("signals cannot be listened for")?;
-        let mut received = 0;
-        let mut all = async || {
-            let mut chunks = client.backup().await?;
-            while let Some(chunk) = chunks.next().await? {
-                write(sink, &chunk)?;
-                received += chunk.len() as u64;
-            }
-            flush(sink)
-        };
-        tokio::select! {
-            done = all() => done?,
-            () = signals.next() => return Ok(None),
-        }
-        Ok(Some(received))
-    })
-}
-
-fn write(sink: &mut dyn Write, bytes: &[u8]) -> anyhow::Result<()> {
-    told(sink.write_all(bytes))
-}
-
-fn flush(sink: &mut dyn Write) -> anyhow::Result<()> {
-    told(sink.flush())
-}
-
-fn told(written: io::Result<()>) -> anyhow::Result<()> {
-    match written {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(NobodyReads.into()),
-        written => written.context("the backup cannot be written"),
-    }
-}
-
-/// A file that is not complete yet, beside the place where it will be; removed with this.
-struct Part {
-    path: PathBuf,
-    file: File,
-}
-
-impl Part {
-    fn create(target: &Path) -> anyhow::Result<Self> {
-        let mut name = target.file_name().context("the file needs a name")?.to_owned();
-        name.push(format!(".{}.part", std::process::id()));
-        let path = target.with_file_name(name);
-        let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Self { path, file })
-    }
-
-    /// Gives it its name, durably.
-    fn keep_as(self, target: &Path) -> anyhow::Result<()> {
-        let action = || format!("cannot write {}", target.display());
-        self.file.sync_all().with_context(action)?;
-        fs::rename(&self.path, target).with_context(action)?;
-        // Windows opens no folder as a file, and journals renames by itself.
-        if cfg!(unix) {
-            let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(folder).and_then(|folder| folder.sync_all()).with_context(action)?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        // After the rename there is none any more.
-        let _ = fs::remove_file(&self.path);
-    }
+    sink.finish(args.force)?;
+    Ok(bytes)
 }

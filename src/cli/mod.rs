@@ -96,7 +96,7 @@ pub fn main() -> ExitCode {
         eprintln!("error: --log {filter:?} is not a filter: {error}");
         return ExitCode::from(USAGE);
     }
-    telemetry::start(filter, cli.log_format);
+    let _log = telemetry::start(filter, cli.log_format);
     let outcome = match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Train(args) => train::run(args),

@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+/// Reports that are read at once: a watcher that does not take what it was given holds no more.
+pub const READ_MAX: usize = 256;
+
 /// An append-only list of reports in chunks. The open chunk and the last few full ones are in memory; older ones are
 /// wherever the owner stored them. A full chunk that is not stored yet stays in memory, however old it is.
 #[derive(Debug)]
@@ -151,7 +154,7 @@ impl<R: Clone> History<R> {
         self.touch();
     }
 
-    /// What comes at the cursor, which moves behind what is returned.
+    /// What comes at the cursor, which moves behind what is returned: at most [`READ_MAX`] reports.
     pub fn read(&self, cursor: &mut Cursor) -> Read<R> {
         let chunks = self.lock();
         let (chunk, skip) = (cursor.0 / self.chunk_len as u64, (cursor.0 % self.chunk_len as u64) as usize);
@@ -166,6 +169,7 @@ impl<R: Clone> History<R> {
         };
         match reports.get(skip..) {
             Some(rest) if !rest.is_empty() => {
+                let rest = &rest[..rest.len().min(READ_MAX)];
                 cursor.0 += rest.len() as u64;
                 Read::Reports(rest.to_vec())
             }

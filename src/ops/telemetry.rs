@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::str::FromStr;
 
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -37,12 +38,19 @@ impl io::Write for Unfailing {
     }
 }
 
-/// Starts logging; a second call in one process changes nothing.
-pub fn start(filter: &str, format: LogFormat) {
+/// Lines that wait to be written; later ones are dropped. A line is some hundred bytes.
+const LINES_WAITING_MAX: usize = 4_096;
+
+/// Starts logging; a second call in one process changes nothing. A thread of its own writes, so that a log whose reader is stuck holds
+/// up neither calls nor trainings; what waits is written when the guard is dropped.
+pub fn start(filter: &str, format: LogFormat) -> WorkerGuard {
     let filter = EnvFilter::from_str(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder =
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING_MAX).thread_name("epochd-log");
+    let (writer, guard) = builder.finish(Unfailing(io::stderr()));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| Unfailing(io::stderr()))
+        .with_writer(writer)
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()))
         .with_span_events(FmtSpan::NONE)
@@ -53,4 +61,5 @@ pub fn start(filter: &str, format: LogFormat) {
     };
     // Tests start many servers in one process: the first one's choice stands.
     drop(started);
+    guard
 }

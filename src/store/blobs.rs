@@ -132,7 +132,12 @@ impl Blobs {
         match self {
             Self::Folder { disk, folder } => match disk.open(&folder.join(name.to_string())) {
                 Ok((file, length)) => BlobReader::begin(name, file, length).map(Some),
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) if error.kind() == ErrorKind::NotFound => match disk.exists(folder) {
+                    Ok(true) => Ok(None),
+                    // Where the folder is gone, too, as that of a disk which is not mounted, nothing is known of what is in it.
+                    Ok(false) => Err(read_error(name)(error)),
+                    Err(error) => Err(read_error(name)(error)),
+                },
                 Err(error) => Err(read_error(name)(error)),
             },
             Self::Memory(blobs) => {

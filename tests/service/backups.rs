@@ -12,6 +12,7 @@ use epochd::store;
 use serde_json::json;
 use tonic::{Code, Streaming};
 
+use crate::commands::{lines_of_json, ran};
 use crate::support::*;
 
 async fn begin(api: &Api) -> Streaming<pb::BackupResponse> {
@@ -369,4 +370,38 @@ async fn a_folder_that_is_in_use_or_not_empty_or_half_restored_is_left_as_it_is(
     let output = run(folder.path(), &["serve", "--listen", "127.0.0.1:0", "--data-dir", half.to_str().unwrap()]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(1) && said.contains("cut short"), "{said}");
+}
+
+/// Through a file and through pipes; no file is replaced unasked, and none is left of a backup that failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_backed_up_restored_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (data, file, other) = (path("data"), path("epochd.tar"), path("other"));
+    let server = Server::over(Path::new(&data));
+    server.api().await.create(xor_model("xor", 8)).await;
+    let (text, _) = ran(&server, 0, &["backup", &file]).await;
+    let bytes = fs::metadata(&file).unwrap().len();
+    assert_eq!(text, format!("{file} is complete: {bytes} bytes\n"));
+    assert!(ran(&server, 1, &["backup", &file]).await.1.contains("--force"));
+    let told = lines_of_json(&ran(&server, 0, &["backup", &file, "--force", "--json"]).await.0).remove(0);
+    assert_eq!((&told["file"], told["bytes"].as_u64()), (&file.clone().into(), Some(bytes)));
+    let ephemeral = Server::start();
+    assert!(ran(&ephemeral, 1, &["backup", &path("none.tar")]).await.1.contains("--ephemeral"));
+    let mut names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["data", "epochd.tar"]);
+
+    let at = Path::new(".");
+    let restored = run(at, &["restore", &file, "--data-dir", &other, "--json"]);
+    let told = lines_of_json(&String::from_utf8(restored.stdout).unwrap()).remove(0);
+    assert_eq!((&told["dataDir"], &told["files"]), (&other.clone().into(), &3.into()));
+    let again = run(at, &["restore", &file, "--data-dir", &other]);
+    assert!(again.status.code() == Some(1) && String::from_utf8(again.stderr).unwrap().contains("not empty"));
+    let sound = run(at, &["check", "--data-dir", &other]);
+    assert!(sound.status.success() && String::from_utf8(sound.stdout).unwrap().contains("sound; 1 models"));
+    fs::write(Path::new(&other).join("FORMAT"), "epochd store format 7\n").unwrap();
+    let faults = run(at, &["check", "--data-dir", &other]);
+    assert!(faults.status.code() == Some(1) && String::from_utf8(faults.stdout).unwrap().contains("fault: FORMAT"));
+    server.stop().await;
 }

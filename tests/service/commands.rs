@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::*;
 
 /// The output of a command that must end with `code`.
-async fn ran(server: &Server, code: i32, arguments: &[&str]) -> (String, String) {
+pub async fn ran(server: &Server, code: i32, arguments: &[&str]) -> (String, String) {
     let url = format!("http://{}", server.address);
     let arguments: Vec<String> = arguments.iter().copied().chain(["--server", &url]).map(str::to_owned).collect();
     let output = tokio::task::spawn_blocking(move || {
@@ -21,7 +21,7 @@ async fn ran(server: &Server, code: i32, arguments: &[&str]) -> (String, String)
     (text, errors)
 }
 
-fn lines_of_json(text: &str) -> Vec<Value> {
+pub fn lines_of_json(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -214,40 +214,6 @@ async fn rows_are_predicted_as_csv_and_as_json_lines() {
     let (text, errors) = ran(&server, 1, &["predict", "iris", bad.to_str().unwrap()]).await;
     assert_eq!(text.lines().count(), 1_025);
     assert!(errors.contains("line 1026") && errors.contains("three"), "{errors}");
-}
-
-/// Through a file and through pipes; no file is replaced unasked, and none is left of a backup that failed.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_is_backed_up_restored_and_checked() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let (data, file, other) = (path("data"), path("epochd.tar"), path("other"));
-    let server = Server::over(Path::new(&data));
-    server.api().await.create(xor_model("xor", 8)).await;
-    let (text, _) = ran(&server, 0, &["backup", &file]).await;
-    let bytes = fs::metadata(&file).unwrap().len();
-    assert_eq!(text, format!("{file} is complete: {bytes} bytes\n"));
-    assert!(ran(&server, 1, &["backup", &file]).await.1.contains("--force"));
-    let told = lines_of_json(&ran(&server, 0, &["backup", &file, "--force", "--json"]).await.0).remove(0);
-    assert_eq!((&told["file"], told["bytes"].as_u64()), (&file.clone().into(), Some(bytes)));
-    let ephemeral = Server::start();
-    assert!(ran(&ephemeral, 1, &["backup", &path("none.tar")]).await.1.contains("--ephemeral"));
-    let mut names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    names.sort();
-    assert_eq!(names, ["data", "epochd.tar"]);
-
-    let at = Path::new(".");
-    let restored = run(at, &["restore", &file, "--data-dir", &other, "--json"]);
-    let told = lines_of_json(&String::from_utf8(restored.stdout).unwrap()).remove(0);
-    assert_eq!((&told["dataDir"], &told["files"]), (&other.clone().into(), &3.into()));
-    let again = run(at, &["restore", &file, "--data-dir", &other]);
-    assert!(again.status.code() == Some(1) && String::from_utf8(again.stderr).unwrap().contains("not empty"));
-    let sound = run(at, &["check", "--data-dir", &other]);
-    assert!(sound.status.success() && String::from_utf8(sound.stdout).unwrap().contains("sound; 1 models"));
-    fs::write(Path::new(&other).join("FORMAT"), "epochd store format 7\n").unwrap();
-    let faults = run(at, &["check", "--data-dir", &other]);
-    assert!(faults.status.code() == Some(1) && String::from_utf8(faults.stdout).unwrap().contains("fault: FORMAT"));
-    server.stop().await;
 }
 
 #[test]

@@ -38,7 +38,7 @@ async fn what_was_acknowledged_outlives_every_kill() {
     let folder = tempfile::tempdir().unwrap();
     let whole = uninterrupted().await;
     let mut clients: Vec<Client> = (0..CLIENTS).map(|index| Client::new(index, seed, whole.clone())).collect();
-    let mut random = client::Random::new(seed);
+    let mut random = Random::new(seed);
     for _ in 0..kills {
         let process = Process::serve(folder.path(), &["--drain-seconds", "0"]);
         let address = process.address;

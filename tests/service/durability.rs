@@ -117,3 +117,24 @@ async fn a_job_whose_end_cannot_be_stored_goes_on_until_it_can() {
     let later = read(api.watch(&job_id, None).await.unwrap()).await;
     assert_eq!(later.epochs(), (1..=200_000).collect::<Vec<_>>());
 }
+
+/// A job whose turn comes meanwhile waits: what cannot be reached is not lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_cannot_begin_for_a_while_begins_when_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::over(folder.path());
+    let api = server.api().await;
+    api.create(xor_model("xor", 4)).await;
+    let (running, mut events) = api.start(endless("xor")).await;
+    next_reports(&mut events).await;
+    let (waiting, _events) = api.start(truth_table("xor", XOR)).await;
+    let (blobs, away) = (folder.path().join("blobs"), folder.path().join("away"));
+    std::fs::rename(&blobs, &away).unwrap();
+    api.jobs.clone().cancel_job(cancel(&running, false)).await.unwrap();
+    // Some attempts: the first come after 0.1, 0.2 and 0.4 seconds.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(api.job(&waiting).await.state(), JobState::Queued);
+    std::fs::rename(&away, &blobs).unwrap();
+    let told = read(api.watch(&waiting, None).await.unwrap()).await;
+    assert_eq!((told.finished.state(), told.finished.version), (JobState::Succeeded, 2));
+}

@@ -181,3 +181,18 @@ async fn a_log_that_cannot_be_written_does_no_harm() {
     signal(process.id(), "TERM");
     assert!(process.wait().0.success());
 }
+
+/// As where whatever collects the log is stuck: a pipe holds 64 kilobytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_holds_up_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::serve_stuck(folder.path(), &["--log", "debug"]);
+    let api = process.api().await;
+    api.create(xor_model("xor", 4)).await;
+    for _ in 0..2_000 {
+        api.outputs("xor", corners()).await;
+    }
+    assert_eq!(api.train(truth_table("xor", XOR)).await.finished.state(), JobState::Succeeded);
+    signal(process.id(), "TERM");
+    assert!(process.wait().0.success());
+}

@@ -16,19 +16,6 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 const CALLERS: u64 = 5;
 const CALLS_EACH: usize = 40;
 
-/// A generator of choices: a seed tells the calls of a caller, though not their order among those of others.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        // xorshift64
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % bound
-    }
-}
-
 /// What a caller, or all of them, were answered.
 #[derive(Default)]
 struct Log {
@@ -180,7 +167,7 @@ async fn callers_that_come_at_once_find_models_and_jobs_in_order() {
         let api = server.api().await;
         let mut callers = JoinSet::new();
         for caller in 1..=CALLERS {
-            let random = Random((round * CALLERS + caller).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let random = Random::new(round * CALLERS + caller);
             let caller = Caller { api: api.clone(), random, log: Log::default(), streams: JoinSet::new() };
             callers.spawn(caller.call_all());
         }
@@ -216,7 +203,7 @@ async fn judge(api: &Api, log: Log) {
         assert!(is_new, "two jobs committed version {} of one model", job.version);
     }
     one_at_a_time(jobs.values().collect());
-    let caller = Caller { api: api.clone(), random: Random(1), log: Log::default(), streams: JoinSet::new() };
+    let caller = Caller { api: api.clone(), random: Random::new(1), log: Log::default(), streams: JoinSet::new() };
     for name in NAMES {
         let count = |names: &mut dyn Iterator<Item = &'static str>| names.filter(|it| *it == name).count();
         let created = count(&mut log.created.iter().map(|(name, _)| *name));

@@ -211,22 +211,21 @@ async fn a_caller_with_many_jobs_takes_no_more_of_the_threads_than_one_with_a_si
     let channel = from("127.0.0.2").connect().await.unwrap();
     let mut models = pb::model_service_client::ModelServiceClient::new(channel);
     let mut events = models.train(endless("one")).await.unwrap().into_inner();
-    // Three rounds for those of the other caller would be eighteen turns; the one has had as many turns as all of them.
-    let mut slices = 0;
-    let mut last = 0;
-    while slices < 4 {
-        let reports = next_reports(&mut events).await;
-        // A turn is over where the epochs come to a halt for as long as another one's turn.
-        let pause = tokio::time::timeout(std::time::Duration::from_millis(400), next_reports(&mut events)).await;
-        last = reports.last().unwrap().epoch.max(last);
-        match pause {
-            Err(_) => slices += 1,
-            Ok(reports) => last = reports.last().unwrap().epoch,
+    next_reports(&mut events).await;
+    let epochs = async |job_id: &str| api.job(job_id).await.last_report.map_or(0, |report| report.epoch);
+    let one = api.model("one").await.active_job_id;
+    // Once each of the six has had its turn, the one has had as many turns as all of them. Taken one by one it had one.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let mut of_many = Vec::new();
+        for job_id in &many {
+            of_many.push(epochs(job_id).await);
         }
-    }
-    for job_id in many {
-        let job = api.job(&job_id).await;
-        let epochs = job.last_report.map_or(0, |report| report.epoch);
-        assert!(epochs * 2 < last, "{epochs} against {last}");
+        let of_one = epochs(&one).await;
+        if of_many.iter().all(|&epochs| epochs > 0 && epochs * 2 < of_one) {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{of_one} epochs against {of_many:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
 }

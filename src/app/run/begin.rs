@@ -58,7 +58,7 @@ impl TrainingRun {
     /// Loads what the job needs, and marks it as running; or how it ends instead.
     pub(super) fn begin(&self, mut retry: Retry) -> Begun {
         let cancelled = || Begun::Ended(Box::new(End::without_result(StopReason::Cancelled, None)));
-        if self.live.control.stop_requested().is_some() && self.live.history.is_empty() {
+        if self.live.control.stop_requested().is_some() && !self.live.has_progress() {
             return cancelled();
         }
         if !retry.is_due() {

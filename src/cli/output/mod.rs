@@ -1,5 +1,6 @@
 //! What commands print: tables for people, JSON for machines, curves of one line.
 
+pub(in crate::cli) mod file;
 mod sparkline;
 
 use std::io::{ErrorKind, Write as _};

@@ -6,6 +6,7 @@ mod json;
 #[cfg(target_os = "linux")]
 mod measure;
 mod process;
+mod random;
 mod refusals;
 mod requests;
 mod server;
@@ -17,6 +18,7 @@ pub use json::*;
 #[cfg(target_os = "linux")]
 pub use measure::*;
 pub use process::{Process, run, signal};
+pub use random::Random;
 pub use refusals::{Failures, nested};
 pub use requests::*;
 pub use server::{Api, Server};

@@ -13,6 +13,8 @@ pub struct Process {
     child: Child,
     /// Reads the rest of the log as it comes: a full pipe would halt the server.
     log: Option<JoinHandle<String>>,
+    /// Where nobody reads it, but might.
+    _unread: Option<BufReader<ChildStderr>>,
     pub address: SocketAddr,
 }
 
@@ -36,13 +38,19 @@ impl Process {
             stderr.read_to_string(&mut log).unwrap();
             log
         });
-        Self { child, log: Some(log), address }
+        Self { child, log: Some(log), _unread: None, address }
     }
 
     /// The same, with a log whose reader is gone once it serves.
     pub fn serve_unread(folder: &Path, arguments: &[&str]) -> Self {
         let (child, _, address) = start(epochd(), folder, arguments);
-        Self { child, log: None, address }
+        Self { child, log: None, _unread: None, address }
+    }
+
+    /// The same, with a log whose reader is stuck once it serves.
+    pub fn serve_stuck(folder: &Path, arguments: &[&str]) -> Self {
+        let (child, stderr, address) = start(epochd(), folder, arguments);
+        Self { child, log: None, _unread: Some(stderr), address }
     }
 
     pub async fn api(&self) -> Api {
