@@ -219,10 +219,10 @@ impl Watch {
         Ok(reports)
     }
 
-    /// Whether the history of a finished job is not kept any more.
+    /// Whether the history of a finished job, which went beyond the cursor, is not kept any more.
     async fn is_given_back(&self) -> Result<bool, AppError> {
         match self.app.stored_job(self.job_id).await {
-            Ok(job) => Ok(job.state.is_finished() && job.report_count < self.record().report_count),
+            Ok(job) => Ok(job.state.is_finished() && job.report_count <= self.cursor.0),
             Err(AppError::NotFound(_)) => Ok(true),
             Err(error) => Err(error),
         }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::blobs::BlobName;
 use super::error::StoreError;
 use super::listed::Listed;
-use super::models::{self, VersionDraft, WrittenWeights};
+use super::models::{self, BaseOfNext, VersionDraft, WrittenWeights};
 use super::raw::{self, Parts};
 use super::record::Stored;
 use super::records::{Entry, Expect, Transaction, View};
@@ -37,6 +37,14 @@ pub enum Finished {
     /// Nothing was written: the job, as it is recorded, is finished already or belongs to another attempt. Whoever called
     /// again after an error finds here what the first call did.
     NotOwner(Box<Job>),
+}
+
+/// What the end of a job finds of its model.
+enum Home {
+    There(BaseOfNext),
+    Gone,
+    /// An end without a version needs no more of it.
+    Damaged,
 }
 
 /// What became of the start of a job.
@@ -288,6 +296,16 @@ impl Store {
         Ok(finished)
     }
 
+    /// What a job's end, with a version or without, finds of its model.
+    fn home(&self, view: &View, uid: Uuid, with_version: bool) -> Result<Home, StoreError> {
+        match models::base_of_next(view, uid, self.retention) {
+            Ok(Some(base)) => Ok(Home::There(base)),
+            Ok(None) => Ok(Home::Gone),
+            Err(StoreError::Corrupt { .. }) if !with_version => Ok(Home::Damaged),
+            Err(error) => Err(error),
+        }
+    }
+
     fn commit_finished(
         &self,
         finished: &Job,
@@ -296,9 +314,9 @@ impl Store {
         let (job_id, uid) = (finished.job_id, finished.model_uid);
         let key = keys::job(job_id);
         loop {
-            let (stored, base) = self.records().read(|view| {
+            let (stored, home) = self.records().read(|view| {
                 let stored = view.get::<Job>(&key)?.ok_or_else(|| missing_job(job_id))?;
-                Ok((stored, models::base_of_next(view, uid, self.retention)?))
+                Ok((stored, self.home(view, uid, result.is_some())?))
             })?;
             if stored.value.state.is_finished() || stored.value.attempt != finished.attempt {
                 return Ok(Finished::NotOwner(Box::new(stored.value)));
@@ -306,13 +324,23 @@ impl Store {
             let transaction =
                 Transaction::new().expect(&key, Expect::Revision(stored.revision)).delete(keys::unfinished(job_id));
             let mut superfluous = Vec::new();
-            let (transaction, job) = match (result, base) {
-                (None, _) => (transaction, finished.clone()),
-                (Some(_), None) => (transaction, cancelled_with_its_model(finished)),
-                (Some((draft, weights)), Some(base)) => {
+            let (transaction, job) = match (home, result) {
+                (Home::There(base), Some((draft, weights))) => {
                     superfluous.clone_from(&base.superfluous);
                     let (transaction, version) = models::next_version(transaction, base, draft, *weights)?;
                     (transaction, Job { version: Some(version.version), ..finished.clone() })
+                }
+                // Written again as it is, so that a deletion which has not seen this end looks again, and takes the history.
+                (Home::There(BaseOfNext { model: Stored { revision, value }, .. }), None) => {
+                    let model_key = keys::model(uid);
+                    let transaction =
+                        transaction.expect(&model_key, Expect::Revision(revision)).put(model_key, &value)?;
+                    (transaction, finished.clone())
+                }
+                (Home::Damaged, _) => (transaction, finished.clone()),
+                (Home::Gone, _) => {
+                    let transaction = transaction.delete_chunks(keys::chunks(job_id));
+                    (transaction, ended_after_its_model(finished, result.is_some()))
                 }
             };
             match self.records().commit(transaction.put(key.clone(), &job)?) {
@@ -343,13 +371,19 @@ impl JobStart {
     }
 }
 
-fn cancelled_with_its_model(finished: &Job) -> Job {
+/// The record of a job whose model was deleted: without a history, as those that had ended before; cancelled where it was to become
+/// a version.
+fn ended_after_its_model(finished: &Job, was_version: bool) -> Job {
+    let without_history = Job { report_count: 0, ..finished.clone() };
+    if !was_version {
+        return without_history;
+    }
     Job {
         state: JobState::Cancelled,
         stop_reason: Some(StopReason::Cancelled),
         version: None,
         failure: None,
-        ..finished.clone()
+        ..without_history
     }
 }
 

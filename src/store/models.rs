@@ -277,7 +277,7 @@ impl CommittedVersion {
 
 /// A model as it was read, and what its next version makes superfluous.
 pub(super) struct BaseOfNext {
-    model: Stored<Model>,
+    pub model: Stored<Model>,
     pub superfluous: Vec<Superfluous>,
 }
 

@@ -168,6 +168,20 @@ fn what_is_damaged_can_be_deleted_and_its_name_used_again() {
 }
 
 #[test]
+fn a_job_of_a_damaged_model_can_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let running = started(&store, accept(&store, &create(&store, "bad")).job_id, begin(1, 3));
+    drop(store);
+    flip(&folder.path().join(RECORDS_FILE), b"needle of bad");
+    let store = Store::open(folder.path()).unwrap();
+    let end = finished(&running);
+    assert!(matches!(store.finish_job(&end, Some(outcome(1, 2.0))), Err(StoreError::Corrupt { .. })));
+    let Finished::Committed { job, .. } = store.finish_job(&end, None).unwrap() else { panic!("not its owner") };
+    assert_eq!(*job, end);
+}
+
+#[test]
 fn a_damaged_job_goes_with_its_model() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();

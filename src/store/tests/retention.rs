@@ -199,6 +199,30 @@ fn deletion_gives_back_the_histories_of_finished_jobs_and_keeps_their_records() 
 }
 
 #[test]
+fn jobs_that_end_after_their_model_leave_no_history() {
+    on_both(|store| {
+        let model = create(store, "xor");
+        let running: [Job; 2] = std::array::from_fn(|_| {
+            let job = accept(store, &model);
+            store.write_reports(job.job_id, 0, &[report(1)]).unwrap();
+            started(store, job.job_id, begin(1, 3))
+        });
+        store.delete_model(&model.model_id).unwrap();
+        for (running, result) in running.iter().zip([None, Some(outcome(1, 2.0))]) {
+            store.write_reports(running.job_id, 1, &[report(2)]).unwrap();
+            let end = Job { report_count: 2, ..finished(running) };
+            let Finished::Committed { job, .. } = store.finish_job(&end, result).unwrap() else {
+                panic!("not its owner")
+            };
+            assert_eq!((job.report_count, job.version), (0, None));
+            assert_eq!(store.job(running.job_id).unwrap(), Some(*job));
+            assert_eq!(store.reports(running.job_id, 0).unwrap(), None);
+            assert_eq!(store.reports(running.job_id, 1).unwrap(), None);
+        }
+    });
+}
+
+#[test]
 fn the_record_file_gives_back_the_space_of_histories() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
