@@ -218,6 +218,12 @@ impl Records {
         self.slot.replace(Access::Closed("a test closed it".to_owned()));
     }
 
+    /// As the writer does where much was deleted.
+    #[cfg(test)]
+    pub fn compact_for_test(&self) -> Result<(), StoreError> {
+        self.slot.compact().inspect_err(|error| self.slot.replace(Access::Closed(error.to_string())))
+    }
+
     fn try_read<T>(&self, work: impl Fn(&View) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let access = self.slot.access();
         let database = access.to_read()?;

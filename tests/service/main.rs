@@ -11,6 +11,7 @@ mod commands;
 mod continuing;
 mod course;
 mod crashes;
+mod damage;
 mod dependencies;
 mod downloads;
 mod durability;

@@ -42,6 +42,8 @@ fn a_flipped_bit_in_any_byte_of_any_blob_is_told_by_its_name_and_all_else_reads(
     drop(store);
     let paths = blobs(&scene.disk);
     assert_eq!(paths.len(), scene.reference.blob_count());
+    let bytes: usize = paths.iter().map(|path| length(&scene.disk, path)).sum();
+    println!("{} blobs, {bytes} bytes", paths.len());
     for path in paths {
         for at in 0..length(&scene.disk, &path) {
             let disk = flipped(&scene.disk, &path, at, at % 8);
@@ -90,12 +92,16 @@ fn a_flipped_bit_in_the_record_file_shows_no_other_value_and_costs_no_blob() {
     let used = places(bytes);
     let mut random = Random::new(7);
     let (mut refused, mut told) = (0, 0);
-    for _ in 0..PLACES * super::power_cut::sequences() {
+    let places = PLACES * super::power_cut::sequences();
+    for _ in 0..places {
         let (at, bit) = (used[random.below(used.len())], random.below(8));
         let disk = flipped(&scene.disk, &path, at, bit);
         match open(&disk) {
             Err(error) => {
-                assert!(matches!(error, StoreError::Corrupt { .. } | StoreError::Unavailable { .. }), "{at}: {error}");
+                // The number of redb's file format may be hit: that is another format then, and refused as one.
+                let is_header = at < PAGE_BYTES && matches!(error, StoreError::Format { .. });
+                let is_told = is_header || matches!(error, StoreError::Corrupt { .. } | StoreError::Unavailable { .. });
+                assert!(is_told, "{at}: {error}");
                 refused += 1;
             }
             Ok(store) => {
@@ -107,5 +113,6 @@ fn a_flipped_bit_in_the_record_file_shows_no_other_value_and_costs_no_blob() {
         }
         assert!(blobs(&disk).is_superset(&blobs(&scene.disk)), "byte {at}, bit {bit}");
     }
+    println!("records.redb: {refused} starts were refused, {told} told of damage, of {places} places");
     assert!(told > 20, "{refused} were refused, {told} told");
 }

@@ -1,9 +1,9 @@
 //! Each operation of the disk fails once, or from then on, under each verb: the verb is refused in words or happens, what is
 //! stored goes on to be read, and the verb works again once the disk does, without a reopening.
 
-use super::power_cut::{blob_count, is_of_the_disk, named, open};
-use super::reference::{Reference, Step};
-use super::simulated::{Fault, Kind, Plan, SimulatedDisk};
+use super::power_cut::{FOLDER, Moment, blob_count, check_cuts, check_survivor, is_of_the_disk, named, open};
+use super::reference::{Reading, Reference, Step};
+use super::simulated::{Fault, Kind, Plan, Random, SimulatedDisk};
 use super::*;
 
 /// A store with some of everything, and verbs that each find something to do in it.
@@ -67,15 +67,17 @@ struct Trouble {
 impl Scene {
     /// Every step, with a trouble that begins at every operation; how many of the steps were refused.
     fn check(&self, trouble: &Trouble) -> usize {
-        let mut refused = 0;
+        let (mut cases, mut refused) = (0, 0);
         for step in &self.steps {
             let mut from = 0;
             while let Some(is_refused) = self.check_step(step, trouble, from) {
                 refused += usize::from(is_refused);
                 from += 1;
             }
-            assert!(from > 4, "{from} operations in {}", named(step));
+            assert!(from > 1, "{from} operations in {}", named(step));
+            cases += from;
         }
+        println!("{:?}, lasting: {}: {cases} cases, {refused} refused", trouble.fault, trouble.is_lasting);
         refused
     }
 
@@ -102,7 +104,10 @@ impl Scene {
             Ok(answer) => assert!(*answer == expected && seen == after, "{told}: {answer}"),
             Err(error) => assert!(is_of_the_disk(error), "{told}: {error:?}"),
         }
-        self.check_again(&store, step, seen, &after, &told);
+        let last = self.check_again(&store, step, seen, &after, &told);
+        // What was acknowledged after the fault is as durable as ever: after a sync that failed, above all.
+        let left = disk.cut(from as u64);
+        check_survivor(&left, &Moment::known(told.clone(), &last), "a power cut after the trouble");
         drop(store);
         let store = open(&disk).unwrap();
         let seen = Reference::seen(&store).unwrap();
@@ -117,8 +122,8 @@ impl Scene {
         seen
     }
 
-    /// Once the disk works, so does the store: the same verb, where it did not happen, and another one.
-    fn check_again(&self, store: &Store, step: &Step, mut seen: Reference, after: &Reference, told: &str) {
+    /// Once the disk works, so does the store: the same verb, where it did not happen, and another one. What is there at the end.
+    fn check_again(&self, store: &Store, step: &Step, mut seen: Reference, after: &Reference, told: &str) -> Reference {
         if seen != *after {
             step.run(store).unwrap_or_else(|error| panic!("again, {told}: {error}"));
             seen = Reference::seen(store).unwrap();
@@ -128,6 +133,7 @@ impl Scene {
         seen.apply(&another);
         another.run(store).unwrap_or_else(|error| panic!("another, {told}: {error}"));
         assert!(Reference::seen(store).unwrap() == seen, "another, {told}");
+        seen
     }
 }
 
@@ -158,6 +164,7 @@ fn any_read_that_fails_once_is_told_and_the_next_one_reads() {
             assert!(Reference::seen(&store).unwrap() == scene.reference, "{fault:?} at {from}");
             from += 1;
         }
+        println!("reads, {fault:?}: {from} cases");
         assert!(from > 10, "{from}");
     }
 }
@@ -182,6 +189,17 @@ fn a_disk_without_room_is_read_and_is_written_again_when_there_is_some() {
 fn a_disk_that_can_only_be_read_is_read_and_is_written_again_when_it_can_be() {
     let trouble = Trouble { fault: Fault::Refused, kinds: Kind::changes, is_lasting: true, is_read_meanwhile: true };
     scene().check(&trouble);
+}
+
+/// As a disk with bad sectors: it takes bytes, and cannot say that they are beyond a power cut.
+#[test]
+fn a_disk_that_cannot_sync_is_read_and_is_written_again_when_it_can() {
+    let kinds: fn(Kind) -> bool = |kind| matches!(kind, Kind::Sync | Kind::SyncFolder);
+    let scene = scene();
+    for fault in [Fault::Refused, Fault::Done] {
+        let trouble = Trouble { fault, kinds, is_lasting: true, is_read_meanwhile: true };
+        assert!(scene.check(&trouble) >= scene.steps.len());
+    }
 }
 
 #[test]
@@ -232,7 +250,83 @@ fn an_opening_fails_in_words_at_any_operation_and_the_next_one_goes_through() {
                 assert_eq!(blob_count(&disk), reference.blob_count(), "{told}");
                 from += 1;
             }
+            println!("openings, {fault:?}: {from} cases");
             assert!(from > 10, "{from}");
         }
     }
+}
+
+/// A disk on which the record file has free pages before pages in use, and what it holds.
+fn with_free_pages() -> (SimulatedDisk, Reference) {
+    let Scene { disk, mut reference, .. } = scene();
+    let store = open(&disk).unwrap();
+    let job_id = store.unfinished_jobs().unwrap()[0].job_id;
+    for step in [Step::Report(job_id, 0, 1_000), Step::create("behind"), Step::Report(job_id, 0, 2)] {
+        let expected = reference.apply(&step);
+        assert_eq!(step.run(&store).unwrap(), expected);
+    }
+    drop(store);
+    (disk, reference)
+}
+
+fn record_bytes(disk: &SimulatedDisk) -> usize {
+    let state = disk.state();
+    state.bytes(state.file(&Path::new(FOLDER).join(RECORDS_FILE)).unwrap()).len()
+}
+
+/// It moves what is stored: at no instant may any of it be neither here nor there.
+#[test]
+fn a_compaction_that_is_cut_short_or_fails_costs_nothing() {
+    let (disk, reference) = with_free_pages();
+    let compacted = disk.fork();
+    let store = open(&compacted).unwrap();
+    store.records().compact_for_test().unwrap();
+    drop(store);
+    assert!(record_bytes(&compacted) < record_bytes(&disk), "{} bytes", record_bytes(&compacted));
+    let moments = [Moment::known("a compaction".to_owned(), &reference)];
+    let cuts = check_cuts(disk.state(), &compacted, &moments, &mut Random::new(3));
+    let mut cases = 0;
+    for fault in [Fault::Refused, Fault::Done, Fault::NoSpace] {
+        let mut from = 0;
+        loop {
+            let told = format!("{fault:?} at {from}");
+            let disk = disk.fork();
+            let store = open(&disk).unwrap();
+            disk.plan(Plan { fault, kinds: Kind::any, from, is_lasting: false, percent: 100 }, from as u64);
+            let answer = store.records().compact_for_test();
+            if disk.lift() == 0 {
+                answer.unwrap();
+                break;
+            }
+            assert!(answer.as_ref().err().is_none_or(is_of_the_disk), "{told}: {answer:?}");
+            let mut after = reference.clone();
+            assert!(Reference::seen(&store).unwrap() == after, "{told}");
+            let step = Step::create("another");
+            after.apply(&step);
+            step.run(&store).unwrap_or_else(|error| panic!("{told}: {error}"));
+            check_survivor(&disk.cut(from as u64), &Moment::known(told, &after), "a power cut after the trouble");
+            from += 1;
+        }
+        cases += from;
+    }
+    println!("a compaction: {cuts} power cuts, {cases} faults");
+    assert!(cuts > 20 && cases > 20, "{cuts} cuts, {cases} faults");
+}
+
+/// As where the disk that holds them is not mounted: none of them is taken for lost.
+#[test]
+fn a_folder_of_blobs_that_is_away_is_a_fault_of_the_disk_and_nothing_is_taken_for_lost() {
+    let scene = scene();
+    let store = open(&scene.disk).unwrap();
+    let readings = || scene.reference.readings(&store).into_iter().map(|(_, reading)| reading);
+    let names = scene.disk.unmount(&Path::new(FOLDER).join(BLOBS_FOLDER));
+    let is_told = |reading: &Reading| matches!(reading, Reading::Wrong(words) if words.contains("cannot read blobs/"));
+    assert!(readings().all(|reading| reading == Reading::Same || is_told(&reading)));
+    assert_eq!(readings().filter(is_told).count(), scene.reference.blob_count());
+    for step in scene.steps.iter().filter(|step| matches!(step, Step::Create(..) | Step::Finish(_, Some(_)))) {
+        assert!(matches!(step.run(&store), Err(StoreError::Io { .. })), "{}", named(step));
+    }
+    scene.disk.mount(names);
+    assert!(readings().all(|reading| reading == Reading::Same));
+    Step::create("after").run(&store).unwrap();
 }

@@ -31,8 +31,16 @@ impl Process {
         Self::with(shell, folder, &[])
     }
 
+    /// The same, or the log of a process that ended without serving.
+    pub fn try_serve(folder: &Path) -> Result<Self, String> {
+        try_start(epochd(), folder, &[]).map(Self::of)
+    }
+
     fn with(command: Command, folder: &Path, arguments: &[&str]) -> Self {
-        let (child, mut stderr, address) = start(command, folder, arguments);
+        Self::of(start(command, folder, arguments))
+    }
+
+    fn of((child, mut stderr, address): Started) -> Self {
         let log = std::thread::spawn(move || {
             let mut log = String::new();
             stderr.read_to_string(&mut log).unwrap();
@@ -55,6 +63,10 @@ impl Process {
 
     pub async fn api(&self) -> Api {
         Api::connect(self.address).await
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     pub fn id(&self) -> u32 {
@@ -82,22 +94,34 @@ impl Drop for Process {
     }
 }
 
-/// `epochd serve`, its log and its address, once it serves.
-fn start(mut command: Command, folder: &Path, arguments: &[&str]) -> (Child, BufReader<ChildStderr>, SocketAddr) {
+/// A process, its log and its address.
+type Started = (Child, BufReader<ChildStderr>, SocketAddr);
+
+/// `epochd serve`, once it serves.
+fn start(command: Command, folder: &Path, arguments: &[&str]) -> Started {
+    try_start(command, folder, arguments).unwrap_or_else(|log| panic!("it ended without serving: {log}"))
+}
+
+/// The same, or the log where it ended without serving.
+fn try_start(mut command: Command, folder: &Path, arguments: &[&str]) -> Result<Started, String> {
     command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"]);
     let mut child = command.arg(folder).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut log = String::new();
     let address = loop {
         let mut line = String::new();
-        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it ended without serving: {log}");
+        if stderr.read_line(&mut line).unwrap() == 0 {
+            child.wait().unwrap();
+            return Err(log);
+        }
         log.push_str(&line);
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        // A panic's words are no JSON.
+        let Ok(line) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
         if line["message"] == "serving" {
             break line["address"].as_str().unwrap().parse().unwrap();
         }
     };
-    (child, stderr, address)
+    Ok((child, stderr, address))
 }
 
 /// Runs the program in `folder` to its end.

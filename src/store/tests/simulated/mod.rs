@@ -16,7 +16,7 @@ use crate::store::disk::{Disk, Held, NewFile};
 
 mod state;
 
-pub use state::{Change, State};
+pub use state::{Change, Names, State};
 
 /// Numbers that look random, the same for the same seed.
 #[derive(Clone, Debug)]
@@ -216,6 +216,15 @@ impl SimulatedDisk {
         let mut live = self.live();
         live.plan = None;
         live.fired
+    }
+
+    /// Takes a folder away with all that is in it, until it is mounted again.
+    pub fn unmount(&self, folder: &Path) -> Names {
+        self.live().state.take_names(folder)
+    }
+
+    pub fn mount(&self, names: Names) {
+        self.live().state.put_names(names);
     }
 
     /// How many changes there were so far.

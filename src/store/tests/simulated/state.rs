@@ -30,12 +30,12 @@ pub enum Change {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Node {
+pub enum Node {
     Folder,
     File(usize),
 }
 
-type Names = BTreeMap<PathBuf, Node>;
+pub type Names = BTreeMap<PathBuf, Node>;
 
 /// Names that change together, each to what it stands for from then on.
 type Renaming = Vec<(PathBuf, Option<Node>)>;
@@ -241,6 +241,15 @@ impl State {
         let file = self.file(path).unwrap();
         let bytes = Arc::new(bytes);
         self.files[file] = Content { bytes: Arc::clone(&bytes), durable: bytes, pending: Vec::new() };
+    }
+
+    /// The names of a folder and of all that is in it, which are not seen from now on.
+    pub fn take_names(&mut self, folder: &Path) -> Names {
+        self.names.extract_if(.., |path, _| path.starts_with(folder)).collect()
+    }
+
+    pub fn put_names(&mut self, names: Names) {
+        self.names.extend(names);
     }
 
     /// What a power cut leaves, one of many possible.
