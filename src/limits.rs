@@ -152,6 +152,12 @@ pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 /// Multiply-adds of a prediction (rows × parameters) past which it leaves the async workers for the blocking pool.
 pub const PREDICT_INLINE_OPERATIONS_MAX: usize = 1_000_000;
 
+/// Bytes of stored reports kept in memory for watchers that are behind: some fifty chunks.
+pub const CHUNK_CACHE_BYTES: u64 = 16 << 20;
+
+/// Chunks of stored reports that are read and decoded at once, a third of a MiB each.
+pub const CHUNK_READS_MAX: usize = 8;
+
 /// Bytes of networks kept in memory for predictions.
 pub const SNAPSHOT_CACHE_BYTES: u64 = 1 << 30;
 

@@ -34,6 +34,15 @@ impl Promises {
     }
 }
 
+impl Promise {
+    /// So many of the bytes are written: they count as used from now on.
+    pub(super) fn kept(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.of.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Promise {
     fn drop(&mut self) {
         self.of.0.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -47,14 +56,22 @@ impl App {
         if max == u64::MAX {
             return Ok(());
         }
-        let (used, promised) = (self.core.store.used_bytes()?, self.core.promises.bytes());
-        if used.saturating_add(promised).saturating_add(bytes) <= max {
+        let look = || Ok::<_, AppError>((self.core.store.used_bytes()?, self.core.promises.bytes()));
+        let fits = |(used, promised): (u64, u64)| used.saturating_add(promised).saturating_add(bytes) <= max;
+        let mut now = look()?;
+        if !fits(now) {
+            // What was deleted may still be free pages of the record file.
+            self.core.store.make_room()?;
+            now = look()?;
+        }
+        if fits(now) {
             return Ok(());
         }
+        let (used, promised) = now;
         Err(AppError::Exhausted(format!(
             "the server's data folder has {used} bytes and unfinished jobs will add {promised}, so that {bytes} more would pass its bound \
-             of {max}; delete models, wait for jobs to end, keep fewer versions (--versions-per-model) or reports (--kept-reports), or \
-             raise the server's --disk-bytes-max"
+             of {max}; delete models, wait for jobs to end, start the server with a smaller --versions-per-model, --finished-jobs or \
+             --kept-reports, or with a larger --disk-bytes-max"
         )))
     }
 }
@@ -69,11 +86,16 @@ pub(super) fn version_bytes(architecture: &Architecture) -> u64 {
 pub(super) fn training_disk_bytes(architecture: &Architecture, settings: &Settings) -> u64 {
     /// An epoch's report, with validation.
     const REPORT_BYTES: u64 = 100;
-    let element = architecture.element_type().size_bytes() as u64;
-    let columns = (architecture.input_width() + architecture.output_layer().units) as u64 + 1;
-    let rows = settings.rows.saturating_add(given_validation_rows(settings));
-    let data = rows.saturating_mul(columns * element);
+    let data = rows_disk_bytes(architecture, settings);
     let state = (STATE_COPIES + slot_count(&settings.optimizer) as u64) * version_bytes(architecture);
     let reports = u64::from(settings.epochs / settings.report_every.max(1)) * REPORT_BYTES;
     data.saturating_add(2 * state).saturating_add(version_bytes(architecture)).saturating_add(reports)
+}
+
+/// The part of it that is there from its acceptance on: the rows.
+pub(super) fn rows_disk_bytes(architecture: &Architecture, settings: &Settings) -> u64 {
+    let element = architecture.element_type().size_bytes() as u64;
+    let columns = (architecture.input_width() + architecture.output_layer().units) as u64 + 1;
+    let rows = settings.rows.saturating_add(given_validation_rows(settings));
+    rows.saturating_mul(columns * element)
 }

@@ -68,10 +68,12 @@ impl From<QueueFull> for AppError {
     fn from(full: QueueFull) -> Self {
         match full {
             QueueFull::Overall(bound) => Self::Exhausted(format!(
-                "{bound} jobs are unfinished, as many as this server takes; wait for one to end, or cancel one"
+                "{bound} jobs are unfinished, as many as this server takes; wait for one to end, cancel one, or raise the \
+                 server's --queued-jobs-max"
             )),
             QueueFull::ForKey(bound) => Self::Exhausted(format!(
-                "{bound} jobs of this model are unfinished, as many as one model may have; wait for one to end, or cancel one"
+                "{bound} jobs of this model are unfinished, as many as one model may have; wait for one to end, cancel one, or raise \
+                 the server's --queued-jobs-per-model-max"
             )),
             QueueFull::Stopping => Self::Stopping,
         }

@@ -108,6 +108,11 @@ impl LiveJob {
         *lock(&self.snapshot) = Some(Arc::new(snapshot));
     }
 
+    /// The job has ended: a watcher that reads late needs no network.
+    pub fn forget_snapshot(&self) {
+        *lock(&self.snapshot) = None;
+    }
+
     /// The epoch in training and its rows done.
     pub fn progress(&self) -> (u32, u64) {
         (self.progress_epoch.load(Ordering::Relaxed), self.progress_rows.load(Ordering::Relaxed))

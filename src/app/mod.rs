@@ -1,6 +1,7 @@
 //! The use cases, in domain types only: what each call does. One file a family.
 
 mod backup;
+mod chunks;
 mod continuation;
 mod disk;
 mod download;
@@ -45,7 +46,8 @@ use crate::domain::{Architecture, Loss, Model, ModelId, Timestamp};
 use crate::engine::expression_bytes;
 use crate::jobs::{Limits, Scheduler};
 use crate::limits::{BACKUPS_MAX, CALL_BYTES_MAX, EXPRESSION_WORK_BYTES_MAX};
-use crate::store::{Store, StoreError};
+use crate::store::{PrunedVersions, Store, StoreError};
+use chunks::StoredChunks;
 use disk::Promises;
 use download::Downloads;
 use live::LiveJobs;
@@ -84,6 +86,7 @@ struct Core {
     live: LiveJobs,
     promises: Promises,
     downloads: Downloads,
+    chunks: StoredChunks,
     is_draining: AtomicBool,
     streams_end: CancellationToken,
     /// Whether the process before this one stopped in good order.
@@ -104,6 +107,7 @@ impl App {
             live: LiveJobs::default(),
             promises: Promises::default(),
             downloads: Downloads::default(),
+            chunks: StoredChunks::default(),
             is_draining: AtomicBool::new(false),
             streams_end: CancellationToken::new(),
             is_after_good_stop,
@@ -121,9 +125,23 @@ impl App {
         Ok(app)
     }
 
-    /// Wakes watchers and gives up downloads that stand still, for as long as it is polled.
+    /// Wakes watchers and gives up downloads that stand still, for as long as it is polled. First it gives back versions that the
+    /// server need not keep any more: its bounds may have been others before.
     pub async fn tick_forever(&self) {
-        tokio::join!(self.core.live.tick_forever(), self.core.downloads.look_forever());
+        tokio::join!(self.prune_versions(), self.core.live.tick_forever(), self.core.downloads.look_forever());
+    }
+
+    async fn prune_versions(&self) {
+        let prune = |app: &Self| {
+            for PrunedVersions { uid, versions } in app.core.store.prune_versions()? {
+                tracing::info!(model_uid = %uid, count = versions.len(), "versions past the bound were given back");
+                app.core.snapshots.forget_pruned(uid, &versions);
+            }
+            Ok(())
+        };
+        if let Err(error) = self.blocking(prune).await {
+            tracing::warn!(%error, "versions past the bound could not be given back; the next start tries again");
+        }
     }
 
     /// From now on new work is refused; calls that run go on.

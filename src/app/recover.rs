@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::disk::training_disk_bytes;
+use super::disk::{rows_disk_bytes, training_disk_bytes};
 use super::live::LiveJob;
 use super::run::{Room, TrainingRun};
 use super::train::training_bytes;
@@ -62,7 +62,10 @@ impl App {
         }
         let model = self.core.store.model_by_uid(job.model_uid)?;
         let (bytes, disk_bytes) = model.map_or((0, 0), |Model { architecture, .. }| {
-            (training_bytes(&architecture, &job.settings), training_disk_bytes(&architecture, &job.settings))
+            let disk_bytes = training_disk_bytes(&architecture, &job.settings);
+            // Its rows are there.
+            let disk_bytes = disk_bytes.saturating_sub(rows_disk_bytes(&architecture, &job.settings));
+            (training_bytes(&architecture, &job.settings), disk_bytes)
         });
         let room = Room { bytes, _disk: self.core.promises.make(disk_bytes) };
         tracing::info!(job_id = %job.job_id, model_id = %job.model_id, state = ?job.state, "an unfinished job is taken on");

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::continuation::Ended;
-use super::disk::training_disk_bytes;
+use super::disk::{rows_disk_bytes, training_disk_bytes};
 use super::live::LiveJob;
 use super::run::{Room, TrainingRun};
 use super::watch::Watch;
@@ -118,6 +118,7 @@ impl App {
         self.check_expression(&model, &settings, &data)?;
         self.check_continuation(&model, &settings)?;
         let disk_bytes = training_disk_bytes(&model.architecture, &settings);
+        let rows_bytes = rows_disk_bytes(&model.architecture, &settings);
         self.bound_disk(disk_bytes)?;
         let permit = self.scheduler.reserve(model.uid)?;
         let cancel_on_drop = settings.cancel_on_disconnect;
@@ -149,8 +150,10 @@ impl App {
         // In memory first: whoever finds the record in the store finds the job here, too.
         let live = Arc::new(LiveJob::new(job.clone()));
         self.core.live.insert(job_id, live.clone());
+        let mut disk = self.core.promises.make(disk_bytes);
         let accepted = store.accept_job(&job, command.request_hash, &data);
-        let room = Room { bytes, _disk: self.core.promises.make(disk_bytes) };
+        disk.kept(rows_bytes);
+        let room = Room { bytes, _disk: disk };
         let run = TrainingRun::new(self.core.clone(), job_id, live.clone(), room);
         match accepted {
             Ok(Accepted::New) => {}

@@ -201,12 +201,10 @@ impl Watch {
 
     async fn stored_reports(&mut self, chunk: u64, skip: usize) -> Result<Vec<EpochReport>, AppError> {
         let job_id = self.job_id;
-        // Cut where they are read: a thousand watchers of old epochs would hold a whole chunk each.
-        let read = move |app: &App| {
-            let reports = app.core.store.reports(job_id, chunk as u32)?.unwrap_or_default();
-            Ok(reports.into_iter().skip(skip).take(READ_MAX).collect::<Vec<_>>())
-        };
-        let reports = self.app.blocking(read).await?;
+        let stored = self.app.stored_chunk(job_id, chunk as u32).await?;
+        // Copied out: a thousand watchers would keep as many chunks in memory.
+        let rest = stored.as_deref().and_then(|reports| reports.get(skip..)).unwrap_or_default();
+        let reports = rest[..rest.len().min(READ_MAX)].to_vec();
         if reports.is_empty() {
             if self.is_given_back().await? {
                 return Err(AppError::NotFound(format!(

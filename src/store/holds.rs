@@ -45,6 +45,15 @@ impl HeldBlobs {
         written
     }
 
+    /// Removes what nothing needs: see [`Blobs::sweep`].
+    pub fn sweep(&self, is_needed: impl Fn(BlobName) -> bool) -> Result<usize, StoreError> {
+        let swept = self.blobs.sweep(is_needed)?;
+        if swept > 0 {
+            self.bytes.store(self.blobs.total_bytes(), Ordering::Relaxed);
+        }
+        Ok(swept)
+    }
+
     /// Bytes of all blobs.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)

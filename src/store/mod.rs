@@ -100,7 +100,7 @@ pub use error::StoreError;
 pub use jobs::{Accepted, Finished, JobFilter, JobStart, Outcome, Started};
 pub use listed::Listed;
 pub use models::{CommittedVersion, VersionDraft};
-pub use retention::{Choice, Retention};
+pub use retention::{Choice, PrunedVersions, Retention};
 
 const RECORDS_FILE: &str = "records.redb";
 const BLOBS_FOLDER: &str = "blobs";

@@ -284,7 +284,8 @@ pub(super) struct BaseOfNext {
 /// `None` where the model is gone.
 pub(super) fn base_of_next(view: &View, uid: Uuid, retention: Retention) -> Result<Option<BaseOfNext>, StoreError> {
     let Some(model) = view.get::<Model>(&keys::model(uid))? else { return Ok(None) };
-    let superfluous = retention::superfluous(view, &model.value, retention)?;
+    let next = model.value.latest_version + 1;
+    let superfluous = retention::superfluous(view, &model.value, next, retention)?;
     Ok(Some(BaseOfNext { model, superfluous }))
 }
 

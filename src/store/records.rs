@@ -1,6 +1,7 @@
 //! Records by key: consistent reads, and transactions of compare-and-set that one thread commits in groups.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
@@ -47,6 +48,8 @@ pub(super) struct Transaction {
     pub delete_prefixes: Vec<String>,
     /// Prefixes of keys of the log.
     pub delete_chunks: Vec<String>,
+    /// Whether the file is to be compacted before it is answered, where that may help.
+    pub makes_room: bool,
 }
 
 impl Transaction {
@@ -56,7 +59,7 @@ impl Transaction {
 
     /// Whether it changes nothing: what a reader sends to have a closed database opened again.
     pub fn is_empty(&self) -> bool {
-        let Self { checks: _, puts, chunks, deletes, delete_prefixes, delete_chunks } = self;
+        let Self { checks: _, puts, chunks, deletes, delete_prefixes, delete_chunks, makes_room: _ } = self;
         let is_deleting = !(deletes.is_empty() && delete_prefixes.is_empty() && delete_chunks.is_empty());
         puts.is_empty() && chunks.is_empty() && !is_deleting
     }
@@ -132,11 +135,13 @@ impl Access {
 pub(super) struct Slot {
     pub medium: Medium,
     access: RwLock<Access>,
+    /// Long reads that are under way: a compaction would wait for their end, and every other read for the compaction.
+    pub long_reads: AtomicUsize,
 }
 
 impl Slot {
     pub fn new(medium: Medium, database: Database) -> Self {
-        Self { medium, access: RwLock::new(Access::Full(database)) }
+        Self { medium, access: RwLock::new(Access::Full(database)), long_reads: AtomicUsize::new(0) }
     }
 
     pub fn access(&self) -> RwLockReadGuard<'_, Access> {
@@ -210,6 +215,19 @@ impl Records {
             }
             result => result,
         }
+    }
+
+    /// As [`Records::read`], where `work` takes long: the file is not compacted meanwhile.
+    pub fn read_long<T>(&self, work: impl Fn(&View) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.slot.long_reads.fetch_add(1, Ordering::AcqRel);
+        let result = self.read(work);
+        self.slot.long_reads.fetch_sub(1, Ordering::AcqRel);
+        result
+    }
+
+    /// Gives back to the file system what the file can spare, if that may be much.
+    pub fn make_room(&self) -> Result<(), StoreError> {
+        self.commit(Transaction { makes_room: true, ..Transaction::new() })
     }
 
     /// As after a fault.

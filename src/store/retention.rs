@@ -71,6 +71,15 @@ pub enum Choice {
     TooMany(usize),
 }
 
+/// Versions of a model that were given back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrunedVersions {
+    /// The model's.
+    pub uid: Uuid,
+    /// Their numbers.
+    pub versions: Vec<u32>,
+}
+
 /// When the next pass over finished jobs is due.
 #[derive(Default)]
 pub(super) struct JobPasses {
@@ -119,6 +128,48 @@ impl Store {
             match self.records().commit(transaction.put(model_key.clone(), &model)?) {
                 Ok(()) => return Ok(Choice::Done(Box::new(model))),
                 Err(StoreError::Conflict { .. }) => {} // Changed meanwhile: look again.
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Gives back the versions that are too many although no commit comes: after a start with another bound.
+    pub fn prune_versions(&self) -> Result<Vec<PrunedVersions>, StoreError> {
+        let mut pruned = Vec::new();
+        for uid in self.records().read(model_uids)? {
+            match self.prune_versions_of(uid) {
+                Ok(versions) if versions.is_empty() => {}
+                Ok(versions) => pruned.push(PrunedVersions { uid, versions }),
+                // Whoever asks for the model is told.
+                Err(StoreError::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(pruned)
+    }
+
+    fn prune_versions_of(&self, uid: Uuid) -> Result<Vec<u32>, StoreError> {
+        let model_key = keys::model(uid);
+        loop {
+            let found = self.records().read(|view| {
+                let Some(model) = view.get::<Model>(&model_key)? else { return Ok(None) };
+                let superfluous = superfluous(view, &model.value, model.value.latest_version, self.retention)?;
+                Ok(Some((model, superfluous)))
+            })?;
+            let Some((model, superfluous)) = found.filter(|(_, superfluous)| !superfluous.is_empty()) else {
+                return Ok(Vec::new());
+            };
+            let delete =
+                |transaction: Transaction, gone: &Superfluous| transaction.delete(keys::version(uid, gone.version));
+            // The record is written again as it is: a job that starts from one of them meanwhile looks again.
+            let transaction = superfluous.iter().fold(Transaction::new(), delete);
+            let transaction = transaction.expect(&model_key, Expect::Revision(model.revision));
+            match self.records().commit(transaction.put(model_key.clone(), &model.value)?) {
+                Ok(()) => {
+                    self.remove_superfluous(uid, &superfluous);
+                    return Ok(superfluous.iter().map(|gone| gone.version).collect());
+                }
+                Err(StoreError::Conflict { .. }) => {} // The model changed in between: look again.
                 Err(error) => return Err(error),
             }
         }
@@ -190,10 +241,24 @@ fn delete_job(transaction: Transaction, job: &DoomedJob) -> Transaction {
     }
 }
 
-/// The versions that need not be kept once the model has its next one.
-pub(super) fn superfluous(view: &View, model: &Model, retention: Retention) -> Result<Vec<Superfluous>, StoreError> {
-    // The next one is among the newest.
-    let oldest_kept = (model.latest_version + 2).saturating_sub(retention.versions_per_model.max(1));
+/// The models that there are.
+fn model_uids(view: &View) -> Result<Vec<Uuid>, StoreError> {
+    let mut uids = Vec::new();
+    for entry in view.scan(keys::NAMES, None, None)? {
+        // Whoever asks for one whose record is damaged is told.
+        uids.extend(entry?.decode::<Uuid>().ok());
+    }
+    Ok(uids)
+}
+
+/// The versions of a model that need not be kept once `newest` is there.
+pub(super) fn superfluous(
+    view: &View,
+    model: &Model,
+    newest: u32,
+    retention: Retention,
+) -> Result<Vec<Superfluous>, StoreError> {
+    let oldest_kept = (newest + 1).saturating_sub(retention.versions_per_model.max(1));
     if oldest_kept <= 2 {
         return Ok(Vec::new());
     }

@@ -10,6 +10,11 @@ impl Store {
         Ok(records + self.blobs().bytes())
     }
 
+    /// Gives back to the file system what the record file can spare, if that may be much. Reads and writes wait for it.
+    pub fn make_room(&self) -> Result<(), StoreError> {
+        self.records().make_room()
+    }
+
     /// Bytes of the file system that the folder is on; the largest number where that is not known, and for a store in memory.
     pub fn file_system_bytes(&self) -> u64 {
         #[cfg(unix)]

@@ -6,6 +6,7 @@
 //! is opened to be read, and each transaction tries to open it to be written, too.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Instant;
 
@@ -23,6 +24,13 @@ const GROUP_TRANSACTIONS_MAX: usize = 256;
 /// Bytes that must be free before the file is compacted, if that is half of it: compacting less would cost more than it gives.
 const COMPACTION_BYTES_MIN: u64 = 16 << 20;
 
+/// The part of the file that must have been deleted or replaced before it is looked at whether half of it is free: redb walks all pages
+/// to tell.
+const LOOK_PART: u64 = 8;
+
+/// The part of the file that must have been deleted or replaced before it is compacted once more to make room.
+const MAKE_ROOM_PART: u64 = 16;
+
 /// The revision that every chunk of the log carries: it is replaced, never compared.
 const CHUNK_REVISION: u64 = 0;
 
@@ -37,13 +45,15 @@ pub(super) struct Request {
 pub(super) struct Writer {
     slot: Arc<Slot>,
     requests: Receiver<Request>,
-    /// Bytes of values that were deleted or replaced since the file was last compacted.
+    /// Bytes of values that were deleted or replaced since the file was last compacted or looked at.
     freed_bytes: u64,
+    /// Whether it was compacted by this process: what was free before is not known.
+    is_compacted: bool,
 }
 
 impl Writer {
     pub fn new(slot: Arc<Slot>, requests: Receiver<Request>) -> Self {
-        Self { slot, requests, freed_bytes: 0 }
+        Self { slot, requests, freed_bytes: 0, is_compacted: false }
     }
 
     /// Until the last handle is gone.
@@ -53,6 +63,10 @@ impl Writer {
             group.extend(self.requests.try_iter().take(GROUP_TRANSACTIONS_MAX - 1));
             match self.commit(&group) {
                 Ok(outcomes) => {
+                    // Only these wait for it.
+                    if group.iter().any(|request| request.transaction.makes_room) {
+                        self.make_room();
+                    }
                     for (request, outcome) in group.into_iter().zip(outcomes) {
                         request.answer(outcome);
                     }
@@ -85,10 +99,43 @@ impl Writer {
     /// waits for this, but those that come meanwhile do.
     fn give_back_space(&mut self) {
         let file_bytes = self.slot.medium.len().unwrap_or(u64::MAX);
-        if self.freed_bytes < COMPACTION_BYTES_MIN.max(file_bytes / 2) {
+        if self.freed_bytes < COMPACTION_BYTES_MIN.max(file_bytes / LOOK_PART) || self.is_read_for_long() {
             return;
         }
         self.freed_bytes = 0;
+        match self.free_bytes(file_bytes) {
+            Ok(free_bytes) if free_bytes >= COMPACTION_BYTES_MIN.max(file_bytes / 2) => self.compact(file_bytes),
+            Ok(_) => {}
+            Err(error) => self.close(error.to_string()),
+        }
+    }
+
+    /// Compacts the file for a caller who needs room on the disk.
+    fn make_room(&mut self) {
+        let file_bytes = self.slot.medium.len().unwrap_or(u64::MAX);
+        let may_help = !self.is_compacted || self.freed_bytes > file_bytes / MAKE_ROOM_PART;
+        if may_help && !self.is_read_for_long() {
+            self.freed_bytes = 0;
+            self.compact(file_bytes);
+        }
+    }
+
+    fn is_read_for_long(&self) -> bool {
+        self.slot.long_reads.load(Ordering::Acquire) > 0
+    }
+
+    /// Bytes of the file that nothing is in.
+    fn free_bytes(&self, file_bytes: u64) -> Result<u64, StoreError> {
+        let transaction = self.try_begin()?;
+        guarded("look at the pages of records.redb", || {
+            let stats = transaction.stats().map_err(StoreError::from_redb)?;
+            transaction.abort().map_err(StoreError::from_redb)?;
+            Ok(file_bytes.saturating_sub(stats.allocated_pages() * stats.page_size() as u64))
+        })
+    }
+
+    fn compact(&mut self, file_bytes: u64) {
+        self.is_compacted = true;
         let begun = Instant::now();
         match self.slot.compact() {
             Ok(()) => {

@@ -89,7 +89,7 @@ async fn a_backup_under_load_has_all_that_was_acknowledged_and_its_jobs_end_with
     api.train(truth_table("xor", OR)).await;
     let serving = pb::SetServingVersionRequest { model_id: "xor".into(), version: Some(2) };
     api.models.clone().set_serving_version(serving).await.unwrap();
-    let options = json!({"batch_size": 2, "optimizer": {"sgd": {"momentum": 0.9}}, "epochs": 30_000,
+    let options = json!({"batch_size": 2, "optimizer": {"sgd": {"momentum": 0.9}}, "epochs": 100_000,
         "checkpoint_interval": "0.001s", "report_every": 7});
     create(&api, "whole", &hidden()[1]).await;
     create(&api, "parts", &hidden()[1]).await;

@@ -120,6 +120,7 @@ impl TrainingRun {
         self.live.set_record(job);
         self.live.history.close();
         self.core.live.remove(self.job_id);
+        self.live.forget_snapshot();
     }
 }
 

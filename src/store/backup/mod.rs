@@ -88,7 +88,7 @@ impl Store {
         let hold = Hold::new(self);
         let (records, manifest) = (Temporary::new(folder), Temporary::new(folder));
         let gate = Cell::new(Some(self.checkpoints_rest()));
-        let checkpoints = self.records().read(|view| {
+        let checkpoints = self.records().read_long(|view| {
             // A second try comes after the file was opened again, when the first may have let checkpoints be written.
             let closed = || StoreError::Unavailable { reason: "the records were closed during a backup".to_owned() };
             let gate = gate.take().ok_or_else(closed)?;

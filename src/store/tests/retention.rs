@@ -244,6 +244,82 @@ fn the_record_file_gives_back_the_space_of_histories() {
     assert_eq!(store.parameters(kept.uid, 2, &kept.architecture).unwrap(), Some(weights(2.0)));
 }
 
+/// A store with a model of some ten megabytes of reports in its record file, which is deleted then.
+fn with_much_deleted(folder: &Path) -> Store {
+    let store = Store::open(folder).unwrap();
+    let doomed = create(&store, "doomed");
+    let done = finish(&store, &doomed, "", 200 * 1024);
+    let reports: Vec<EpochReport> = (1..=1024).map(report).collect();
+    (0..200).for_each(|chunk| store.write_reports(done.job_id, chunk, &reports).unwrap());
+    store.delete_model(&doomed.model_id).unwrap();
+    store
+}
+
+#[test]
+fn room_is_made_of_what_was_deleted_before_and_after_a_start() {
+    for is_reopened in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = with_much_deleted(folder.path());
+        // As a kill leaves it: a close in good order would give back some of it.
+        let killed = tempfile::tempdir().unwrap();
+        if is_reopened {
+            std::fs::copy(folder.path().join(RECORDS_FILE), killed.path().join(RECORDS_FILE)).unwrap();
+            std::fs::copy(folder.path().join("FORMAT"), killed.path().join("FORMAT")).unwrap();
+            std::fs::create_dir(killed.path().join(BLOBS_FOLDER)).unwrap();
+            store = Store::open(killed.path()).unwrap();
+        }
+        let full = store.used_bytes().unwrap();
+        assert!(full > 8 << 20, "{full}");
+        store.make_room().unwrap();
+        assert!(store.used_bytes().unwrap() < full / 4, "{} of {full}", store.used_bytes().unwrap());
+    }
+}
+
+#[test]
+fn a_long_read_is_not_held_up_by_a_compaction() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = with_much_deleted(folder.path());
+    let full = store.used_bytes().unwrap();
+    let during = store.records().read_long(|_| {
+        store.make_room()?;
+        // It reads while the other read is under way.
+        assert_eq!(store.model(&name("doomed"))?, None);
+        store.used_bytes()
+    });
+    assert_eq!(during.unwrap(), full);
+    store.make_room().unwrap();
+    assert!(store.used_bytes().unwrap() < full / 4);
+}
+
+#[test]
+fn a_smaller_bound_on_versions_is_kept_at_a_start() {
+    on_both_keeping(keeping(10), |store, folder| {
+        let model = create(store, "xor");
+        for version in 2..=7 {
+            set(store, &model, version as f32);
+        }
+        store.pin_version(model.uid, 3, true).unwrap();
+        let store = store.clone().with_retention(keeping(2));
+        let pruned = store.prune_versions().unwrap();
+        assert_eq!(pruned, [PrunedVersions { uid: model.uid, versions: vec![2, 4, 5] }]);
+        assert_eq!(numbers(&store, &model), [1, 3, 6, 7]);
+        assert_eq!(store.parameters(model.uid, 6, &model.architecture).unwrap(), Some(weights(6.0)));
+        assert!(folder.is_none_or(|folder| blob_count(folder) == 4));
+        assert_eq!(store.prune_versions().unwrap(), []);
+    });
+}
+
+#[test]
+fn what_a_start_sweeps_counts_no_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Store::open(folder.path()).unwrap());
+    let orphan = folder.path().join(BLOBS_FOLDER).join(format!("{}.rows", Uuid::now_v7()));
+    std::fs::write(&orphan, vec![0; 20 << 20]).unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    assert!(!orphan.exists());
+    assert!(store.used_bytes().unwrap() < 16 << 20, "{}", store.used_bytes().unwrap());
+}
+
 #[test]
 fn a_folder_is_not_larger_after_many_versions_than_after_a_few() {
     let folder = tempfile::tempdir().unwrap();
