@@ -7,7 +7,6 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{self, File};
 use std::io::{self, Cursor, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,8 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::disk::Disk;
 use super::error::StoreError;
-use super::lock::sync_folder;
+use super::lock::{parent_of, sync_folder};
 
 const MAGIC: [u8; 8] = *b"epochdBL";
 const FORMAT: u32 = 1;
@@ -73,23 +73,26 @@ impl fmt::Display for BlobName {
 }
 
 /// Whether a folder, which need not be there, holds a blob that is whole.
-pub(super) fn holds_any(folder: &Path) -> bool {
-    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    names.into_iter().any(|name| name.to_str().is_some_and(|name| BlobName::parse(name).is_some()))
+pub(super) fn holds_any(disk: &dyn Disk, folder: &Path) -> Result<bool, StoreError> {
+    match disk.list(folder) {
+        Ok(names) => Ok(names.iter().any(|name| name.to_str().is_some_and(|name| BlobName::parse(name).is_some()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(StoreError::io(format!("list the folder {}", folder.display()))(error)),
+    }
 }
 
 /// The blobs of a store.
 pub(super) enum Blobs {
-    Folder(PathBuf),
+    Folder { disk: Arc<dyn Disk>, folder: PathBuf },
     Memory(Mutex<HashMap<BlobName, Arc<[u8]>>>),
 }
 
 impl Blobs {
     /// The blobs in a folder, which is created where it is missing.
-    pub fn in_folder(folder: PathBuf) -> Result<Self, StoreError> {
-        fs::create_dir_all(&folder).map_err(StoreError::io(format!("create the folder {}", folder.display())))?;
-        sync_folder(folder.parent().unwrap_or(Path::new(".")))?;
-        Ok(Self::Folder(folder))
+    pub fn in_folder(disk: Arc<dyn Disk>, folder: PathBuf) -> Result<Self, StoreError> {
+        disk.create_folder(&folder).map_err(StoreError::io(format!("create the folder {}", folder.display())))?;
+        sync_folder(&*disk, parent_of(&folder))?;
+        Ok(Self::Folder { disk, folder })
     }
 
     pub fn in_memory() -> Self {
@@ -99,16 +102,21 @@ impl Blobs {
     /// Writes a blob; when this returns `Ok`, it is on the disk. The payload is `parts`, one after another.
     pub fn write(&self, name: BlobName, parts: &[Cow<'_, [u8]>]) -> Result<(), StoreError> {
         match self {
-            Self::Folder(folder) => {
+            Self::Folder { disk, folder } => {
                 let path = folder.join(name.to_string());
                 let temporary = folder.join(format!("{name}{TEMPORARY_SUFFIX}"));
-                let written = write_file(&temporary, &path, name, parts);
+                let written = write_file(&**disk, &temporary, &path, name, parts);
                 written.map_err(|cause| {
                     // The first fault is told; what it left is swept at the next start, if not now.
-                    let _ = fs::remove_file(&temporary);
+                    let _ = disk.remove(&temporary);
                     StoreError::io(format!("write {}", path.display()))(cause)
                 })?;
-                sync_folder(folder)
+                sync_folder(&**disk, folder).inspect_err(|_| {
+                    // Nobody was told of it, and each attempt would leave another. A checkpoint took the place of one that is needed.
+                    if !matches!(name, BlobName::Checkpoint { .. }) {
+                        remove_file(&**disk, &path);
+                    }
+                })
             }
             Self::Memory(blobs) => {
                 let mut bytes = Vec::with_capacity(blob_bytes(parts));
@@ -122,13 +130,14 @@ impl Blobs {
     /// Opens a blob to read it; `None` where there is none.
     pub fn open(&self, name: BlobName) -> Result<Option<BlobReader>, StoreError> {
         match self {
-            Self::Folder(folder) => match File::open(folder.join(name.to_string())) {
-                Ok(file) => {
-                    let length = file.metadata().map_err(read_error(name))?.len();
-                    BlobReader::begin(name, Box::new(file), length).map(Some)
-                }
-                // Where the folder is gone, too, as that of a disk which is not mounted, nothing is known of what is in it.
-                Err(error) if error.kind() == ErrorKind::NotFound && folder.is_dir() => Ok(None),
+            Self::Folder { disk, folder } => match disk.open(&folder.join(name.to_string())) {
+                Ok((file, length)) => BlobReader::begin(name, file, length).map(Some),
+                Err(error) if error.kind() == ErrorKind::NotFound => match disk.exists(folder) {
+                    Ok(true) => Ok(None),
+                    // Where the folder is gone, too, as that of a disk which is not mounted, nothing is known of what is in it.
+                    Ok(false) => Err(read_error(name)(error)),
+                    Err(error) => Err(read_error(name)(error)),
+                },
                 Err(error) => Err(read_error(name)(error)),
             },
             Self::Memory(blobs) => {
@@ -142,7 +151,7 @@ impl Blobs {
     /// Bytes of a blob; 0 where there is none that can be looked at.
     pub fn length(&self, name: BlobName) -> u64 {
         match self {
-            Self::Folder(folder) => fs::metadata(folder.join(name.to_string())).map_or(0, |about| about.len()),
+            Self::Folder { disk, folder } => disk.length(&folder.join(name.to_string())).unwrap_or(0),
             Self::Memory(blobs) => lock(blobs).get(&name).map_or(0, |bytes| bytes.len() as u64),
         }
     }
@@ -150,9 +159,9 @@ impl Blobs {
     /// Bytes of all blobs that can be looked at.
     pub fn total_bytes(&self) -> u64 {
         match self {
-            Self::Folder(folder) => {
-                let files = fs::read_dir(folder).into_iter().flatten().flatten();
-                files.filter_map(|file| file.metadata().ok()).map(|about| about.len()).sum()
+            Self::Folder { disk, folder } => {
+                let names = disk.list(folder).unwrap_or_default();
+                names.iter().filter_map(|name| disk.length(&folder.join(name)).ok()).sum()
             }
             Self::Memory(blobs) => lock(blobs).values().map(|bytes| bytes.len() as u64).sum(),
         }
@@ -161,7 +170,7 @@ impl Blobs {
     /// Removes a blob that nothing refers to any more. A fault is only logged: the next start sweeps it.
     pub fn remove(&self, name: BlobName) {
         match self {
-            Self::Folder(folder) => remove_file(&folder.join(name.to_string())),
+            Self::Folder { disk, folder } => remove_file(&**disk, &folder.join(name.to_string())),
             Self::Memory(blobs) => drop(lock(blobs).remove(&name)),
         }
     }
@@ -169,18 +178,16 @@ impl Blobs {
     /// Removes what interrupted writes left, and every blob that `is_needed` does not want. Files of other names are not
     /// ours, and stay.
     pub fn sweep(&self, is_needed: impl Fn(BlobName) -> bool) -> Result<usize, StoreError> {
-        let Self::Folder(folder) = self else { return Ok(0) };
-        let action = || StoreError::io(format!("list the folder {}", folder.display()));
+        let Self::Folder { disk, folder } = self else { return Ok(0) };
         let mut swept = 0;
-        for entry in fs::read_dir(folder).map_err(action())? {
-            let path = entry.map_err(action())?.path();
-            let Some(text) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        for name in disk.list(folder).map_err(StoreError::io(format!("list the folder {}", folder.display())))? {
+            let Some(text) = name.to_str() else { continue };
             let is_orphan = match text.strip_suffix(TEMPORARY_SUFFIX) {
                 Some(text) => BlobName::parse(text).is_some(),
                 None => BlobName::parse(text).is_some_and(|name| !is_needed(name)),
             };
             if is_orphan {
-                remove_file(&path);
+                remove_file(&**disk, &folder.join(text));
                 swept += 1;
             }
         }
@@ -192,8 +199,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn remove_file(path: &Path) {
-    match fs::remove_file(path) {
+fn remove_file(disk: &dyn Disk, path: &Path) {
+    match disk.remove(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             tracing::warn!(path = %path.display(), %error, "a file that is not needed any more cannot be removed");
         }
@@ -201,18 +208,25 @@ fn remove_file(path: &Path) {
     }
 }
 
-fn write_file(temporary: &Path, path: &Path, name: BlobName, parts: &[Cow<'_, [u8]>]) -> io::Result<()> {
-    let mut file = File::create(temporary)?;
-    write_blob(&mut file, name, parts)?;
-    file.sync_all()?;
-    fs::rename(temporary, path)
+fn write_file(
+    disk: &dyn Disk,
+    temporary: &Path,
+    path: &Path,
+    name: BlobName,
+    parts: &[Cow<'_, [u8]>],
+) -> io::Result<()> {
+    let mut file = disk.create(temporary)?;
+    write_blob(&mut *file, name, parts)?;
+    file.sync()?;
+    drop(file);
+    disk.rename(temporary, path)
 }
 
 fn blob_bytes(parts: &[Cow<'_, [u8]>]) -> usize {
     HEADER_BYTES + parts.iter().map(|part| part.len()).sum::<usize>() + CHECKSUM_BYTES
 }
 
-fn write_blob(sink: &mut impl Write, name: BlobName, parts: &[Cow<'_, [u8]>]) -> io::Result<()> {
+fn write_blob(sink: &mut (impl Write + ?Sized), name: BlobName, parts: &[Cow<'_, [u8]>]) -> io::Result<()> {
     let header = header((blob_bytes(parts) - HEADER_BYTES - CHECKSUM_BYTES) as u64);
     let mut hash = hash_of(name);
     for part in std::iter::once(header.as_slice()).chain(parts.iter().map(AsRef::as_ref)) {
@@ -329,7 +343,14 @@ impl BlobReader {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::store::disk::FileSystem;
+
+    fn in_folder(folder: &Path) -> Blobs {
+        Blobs::in_folder(Arc::new(FileSystem), folder.to_owned()).unwrap()
+    }
 
     fn rows() -> BlobName {
         BlobName::Rows { job_id: Uuid::now_v7() }
@@ -363,7 +384,7 @@ mod tests {
     #[test]
     fn a_blob_reads_back_from_a_folder_and_from_memory() {
         let folder = tempfile::tempdir().unwrap();
-        for blobs in [Blobs::in_folder(folder.path().join("blobs")).unwrap(), Blobs::in_memory()] {
+        for blobs in [in_folder(&folder.path().join("blobs")), Blobs::in_memory()] {
             let (name, other) = (rows(), rows());
             let large = vec![7; PIECE_BYTES + 1];
             blobs.write(name, &[Cow::Borrowed(b"abc"), Cow::Borrowed(&large)]).unwrap();
@@ -379,7 +400,7 @@ mod tests {
     #[test]
     fn any_changed_or_missing_byte_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
-        let blobs = Blobs::in_folder(folder.path().to_owned()).unwrap();
+        let blobs = in_folder(folder.path());
         let name = rows();
         blobs.write(name, &[Cow::Borrowed(b"some payload")]).unwrap();
         let path = folder.path().join(name.to_string());
@@ -403,7 +424,7 @@ mod tests {
     #[test]
     fn a_sweep_takes_temporary_files_and_orphans_and_leaves_what_is_not_ours() {
         let folder = tempfile::tempdir().unwrap();
-        let blobs = Blobs::in_folder(folder.path().to_owned()).unwrap();
+        let blobs = in_folder(folder.path());
         let (needed, orphan) = (rows(), rows());
         blobs.write(needed, &[]).unwrap();
         blobs.write(orphan, &[]).unwrap();

@@ -1,16 +1,17 @@
 //! The record file, opened: redb over a file, or over memory.
 
 use std::any::Any;
-use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageBackend, TableDefinition};
 
+use super::disk::Disk;
 use super::error::StoreError;
-use super::lock::sync_folder;
+use super::lock::{parent_of, sync_folder};
+use super::overlay::Overlay;
 use crate::limits::STORE_CACHE_BYTES;
 
 /// A table of the record file.
@@ -24,7 +25,7 @@ pub(super) const LOG: Definition = TableDefinition::new("log");
 /// Where the bytes of the record file are.
 pub(super) enum Medium {
     /// In a file, which is there: a missing one is an error (a disk that is not mounted, say), never a new store.
-    File(PathBuf),
+    File { disk: Arc<dyn Disk>, path: PathBuf },
     /// In memory (or behind a test's faulty disk), kept apart from the database so that it can be opened again.
     Backend(Arc<dyn StorageBackend>),
 }
@@ -32,7 +33,39 @@ pub(super) enum Medium {
 impl Medium {
     /// Opens it; with `verify`, only if every page of it has the right checksum.
     pub fn open(&self, verify: bool) -> Result<Database, StoreError> {
-        let database = guarded("open records.redb", || self.open_database(verify))?;
+        self.open_with_tables(|| {
+            let builder = builder(verify);
+            match self {
+                Self::File { disk, path } => disk.open_database(&builder, path).map_err(|error| from_open(path, error)),
+                Self::Backend(backend) => open_backend(&builder, SharedBackend(Arc::clone(backend))),
+            }
+        })
+    }
+
+    /// Opens and verifies it where it cannot be written: what is written to the database never reaches the disk.
+    pub fn open_to_read(&self) -> Result<Database, StoreError> {
+        self.open_with_tables(|| {
+            let below: Box<dyn StorageBackend> = match self {
+                Self::File { disk, path } => {
+                    disk.open_to_read(path).map_err(StoreError::io(format!("open {}", path.display())))?
+                }
+                Self::Backend(backend) => Box::new(SharedBackend(Arc::clone(backend))),
+            };
+            let overlay = Overlay::over(below).map_err(StoreError::io("read records.redb"))?;
+            open_backend(&builder(true), overlay)
+        })
+    }
+
+    /// Bytes of it.
+    pub fn len(&self) -> io::Result<u64> {
+        match self {
+            Self::File { disk, path } => disk.length(path),
+            Self::Backend(backend) => backend.len(),
+        }
+    }
+
+    fn open_with_tables(&self, open: impl FnOnce() -> Result<Database, StoreError>) -> Result<Database, StoreError> {
+        let database = guarded("open records.redb", open)?;
         // In a step of its own: a database that is dropped by a panic could panic again, and end the process.
         match guarded("open its tables", || create_tables(&database).map_err(StoreError::from_redb)) {
             Ok(()) => Ok(database),
@@ -42,59 +75,54 @@ impl Medium {
             }
         }
     }
+}
 
-    /// Bytes of it.
-    pub fn len(&self) -> io::Result<u64> {
-        match self {
-            Self::File(path) => Ok(fs::metadata(path)?.len()),
-            Self::Backend(backend) => backend.len(),
-        }
-    }
+pub(super) fn builder(verify: bool) -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(STORE_CACHE_BYTES).set_check_integrity_on_open(verify);
+    builder
+}
 
-    fn open_database(&self, verify: bool) -> Result<Database, StoreError> {
-        let mut builder = Database::builder();
-        builder.set_cache_size(STORE_CACHE_BYTES).set_check_integrity_on_open(verify);
-        match self {
-            Self::File(path) => builder.open(path).map_err(|error| from_open(path, error)),
-            Self::Backend(backend) => {
-                let backend = SharedBackend(Arc::clone(backend));
-                builder.create_with_backend(backend).map_err(StoreError::from_redb)
-            }
-        }
-    }
+pub(super) fn open_backend(builder: &Builder, backend: impl StorageBackend) -> Result<Database, StoreError> {
+    builder.create_with_backend(backend).map_err(StoreError::from_redb)
 }
 
 /// Creates an empty record file. One that is there is complete: a creation cut short leaves another name behind.
-pub(super) fn create_file(path: &Path) -> Result<(), StoreError> {
+pub(super) fn create_file(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
     let temporary = path.with_extension("redb.tmp");
     let action = || StoreError::io(format!("create {}", path.display()));
-    match fs::remove_file(&temporary) {
+    match disk.remove(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(action()(error)),
         _ => {}
     }
-    let database = Database::create(&temporary).map_err(StoreError::from_redb)?;
+    let database = disk.create_database(&builder(false), &temporary).map_err(StoreError::from_redb)?;
     database.close().map_err(StoreError::from_redb)?;
-    File::open(&temporary).and_then(|file| file.sync_all()).map_err(action())?;
-    fs::rename(&temporary, path).map_err(action())?;
-    sync_folder(path.parent().unwrap_or(Path::new(".")))
+    disk.sync(&temporary).map_err(action())?;
+    disk.rename(&temporary, path).map_err(action())?;
+    sync_folder(disk, parent_of(path))
 }
 
-fn from_open(path: &Path, error: redb::DatabaseError) -> StoreError {
-    let folder = || path.parent().unwrap_or(path).to_owned();
+fn from_open(path: &Path, error: DatabaseError) -> StoreError {
+    let folder = || parent_of(path).to_owned();
     match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { folder: folder() },
-        redb::DatabaseError::UpgradeRequired(version) => StoreError::Format {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { folder: folder() },
+        DatabaseError::UpgradeRequired(version) => StoreError::Format {
             folder: folder(),
             problem: format!("records.redb has file format {version}, which this epochd does not know"),
         },
-        redb::DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+        DatabaseError::Storage(redb::StorageError::Io(error)) if is_damage(&error) => {
             StoreError::corrupt(format!("{} ({error})", path.display()))
         }
-        redb::DatabaseError::Storage(redb::StorageError::Io(error)) => {
+        DatabaseError::Storage(redb::StorageError::Io(error)) => {
             StoreError::io(format!("open {}", path.display()))(error)
         }
         other => StoreError::from_redb(other),
     }
+}
+
+/// No database's bytes, or bytes that point beyond the file's end.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 /// Reads may take both tables for granted.

@@ -87,6 +87,10 @@ impl StoreError {
     pub(super) fn from_redb(error: impl Into<redb::Error>) -> Self {
         match error.into() {
             redb::Error::Corrupted(detail) => Self::corrupt(format!("records.redb ({detail})")),
+            // A page that is told to lie beyond the file's end.
+            redb::Error::Io(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::corrupt(format!("records.redb ({cause})"))
+            }
             redb::Error::Io(cause) => Self::Io { action: "read or write records.redb".to_owned(), cause },
             other => Self::Unavailable { reason: other.to_string() },
         }

@@ -1,9 +1,10 @@
 //! One process a folder, and one format a folder.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::disk::{Disk, FileSystem, Held};
 use super::error::StoreError;
 
 pub(super) const LOCK_FILE: &str = "LOCK";
@@ -15,33 +16,21 @@ const FORMAT_PREFIX: &str = "epochd store format ";
 
 /// The folder is ours until this is dropped, or until the process ends, however it ends.
 pub(super) struct FolderLock {
-    _file: File,
+    _held: Held,
     folder: PathBuf,
 }
 
 impl FolderLock {
     /// Creates the folder where it is missing, and takes it. Waits for nobody.
-    pub fn take(folder: &Path) -> Result<Self, StoreError> {
-        if !folder.is_dir() {
-            let action = format!("create the folder {}", folder.display());
-            fs::create_dir_all(folder).map_err(StoreError::io(action))?;
-            if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                sync_folder(parent)?;
-            }
-        }
+    pub fn take(disk: &dyn Disk, folder: &Path) -> Result<Self, StoreError> {
+        create_folders(disk, folder).map_err(StoreError::io(format!("create the folder {}", folder.display())))?;
         let path = folder.join(LOCK_FILE);
-        let action = || StoreError::io(format!("lock {}", path.display()));
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = options.map_err(action())?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file, folder: folder.to_owned() }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Locked { folder: folder.to_owned() }),
-            Err(TryLockError::Error(cause)) => Err(action()(cause)),
+        match disk.lock(&path).map_err(StoreError::io(format!("lock {}", path.display())))? {
+            Some(held) => Ok(Self { _held: held, folder: folder.to_owned() }),
+            None => Err(StoreError::Locked { folder: folder.to_owned() }),
         }
     }
-}
 
-impl FolderLock {
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -57,7 +46,7 @@ impl FolderLock {
             Err(error) => return Err(action()(error)),
         };
         match file.try_lock_shared() {
-            Ok(()) => Ok(Some(Self { _file: file, folder: folder.to_owned() })),
+            Ok(()) => Ok(Some(Self { _held: Box::new(file), folder: folder.to_owned() })),
             Err(TryLockError::WouldBlock) => Err(StoreError::Locked { folder: folder.to_owned() }),
             Err(TryLockError::Error(cause)) => Err(action()(cause)),
         }
@@ -74,17 +63,19 @@ pub(super) enum Age {
 }
 
 /// Reads the folder's format. One that is not ours is refused, never guessed at.
-pub(super) fn read_format(folder: &Path) -> Result<Age, StoreError> {
-    if folder.join(RESTORE_FILE).exists() {
+pub(super) fn read_format(disk: &dyn Disk, folder: &Path) -> Result<Age, StoreError> {
+    let mark = folder.join(RESTORE_FILE);
+    if disk.exists(&mark).map_err(StoreError::io(format!("look for {}", mark.display())))? {
         let problem = "a restore into it was cut short; remove what is in it, and restore again".to_owned();
         return Err(StoreError::Format { folder: folder.to_owned(), problem });
     }
     let path = folder.join(FORMAT_FILE);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
+    let mut bytes = Vec::new();
+    match disk.open(&path).and_then(|(mut file, _)| file.read_to_end(&mut bytes)) {
+        Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Age::New),
         Err(error) => return Err(StoreError::io(format!("read {}", path.display()))(error)),
-    };
+    }
     let text = String::from_utf8_lossy(&bytes);
     let found = text.trim_end().strip_prefix(FORMAT_PREFIX).and_then(|number| number.parse::<u32>().ok());
     let problem = match found {
@@ -111,28 +102,28 @@ pub(super) fn mark_restore(folder: &Path) -> Result<(), StoreError> {
     let path = folder.join(RESTORE_FILE);
     let written = File::create_new(&path).and_then(|file| file.sync_all());
     written.map_err(StoreError::io(format!("write {}", path.display())))?;
-    sync_folder(folder)
+    sync_folder(&FileSystem, folder)
 }
 
 /// Says that all of it is in place.
 pub(super) fn unmark_restore(folder: &Path) -> Result<(), StoreError> {
     let path = folder.join(RESTORE_FILE);
     fs::remove_file(&path).map_err(StoreError::io(format!("remove {}", path.display())))?;
-    sync_folder(folder)
+    sync_folder(&FileSystem, folder)
 }
 
 /// Marks the folder as complete: the last step of its creation.
-pub(super) fn write_format(folder: &Path) -> Result<(), StoreError> {
+pub(super) fn write_format(disk: &dyn Disk, folder: &Path) -> Result<(), StoreError> {
     let path = folder.join(FORMAT_FILE);
     let temporary = folder.join("FORMAT.tmp");
     let write = || {
-        let mut file = File::create(&temporary)?;
+        let mut file = disk.create(&temporary)?;
         file.write_all(format_text().as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)
+        file.sync()?;
+        disk.rename(&temporary, &path)
     };
     write().map_err(StoreError::io(format!("write {}", path.display())))?;
-    sync_folder(folder)
+    sync_folder(disk, folder)
 }
 
 /// A folder whose records are there but whose format is not: it was tampered with, and is left alone.
@@ -152,12 +143,30 @@ pub(super) fn records_are_missing(folder: &Path) -> StoreError {
 }
 
 /// Makes the names in a folder durable: a file that was renamed into it may otherwise be gone after a power cut.
-pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
-    if !cfg!(unix) {
-        return Ok(()); // Windows opens no folder as a file, and journals renames by itself.
+pub(super) fn sync_folder(disk: &dyn Disk, folder: &Path) -> Result<(), StoreError> {
+    disk.sync_folder(folder).map_err(StoreError::io(format!("sync the folder {}", folder.display())))
+}
+
+/// Creates a folder with those above it, each of them durable: what lies in a folder is lost with the folder's own name.
+fn create_folders(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    let missing = folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty());
+    let mut created = Vec::new();
+    for folder in missing {
+        if disk.exists(folder)? {
+            break;
+        }
+        created.push(folder);
     }
-    let synced = File::open(folder).and_then(|file| file.sync_all());
-    synced.map_err(StoreError::io(format!("sync the folder {}", folder.display())))
+    for folder in created.into_iter().rev() {
+        disk.create_folder(folder)?;
+        disk.sync_folder(parent_of(folder))?;
+    }
+    Ok(())
+}
+
+/// The folder that a file or a folder is in.
+pub(super) fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -168,24 +177,24 @@ mod tests {
     fn a_second_holder_is_refused_in_words_and_succeeds_after_the_first() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("new/data");
-        let first = FolderLock::take(&folder).unwrap();
-        let message = FolderLock::take(&folder).err().unwrap().to_string();
+        let first = FolderLock::take(&FileSystem, &folder).unwrap();
+        let message = FolderLock::take(&FileSystem, &folder).err().unwrap().to_string();
         assert!(message.contains("in use by another epochd") && message.contains("--data-dir"), "{message}");
         drop(first);
-        FolderLock::take(&folder).unwrap();
+        FolderLock::take(&FileSystem, &folder).unwrap();
     }
 
     #[test]
     fn a_format_that_is_not_ours_is_refused_in_words() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(read_format(folder.path()).unwrap(), Age::New);
-        write_format(folder.path()).unwrap();
-        assert_eq!(read_format(folder.path()).unwrap(), Age::Known);
+        assert_eq!(read_format(&FileSystem, folder.path()).unwrap(), Age::New);
+        write_format(&FileSystem, folder.path()).unwrap();
+        assert_eq!(read_format(&FileSystem, folder.path()).unwrap(), Age::Known);
         fs::write(folder.path().join(FORMAT_FILE), "epochd store format 2\n").unwrap();
-        assert!(read_format(folder.path()).unwrap_err().to_string().contains("store format 2"));
+        assert!(read_format(&FileSystem, folder.path()).unwrap_err().to_string().contains("store format 2"));
         for other in [&b""[..], b"\xff\xfe", b"epochd store format x", b"1"] {
             fs::write(folder.path().join(FORMAT_FILE), other).unwrap();
-            assert!(matches!(read_format(folder.path()), Err(StoreError::Format { .. })));
+            assert!(matches!(read_format(&FileSystem, folder.path()), Err(StoreError::Format { .. })));
         }
     }
 }

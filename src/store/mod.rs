@@ -45,7 +45,7 @@
 //!
 //! fsync of a file and of a folder puts what was written before it beyond a power cut, and rename is atomic. Nothing is
 //! assumed of bytes that were not synced, nor of what is read back: all of it carries checksums. The file system has file
-//! locks. redb commits in two phases with its allocator state ("quick repair"), so an opening after a kill walks no file.
+//! locks. docs/storage.md says how each of these is tried. redb commits in two phases with its allocator state ("quick repair"), so an opening after a kill walks no file.
 //!
 //! A plain opening trusts redb's own pages. Where those are damaged redb panics, which becomes an error; but redb 4.6 can
 //! panic twice over a damaged allocator page, which ends the process. Nothing acknowledged is lost by that, and only a
@@ -59,6 +59,7 @@ use redb::backends::InMemoryBackend;
 
 use blobs::Blobs;
 use database::Medium;
+use disk::{Disk, FileSystem};
 use holds::HeldBlobs;
 use lock::{Age, FolderLock};
 use records::Records;
@@ -70,6 +71,7 @@ mod check;
 mod checkpoints;
 mod database;
 mod deletion;
+mod disk;
 mod error;
 mod histories;
 mod holds;
@@ -79,6 +81,7 @@ mod keys;
 mod listed;
 mod lock;
 mod models;
+mod overlay;
 mod raw;
 mod record;
 mod records;
@@ -129,26 +132,31 @@ impl fmt::Debug for Store {
 impl Store {
     /// Opens the store in a folder, which is created where it is missing.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let lock = FolderLock::take(folder)?;
-        let age = lock::read_format(folder)?;
-        backup::sweep(folder);
+        Self::open_on(Arc::new(FileSystem), folder)
+    }
+
+    fn open_on(disk: Arc<dyn Disk>, folder: &Path) -> Result<Self, StoreError> {
+        let lock = FolderLock::take(&*disk, folder)?;
+        let age = lock::read_format(&*disk, folder)?;
+        backup::sweep(&*disk, folder);
         let path = folder.join(RECORDS_FILE);
-        match (age, path.exists()) {
+        let is_there = disk.exists(&path).map_err(StoreError::io(format!("look for {}", path.display())))?;
+        match (age, is_there) {
             // To go on would be to sweep every blob.
             (Age::Known, false) => return Err(StoreError::corrupt(format!("{} (it is missing)", path.display()))),
-            (Age::New, false) if blobs::holds_any(&folder.join(BLOBS_FOLDER)) => {
+            (Age::New, false) if blobs::holds_any(&*disk, &folder.join(BLOBS_FOLDER))? => {
                 return Err(lock::records_are_missing(folder));
             }
-            (Age::New, false) => database::create_file(&path)?,
+            (Age::New, false) => database::create_file(&*disk, &path)?,
             (Age::Known | Age::New, true) => {}
         }
-        let records = Records::open(Medium::File(path))?;
-        let blobs = Blobs::in_folder(folder.join(BLOBS_FOLDER))?;
+        let records = Records::open(Medium::File { disk: Arc::clone(&disk), path })?;
+        let blobs = Blobs::in_folder(Arc::clone(&disk), folder.join(BLOBS_FOLDER))?;
         if age == Age::New {
             if !records.read(|view| view.is_empty())? {
                 return Err(lock::format_is_missing(folder));
             }
-            lock::write_format(folder)?;
+            lock::write_format(&*disk, folder)?;
         }
         let store = Self::of(records, blobs, Some(lock));
         store.sweep()?;

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, SyncSender};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata};
@@ -103,27 +103,60 @@ impl Transaction {
     }
 }
 
-/// The database while it is open, the fault that closed it while it is not. Reads hold the lock for as long as they read,
-/// so none is under way when the writer replaces the database.
+/// How far the record file can be used.
+pub(super) enum Access {
+    /// It is read and written.
+    Full(Database),
+    /// It cannot be written, for this reason, but what it holds is read.
+    ReadOnly(Database, String),
+    /// It can be neither, since this fault.
+    Closed(String),
+}
+
+impl Access {
+    /// The database to write to, or why there is none.
+    pub fn to_write(&self) -> Result<&Database, StoreError> {
+        match self {
+            Self::Full(database) => Ok(database),
+            Self::ReadOnly(_, reason) | Self::Closed(reason) => Err(StoreError::Unavailable { reason: reason.clone() }),
+        }
+    }
+
+    /// The database to read from, or why there is none.
+    pub fn to_read(&self) -> Result<&Database, StoreError> {
+        match self {
+            Self::Full(database) | Self::ReadOnly(database, _) => Ok(database),
+            Self::Closed(reason) => Err(StoreError::Unavailable { reason: reason.clone() }),
+        }
+    }
+}
+
+/// The record file. Reads hold the lock for as long as they read, so none is under way when the writer replaces the database.
 pub(super) struct Slot {
     pub medium: Medium,
-    pub database: RwLock<Result<Database, String>>,
+    access: RwLock<Access>,
     /// Long reads that are under way: a compaction would wait for their end, and every other read for the compaction.
     pub long_reads: AtomicUsize,
 }
 
 impl Slot {
     pub fn new(medium: Medium, database: Database) -> Self {
-        Self { medium, database: RwLock::new(Ok(database)), long_reads: AtomicUsize::new(0) }
+        Self { medium, access: RwLock::new(Access::Full(database)), long_reads: AtomicUsize::new(0) }
     }
 
-    /// Drops the database, unless it is closed already: the first reason stays.
-    pub fn close(&self, reason: String) {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if database.is_ok()
-            && let Ok(closed) = std::mem::replace(&mut *database, Err(reason))
-        {
-            close_database(closed);
+    pub fn access(&self) -> RwLockReadGuard<'_, Access> {
+        self.access.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts another database, or none, in the place of the one before, which is closed.
+    pub fn replace(&self, access: Access) {
+        let before = {
+            let mut current = self.access.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, access)
+        };
+        match before {
+            Access::Full(database) | Access::ReadOnly(database, _) => close_database(database),
+            Access::Closed(_) => {}
         }
     }
 }
@@ -131,8 +164,8 @@ impl Slot {
 impl Slot {
     /// Gives free pages back to the file system. Reads wait.
     pub fn compact(&self) -> Result<(), StoreError> {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        let Ok(database) = &mut *database else { return Ok(()) };
+        let mut access = self.access.write().unwrap_or_else(PoisonError::into_inner);
+        let Access::Full(database) = &mut *access else { return Ok(()) };
         guarded("compact records.redb", || {
             database.compact().map_err(StoreError::from_redb)?;
             // A compaction leaves a file that would be repaired, and so walked, after a kill; any commit of ours does not.
@@ -171,12 +204,13 @@ impl Records {
         answered.recv().map_err(|_| gone())?
     }
 
-    /// Reads from one consistent state, for no longer than `work` takes. A closed database is opened again first; until that
-    /// succeeds, this fails.
+    /// Reads from one consistent state, for no longer than `work` takes. A closed database is opened again first, at least to
+    /// read it; until that succeeds, this fails.
     pub fn read<T>(&self, work: impl Fn(&View) -> Result<T, StoreError>) -> Result<T, StoreError> {
         match self.try_read(&work) {
             Err(StoreError::Unavailable { .. }) => {
-                self.commit(Transaction::new())?;
+                // Where it cannot be written it may still be read, and else says why not.
+                let _ = self.commit(Transaction::new());
                 self.try_read(&work)
             }
             result => result,
@@ -199,15 +233,19 @@ impl Records {
     /// As after a fault.
     #[cfg(test)]
     pub fn close_for_test(&self) {
-        self.slot.close("a test closed it".to_owned());
+        self.slot.replace(Access::Closed("a test closed it".to_owned()));
+    }
+
+    /// As the writer does where much was deleted.
+    #[cfg(test)]
+    pub fn compact_for_test(&self) -> Result<(), StoreError> {
+        self.slot.compact().inspect_err(|error| self.slot.replace(Access::Closed(error.to_string())))
     }
 
     fn try_read<T>(&self, work: impl Fn(&View) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let database = self.slot.database.read().unwrap_or_else(PoisonError::into_inner);
-        match &*database {
-            Ok(database) => guarded("read a record", || work(&View::begin(database).map_err(StoreError::from_redb)?)),
-            Err(reason) => Err(StoreError::Unavailable { reason: reason.clone() }),
-        }
+        let access = self.slot.access();
+        let database = access.to_read()?;
+        guarded("read a record", || work(&View::begin(database).map_err(StoreError::from_redb)?))
     }
 
     /// Bytes of the file.
@@ -229,7 +267,7 @@ impl Drop for Records {
         {
             tracing::error!("the store's writer thread panicked");
         }
-        self.slot.close("the store is closed".to_owned());
+        self.slot.replace(Access::Closed("the store is closed".to_owned()));
     }
 }
 

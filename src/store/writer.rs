@@ -2,11 +2,12 @@
 //! commit.
 //!
 //! After a fault the database is dropped, and nothing is written until the file was opened again and every page of it
-//! verified: redb itself refuses to go on, and what the failed commit left is only known then.
+//! verified: redb itself refuses to go on, and what the failed commit left is only known then. A file that cannot be written
+//! is opened to be read, and each transaction tries to open it to be written, too.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use redb::{AccessGuard, ReadableTable, Table, WriteTransaction};
@@ -15,7 +16,7 @@ use super::database::{LOG, RECORDS, guarded};
 use super::error::StoreError;
 use super::keys;
 use super::record;
-use super::records::{Slot, Transaction};
+use super::records::{Access, Slot, Transaction};
 
 /// Transactions in one commit, so that the first of them does not wait for a crowd without end.
 const GROUP_TRANSACTIONS_MAX: usize = 256;
@@ -159,38 +160,54 @@ impl Writer {
     }
 
     fn try_begin(&self) -> Result<WriteTransaction, StoreError> {
-        let database = self.slot.database.read().unwrap_or_else(PoisonError::into_inner);
-        match &*database {
-            Ok(database) => guarded("begin to write", || database.begin_write().map_err(StoreError::from_redb)),
-            Err(reason) => Err(StoreError::Unavailable { reason: reason.clone() }),
-        }
+        let access = self.slot.access();
+        let database = access.to_write()?;
+        guarded("begin to write", || database.begin_write().map_err(StoreError::from_redb))
     }
 
-    fn is_open(&self) -> bool {
-        self.slot.database.read().unwrap_or_else(PoisonError::into_inner).is_ok()
-    }
-
+    /// Closes a database that is written to: one that is only read did not fail, and the first reason stays.
     fn close(&self, reason: String) {
-        if self.is_open() {
+        let is_written = self.slot.access().to_write().is_ok();
+        if is_written {
             tracing::error!(reason, "the record file is closed after a fault");
-            self.slot.close(reason);
+            self.slot.replace(Access::Closed(reason));
         }
     }
 
+    /// Opens the file again. Where it cannot be written it is opened to be read, which is an error as well.
     fn reopen(&self) -> Result<(), StoreError> {
-        let mut database = self.slot.database.write().unwrap_or_else(PoisonError::into_inner);
-        match self.slot.medium.open(true) {
-            Ok(opened) => {
+        let error = match self.slot.medium.open(true) {
+            Ok(database) => {
                 tracing::info!("the record file is open again, and verified");
-                *database = Ok(opened);
-                Ok(())
+                self.slot.replace(Access::Full(database));
+                return Ok(());
             }
-            Err(error) => {
+            Err(error) => error,
+        };
+        if self.is_readable() {
+            return Err(error);
+        }
+        match self.slot.medium.open_to_read() {
+            Ok(database) => {
+                tracing::error!(%error, "the record file can only be read");
+                self.slot.replace(Access::ReadOnly(database, error.to_string()));
+            }
+            Err(_) => {
                 tracing::error!(%error, "the record file cannot be opened again");
-                *database = Err(error.to_string());
-                Err(error)
+                self.slot.replace(Access::Closed(error.to_string()));
             }
         }
+        Err(error)
+    }
+
+    /// Whether what is open reads: after one fault of a file redb reads no more of it.
+    fn is_readable(&self) -> bool {
+        let access = self.slot.access();
+        access.to_read().is_ok_and(|database| {
+            // What redb refuses after a fault is a beginning to write. What would be written goes nowhere.
+            let begin = || database.begin_write().map(drop).map_err(StoreError::from_redb);
+            guarded("look at records.redb", begin).is_ok()
+        })
     }
 }
 

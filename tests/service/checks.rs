@@ -10,7 +10,7 @@ use crate::durability::everything;
 use crate::support::*;
 
 /// A folder with a model of two versions, a finished job and one that goes on, and a checkpoint, as a kill leaves it.
-async fn folder() -> tempfile::TempDir {
+pub(crate) async fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let process = Process::serve(folder.path(), &["--drain-seconds", "0"]);
     let api = process.api().await;
@@ -49,7 +49,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn bytes(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(crate) fn bytes(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files(folder).into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 

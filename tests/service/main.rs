@@ -12,11 +12,14 @@ mod commands;
 mod continuing;
 mod course;
 mod crashes;
+mod damage;
 mod dependencies;
 mod downloads;
 mod durability;
 mod errors;
 mod expressions;
+#[cfg(target_os = "linux")]
+mod full_disk;
 mod gradients;
 mod jobs;
 mod losses;

@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use redb::{Database, ReadableTable};
@@ -22,6 +23,7 @@ use uuid::Uuid;
 
 use super::blobs::{BlobName, BlobReader};
 use super::database::{Definition, Medium, RECORDS, close_database, guarded};
+use super::disk::{Disk, FileSystem};
 use super::error::StoreError;
 use super::holds::Hold;
 use super::key_kinds::RecordKey;
@@ -131,7 +133,7 @@ impl Backup {
         let mut records = File::open(&self.records.path)?;
         let length = records.metadata()?.len();
         archive.add(RECORDS_FILE, &mut records, length)?;
-        let database = Medium::File(self.records.path.clone()).open(false)?;
+        let database = Medium::File { disk: Arc::new(FileSystem), path: self.records.path.clone() }.open(false)?;
         let written = self.add_blobs(&database, &mut archive);
         close_database(database);
         written?;
@@ -318,12 +320,12 @@ pub(super) fn is_left_over(name: &str) -> bool {
 }
 
 /// Removes what backups left that a crash cut short. What cannot be removed stays, and does no harm.
-pub(super) fn sweep(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().to_str().is_some_and(is_left_over)
-            && let Err(error) = fs::remove_file(entry.path())
-        {
-            tracing::warn!(path = %entry.path().display(), %error, "what a backup left behind cannot be removed");
+pub(super) fn sweep(disk: &dyn Disk, folder: &Path) {
+    let names = disk.list(folder).unwrap_or_default();
+    for name in names.iter().filter_map(|name| name.to_str()).filter(|name| is_left_over(name)) {
+        let path = folder.join(name);
+        if let Err(error) = disk.remove(&path) {
+            tracing::warn!(path = %path.display(), %error, "what a backup left behind cannot be removed");
         }
     }
 }

@@ -12,6 +12,7 @@ use super::manifest::{self, Manifest};
 use super::tar::{ArchiveError, CopyError, Entry, Reader};
 use crate::store::blobs::BlobName;
 use crate::store::check::{Finding, Line, check};
+use crate::store::disk::FileSystem;
 use crate::store::error::StoreError;
 use crate::store::lock::{self, FolderLock};
 use crate::store::{BLOBS_FOLDER, RECORDS_FILE};
@@ -54,7 +55,7 @@ pub enum RestoreError {
 /// was verified and is on the disk.
 pub fn restore(archive: &mut dyn Read, folder: &Path) -> Result<Restored, RestoreError> {
     refuse_what_is_there(folder)?;
-    let _lock = FolderLock::take(folder)?;
+    let _lock = FolderLock::take(&FileSystem, folder)?;
     // Whoever held it until now may have filled the folder.
     refuse_what_is_there(folder)?;
     lock::mark_restore(folder)?;
@@ -62,7 +63,7 @@ pub fn restore(archive: &mut dyn Read, folder: &Path) -> Result<Restored, Restor
         .run(archive);
     match restored {
         Ok(restored) => {
-            lock::write_format(folder)?;
+            lock::write_format(&FileSystem, folder)?;
             lock::unmark_restore(folder)?;
             Ok(restored)
         }
@@ -155,8 +156,8 @@ impl Restoration<'_> {
         let (faults, restored) = (self.faults, self.restored);
         faults.into_result()?;
         read_through(self.folder)?;
-        lock::sync_folder(&blobs)?;
-        lock::sync_folder(self.folder)?;
+        lock::sync_folder(&FileSystem, &blobs)?;
+        lock::sync_folder(&FileSystem, self.folder)?;
         Ok(restored)
     }
 

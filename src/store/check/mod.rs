@@ -7,15 +7,16 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::blobs::{BlobName, Blobs};
+use super::disk::FileSystem;
 use super::error::StoreError;
 use super::lock::{self, FolderLock};
 use super::{BLOBS_FOLDER, RECORDS_FILE, backup};
 
-mod overlay;
 mod records;
 
 /// Something that was found.
@@ -161,7 +162,7 @@ fn names(folder: &Path, findings: &mut Findings<'_>) -> Vec<String> {
 fn blobs(folder: &Path, findings: &mut Findings<'_>) -> (Sound, Vec<BlobName>) {
     let folder = folder.join(BLOBS_FOLDER);
     let (mut sound, mut damaged) = (Sound::new(), Vec::new());
-    let place = Blobs::Folder(folder.clone());
+    let place = Blobs::Folder { disk: Arc::new(FileSystem), folder: folder.clone() };
     for text in names(&folder, findings) {
         let what = format!("{BLOBS_FOLDER}/{text}");
         let Some(name) = BlobName::parse(&text) else {

@@ -2,22 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
-use std::io::{Seek as _, SeekFrom};
 
+use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase as _, ReadableTable};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::overlay::Overlay;
 use super::{Counts, Findings, Sound};
 use crate::domain::{EpochReport, Job, Model};
-use crate::limits::{CHUNK_REPORTS, STORE_CACHE_BYTES};
+use crate::limits::CHUNK_REPORTS;
 use crate::store::blobs::BlobName;
-use crate::store::database::{close_database, guarded};
+use crate::store::database::{builder, close_database, guarded, open_backend};
 use crate::store::error::StoreError;
 use crate::store::jobs::StoredRequest;
 use crate::store::key_kinds::{RecordKey, parse_chunk};
 use crate::store::models::StoredVersion;
+use crate::store::overlay::Overlay;
 use crate::store::records::View;
 use crate::store::{BLOBS_FOLDER, RECORDS_FILE, keys, record};
 
@@ -93,14 +93,10 @@ fn verified(file: &File, findings: &mut Findings<'_>) -> Option<Database> {
 }
 
 fn open(file: &File) -> Result<Database, StoreError> {
-    let mut file = file.try_clone().map_err(StoreError::io("open records.redb"))?;
-    file.seek(SeekFrom::Start(0)).map_err(StoreError::io("read records.redb"))?;
-    let overlay = Overlay::new(file).map_err(StoreError::io("read records.redb"))?;
-    guarded("open it", || {
-        let mut builder = Database::builder();
-        builder.set_cache_size(STORE_CACHE_BYTES);
-        builder.create_with_backend(overlay).map_err(StoreError::from_redb)
-    })
+    let file = file.try_clone().map_err(StoreError::io("open records.redb"))?;
+    let backend = FileBackend::new(file).map_err(StoreError::from_redb)?;
+    let overlay = Overlay::over(Box::new(backend)).map_err(StoreError::io("read records.redb"))?;
+    guarded("open it", || open_backend(&builder(false), overlay))
 }
 
 impl Facts {

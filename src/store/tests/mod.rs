@@ -13,10 +13,15 @@ use crate::domain::{
 };
 
 mod backups;
+mod damage;
 pub(super) mod disk;
+mod failing;
 mod faults;
 mod folder;
+mod power_cut;
+mod reference;
 mod retention;
+mod simulated;
 mod verbs;
 
 /// Runs a promise on a store in a folder and on one in memory.

@@ -173,7 +173,7 @@ impl Lists {
     pub fn delete(&mut self, name: usize) -> Result<usize, Code> {
         let model = self.find(name)?;
         self.models[model].is_deleted = true;
-        for job in self.jobs.iter_mut().filter(|job| job.model == model && job.is_finished()) {
+        for job in self.jobs.iter_mut().filter(|job| job.model == model) {
             job.has_history = false;
         }
         Ok(model)

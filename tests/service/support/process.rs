@@ -21,7 +21,26 @@ pub struct Process {
 impl Process {
     /// `epochd serve` over a folder, on a free port, once it serves.
     pub fn serve(folder: &Path, arguments: &[&str]) -> Self {
-        let (child, mut stderr, address) = start(folder, arguments);
+        Self::with(program(), folder, arguments)
+    }
+
+    /// The same; a write past a limit on the size of files is an error to it, where it would else be a signal that ends it.
+    pub fn serve_past_file_limits(folder: &Path) -> Self {
+        let mut shell = own_settings(Command::new("sh"));
+        shell.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#, env!("CARGO_BIN_EXE_epochd")]);
+        Self::with(shell, folder, &[])
+    }
+
+    /// The same, or the log of a process that ended without serving.
+    pub fn try_serve(folder: &Path) -> Result<Self, String> {
+        try_start(program(), folder, &[]).map(Self::of)
+    }
+
+    fn with(command: Command, folder: &Path, arguments: &[&str]) -> Self {
+        Self::of(start(command, folder, arguments))
+    }
+
+    fn of((child, mut stderr, address): Started) -> Self {
         let log = std::thread::spawn(move || {
             let mut log = String::new();
             stderr.read_to_string(&mut log).unwrap();
@@ -32,18 +51,22 @@ impl Process {
 
     /// The same, with a log whose reader is gone once it serves.
     pub fn serve_unread(folder: &Path, arguments: &[&str]) -> Self {
-        let (child, _, address) = start(folder, arguments);
+        let (child, _, address) = start(program(), folder, arguments);
         Self { child, log: None, _unread: None, address }
     }
 
     /// The same, with a log whose reader is stuck once it serves.
     pub fn serve_stuck(folder: &Path, arguments: &[&str]) -> Self {
-        let (child, stderr, address) = start(folder, arguments);
+        let (child, stderr, address) = start(program(), folder, arguments);
         Self { child, log: None, _unread: Some(stderr), address }
     }
 
     pub async fn api(&self) -> Api {
         Api::connect(self.address).await
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     pub fn id(&self) -> u32 {
@@ -71,23 +94,34 @@ impl Drop for Process {
     }
 }
 
-/// `epochd serve`, its log and its address, once it serves.
-fn start(folder: &Path, arguments: &[&str]) -> (Child, BufReader<ChildStderr>, SocketAddr) {
-    let mut command = program();
+/// A process, its log and its address.
+type Started = (Child, BufReader<ChildStderr>, SocketAddr);
+
+/// `epochd serve`, once it serves.
+fn start(command: Command, folder: &Path, arguments: &[&str]) -> Started {
+    try_start(command, folder, arguments).unwrap_or_else(|log| panic!("it ended without serving: {log}"))
+}
+
+/// The same, or the log where it ended without serving.
+fn try_start(mut command: Command, folder: &Path, arguments: &[&str]) -> Result<Started, String> {
     command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"]);
     let mut child = command.arg(folder).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut log = String::new();
     let address = loop {
         let mut line = String::new();
-        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it ended without serving: {log}");
+        if stderr.read_line(&mut line).unwrap() == 0 {
+            child.wait().unwrap();
+            return Err(log);
+        }
         log.push_str(&line);
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        // A panic's words are no JSON.
+        let Ok(line) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
         if line["message"] == "serving" {
             break line["address"].as_str().unwrap().parse().unwrap();
         }
     };
-    (child, stderr, address)
+    Ok((child, stderr, address))
 }
 
 /// Runs the program in `folder` to its end.
@@ -103,7 +137,10 @@ pub fn signal(process: u32, name: &str) {
 
 /// The program, without the settings that this process's environment may carry.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_epochd"));
+    own_settings(Command::new(env!("CARGO_BIN_EXE_epochd")))
+}
+
+fn own_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EPOCHD_") || name == "RUST_LOG") {
         command.env_remove(name);
     }

@@ -1,0 +1,104 @@
+//! A flipped bit in each page of the record file, under a real server: it may refuse to start, tell of damage or miss a record, and
+//! even end; but it shows no other value than what was stored, and costs no weights.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use epochd::rpc::pb;
+use tonic::{Code, Status};
+
+use crate::checks::{bytes, folder};
+use crate::support::*;
+
+/// Bits flipped in each page that is in use, one start of a server each; `EPOCHD_FLIPS` sets it.
+const FLIPS: usize = 1;
+const PAGE_BYTES: usize = 4_096;
+
+fn flips() -> usize {
+    std::env::var("EPOCHD_FLIPS").map_or(FLIPS, |text| text.parse().expect("EPOCHD_FLIPS is a number"))
+}
+
+/// Places in every page that is not empty, in bytes that are not zero.
+fn places(content: &[u8]) -> Vec<usize> {
+    let used_of = |(number, page): (usize, &[u8])| {
+        let used: Vec<usize> = (0..page.len()).filter(|&at| page[at] != 0).collect();
+        let count = flips().min(used.len());
+        (0..count).map(|flip| number * PAGE_BYTES + used[(2 * flip + 1) * used.len() / (2 * count)]).collect::<Vec<_>>()
+    };
+    content.chunks(PAGE_BYTES).enumerate().flat_map(used_of).collect()
+}
+
+/// Everything that must not change, each by a call of its own.
+async fn readings(api: &Api, job_id: &str) -> Vec<Result<String, Status>> {
+    let mut readings = Vec::new();
+    for version in [1, 2] {
+        let request = pb::GetWeightsRequest { version: Some(version), ..get_weights("xor") };
+        let answer = api.models.clone().get_weights(request).await;
+        readings.push(answer.map(|answer| format!("{:?}", answer.into_inner())));
+    }
+    let answer = api.jobs.clone().get_job(pb::GetJobRequest { job_id: job_id.into() }).await;
+    readings.push(answer.map(|answer| format!("{:?}", answer.into_inner())));
+    readings
+}
+
+fn weights_in(folder: &Path) -> BTreeSet<PathBuf> {
+    let names = fs::read_dir(folder.join("blobs")).unwrap().map(|entry| PathBuf::from(entry.unwrap().file_name()));
+    names.filter(|name| name.extension().is_some_and(|kind| kind == "weights")).collect()
+}
+
+fn restore(good: &[(PathBuf, Vec<u8>)], from: &Path, place: &Path) {
+    drop(fs::remove_dir_all(place));
+    fs::create_dir_all(place.join("blobs")).unwrap();
+    for (path, bytes) in good {
+        fs::write(place.join(path.strip_prefix(from).unwrap()), bytes).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_in_any_page_of_the_records_shows_no_other_value_and_costs_no_weights() {
+    let folder = folder().await;
+    let place = folder.path().join("copy");
+    let good = bytes(folder.path());
+    restore(&good, folder.path(), &place);
+    let (job_id, expected) = {
+        let process = Process::serve(&place, &[]);
+        let api = process.api().await;
+        let jobs = api.jobs.clone().list_jobs(pb::ListJobsRequest::default()).await.unwrap().into_inner().jobs;
+        let job_id = jobs.last().unwrap().job_id.clone();
+        let readings = readings(&api, &job_id).await.into_iter().map(Result::unwrap).collect::<Vec<_>>();
+        (job_id, readings)
+    };
+    let weights = weights_in(&place);
+    assert_eq!(weights.len(), 2);
+    let (_, content) = good.iter().find(|(path, _)| path.ends_with("records.redb")).unwrap();
+    let (mut starts, mut ended, mut told) = (0, 0, 0);
+    for at in places(content) {
+        restore(&good, folder.path(), &place);
+        let mut bad = content.clone();
+        bad[at] ^= 1 << (at % 8);
+        fs::write(place.join("records.redb"), bad).unwrap();
+        starts += 1;
+        match Process::try_serve(&place) {
+            Err(_) => ended += 1,
+            Ok(mut process) => {
+                let api = process.api().await;
+                let read = readings(&api, &job_id).await;
+                let has_ended = process.has_ended();
+                for (reading, expected) in read.iter().zip(&expected) {
+                    match reading {
+                        Ok(reading) => assert_eq!(reading, expected, "byte {at}"),
+                        Err(status) => {
+                            let is_known = [Code::DataLoss, Code::NotFound, Code::Unavailable].contains(&status.code());
+                            assert!(is_known || has_ended, "byte {at}: {status:?}");
+                        }
+                    }
+                }
+                told += usize::from(read.iter().any(Result::is_err));
+            }
+        }
+        assert_eq!(weights_in(&place), weights, "byte {at}");
+    }
+    println!("{starts} starts over a flipped bit: {ended} refused, {told} with an answer that told of it");
+    assert!(starts > 10 && ended + told > 0, "{starts} starts, {ended} refused, {told} told");
+}
