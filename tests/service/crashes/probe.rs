@@ -86,8 +86,12 @@ impl Probe {
                 continue;
             }
             let found = match reference::layers(api, &name, version).await {
-                // Given back since, with the commit of a job.
-                Err(status) if status.code() == Code::NotFound && is_busy && !is_protected(model, version) => continue,
+                // Given back since, with the commit of a job; or by the start, where it was kept for a reason that is gone.
+                Err(status)
+                    if status.code() == Code::NotFound && (is_busy || !is_newest) && !is_protected(model, version) =>
+                {
+                    continue;
+                }
                 found => reference::bits(&found.unwrap_or_else(|status| panic!("{name} version {version}: {status}"))),
             };
             if trained.contains(&version) {
