@@ -264,3 +264,20 @@ fn a_folder_is_not_larger_after_many_versions_than_after_a_few() {
     assert_eq!(blob_count(folder.path()), 6);
     assert!(bytes() <= early, "{} bytes, after {early}", bytes());
 }
+
+#[test]
+fn a_job_that_is_given_back_while_its_model_is_deleted_does_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let model = create(&store, "xor");
+    let jobs = ["first", "second"].map(|request_id| finish(&store, &model, request_id, 1));
+    let (_, deletion) = store.deletion(&model.model_id).unwrap().unwrap();
+    let tight = store.clone().with_retention(Retention { jobs: 1, ..Retention::default() });
+    assert_eq!(tight.prune_jobs().unwrap(), 1);
+    assert!(matches!(store.records().commit(deletion), Err(StoreError::Conflict { .. })));
+    store.delete_model(&model.model_id).unwrap();
+    assert_eq!(store.job(jobs[0].job_id).unwrap(), None);
+    assert_eq!(store.job(jobs[1].job_id).unwrap().map(|job| job.report_count), Some(0));
+    drop((store, tight));
+    assert_eq!(faults(folder.path()), [""; 0]);
+}
