@@ -140,6 +140,9 @@ pub const BACKUP_CHUNK_BYTES: usize = 256 << 10;
 /// See [`BACKUP_CHUNK_BYTES`].
 pub const BACKUP_CHUNKS_WAITING: usize = 4;
 
+/// What a backup leaves out since it is damaged, by name: a message of some 100 KB at most. The rest is counted, and stands in the log.
+pub const BACKUP_LEFT_OUT_MAX: usize = 1_000;
+
 /// How long a backup's client may take no chunk before the backup ends: else one that stopped to read would keep the room of all that
 /// is deleted, for ever.
 pub const BACKUP_STALL_SECONDS: u64 = 600;

@@ -11,18 +11,27 @@ use tokio_util::sync::CancellationToken;
 
 use super::{App, AppError};
 use crate::limits::{BACKUP_CHUNK_BYTES, BACKUP_CHUNKS_WAITING, BACKUP_STALL_SECONDS, BACKUPS_MAX};
-use crate::store::{BackupError, BackupSize, StoreError};
+use crate::store::{BackupError, BackupSize, LeftOut, StoreError};
 
 /// The bytes of a backup, in chunks. Dropping it ends the backup.
 pub struct BackupChunks {
     chunks: mpsc::Receiver<Vec<u8>>,
     /// `None` once its end was told.
-    ended: Option<JoinHandle<Result<(), AppError>>>,
+    ended: Option<JoinHandle<Result<LeftOut, AppError>>>,
+}
+
+/// A part of a backup.
+#[derive(Debug)]
+pub enum BackupPart {
+    /// The next bytes of its archive.
+    Chunk(Vec<u8>),
+    /// The last part, where anything was left out.
+    LeftOut(LeftOut),
 }
 
 impl App {
-    /// Begins a backup: the state that it will hold is chosen when this returns.
-    pub async fn backup(&self) -> Result<BackupChunks, AppError> {
+    /// Begins a backup: the state that it will hold is chosen when this returns. What is damaged ends it, or is left out.
+    pub async fn backup(&self, skips_damaged: bool) -> Result<BackupChunks, AppError> {
         if !self.core.store.is_durable() {
             return Err(AppError::Precondition(
                 "this server keeps everything in memory (--ephemeral): there is nothing to back up; start it with a data folder"
@@ -43,7 +52,7 @@ impl App {
             let streams_end = app.core.streams_end.clone();
             let sink =
                 Chunks { buffer: Vec::with_capacity(bytes), bytes, sender, runtime, streams_end, end: End::Open };
-            span.in_scope(|| app.write_backup(sink, tell_begun))
+            span.in_scope(|| app.write_backup(skips_damaged, sink, tell_begun))
         };
         let ended = Some(tokio::task::spawn_blocking(work));
         let mut backup = BackupChunks { chunks, ended };
@@ -55,19 +64,27 @@ impl App {
     }
 
     /// In a thread of its own, for as long as the caller takes what comes.
-    fn write_backup(&self, mut sink: Chunks, tell_begun: oneshot::Sender<()>) -> Result<(), AppError> {
-        let backup = match self.core.store.begin_backup(&|| sink.is_wanted()) {
+    fn write_backup(
+        &self,
+        skips_damaged: bool,
+        mut sink: Chunks,
+        tell_begun: oneshot::Sender<()>,
+    ) -> Result<LeftOut, AppError> {
+        let backup = match self.core.store.begin_backup(skips_damaged, &|| sink.is_wanted()) {
             Ok(backup) => backup,
             Err(_) if self.core.streams_end.is_cancelled() => return Err(AppError::Stopping),
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                tracing::error!(%error, "there is no backup");
+                return Err(backup_fault(error));
+            }
         };
         tracing::info!("a backup begins");
         // Its caller may be gone, which shows at the first chunk.
         let _ = tell_begun.send(());
         match (backup.write(&mut sink), sink.end) {
-            (Ok(BackupSize { files, bytes }), _) => {
-                tracing::info!(files, bytes, "the backup is complete");
-                Ok(())
+            (Ok(BackupSize { files, bytes, left_out }), _) => {
+                tracing::info!(files, bytes, left_out = left_out.count, "the backup is complete");
+                Ok(left_out)
             }
             (Err(BackupError::Store(error)), _) => {
                 tracing::error!(%error, "a backup ended: something cannot be read");
@@ -75,7 +92,7 @@ impl App {
             }
             (Err(BackupError::Sink(_)), End::Gone) => {
                 tracing::warn!("a backup ended: its client went away");
-                Ok(())
+                Ok(LeftOut::default())
             }
             (Err(BackupError::Sink(_)), End::Stopping) => Err(AppError::Stopping),
             (Err(BackupError::Sink(_)), End::Stalled) => {
@@ -93,25 +110,34 @@ impl App {
 
 /// What the caller can do about a fault that has nothing to do with its own request.
 fn backup_fault(error: StoreError) -> AppError {
+    if error.is_disk_full() {
+        return AppError::Exhausted(
+            "there is no backup: the disk of the data folder is full, and a backup needs as many bytes free there as the records have \
+             (the file records.redb); make room, and ask again"
+                .to_owned(),
+        );
+    }
     match AppError::from(error) {
         AppError::DataLoss(message) => AppError::DataLoss(format!(
-            "there is no backup: {message} (`epochd check` names every fault of a data folder)"
+            "there is no backup: {message}; or leave out what is damaged (skip_damaged, `epochd backup --skip-damaged`). `epochd check` \
+             names every fault of a data folder"
         )),
         other => other,
     }
 }
 
 impl BackupChunks {
-    /// The next chunk; `None` after the last, once the backup is complete.
-    pub async fn next(&mut self) -> Option<Result<Vec<u8>, AppError>> {
-        match self.chunks.recv().await {
-            Some(chunk) => Some(Ok(chunk)),
-            None => self.end().await.err().map(Err),
+    /// The next part; `None` after the last, once the backup is complete.
+    pub async fn next(&mut self) -> Option<Result<BackupPart, AppError>> {
+        if let Some(chunk) = self.chunks.recv().await {
+            return Some(Ok(BackupPart::Chunk(chunk)));
         }
+        let ended = self.end().await.map(|left_out| (left_out.count > 0).then_some(BackupPart::LeftOut(left_out)));
+        ended.transpose()
     }
 
-    async fn end(&mut self) -> Result<(), AppError> {
-        let Some(ended) = self.ended.take() else { return Ok(()) };
+    async fn end(&mut self) -> Result<LeftOut, AppError> {
+        let Some(ended) = self.ended.take() else { return Ok(LeftOut::default()) };
         ended.await.unwrap_or_else(|panic| Err(AppError::Internal(format!("a backup ended without a word: {panic}"))))
     }
 }

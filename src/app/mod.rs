@@ -28,7 +28,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-pub use backup::BackupChunks;
+pub use backup::{BackupChunks, BackupPart};
 pub use download::Download;
 pub use error::AppError;
 pub use gradients::{BatchGradients, GradientsRequest};

@@ -1,5 +1,6 @@
 //! `epochd check`: every fault of a data folder, by name.
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -49,20 +50,27 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     })?;
     if !args.json {
         let Counts { models, versions, jobs, unfinished_jobs, chunks, blobs } = counts;
-        let all = format!(
-            "{models} models, {versions} versions, {jobs} jobs ({unfinished_jobs} unfinished), {chunks} chunks of reports, {blobs} blobs"
-        );
-        let verdict = if faults == 0 { "sound".to_owned() } else { format!("{faults} faults") };
+        let [models, versions, jobs] = [(models, "model"), (versions, "version"), (jobs, "job")].map(counted);
+        let [chunks, blobs] = [(chunks, "chunk"), (blobs, "blob")].map(counted);
+        let all = format!("{models}, {versions}, {jobs} ({unfinished_jobs} unfinished), {chunks} of reports, {blobs}");
+        let verdict = if faults == 0 { "sound".to_owned() } else { counted((faults, "fault")) };
         print(&format!("{}: {verdict}; {all}", args.data_dir.display()))?;
     }
     Ok(if faults == 0 { Outcome::Done } else { Outcome::Failed })
+}
+
+fn counted((count, thing): (u64, &str)) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Looks in a process of its own, and takes its sudden end for a fault.
 fn look(args: &Args, mut told: impl FnMut(&Line) -> anyhow::Result<()>) -> anyhow::Result<Counts> {
     let program = std::env::current_exe().context("the program does not find itself")?;
     let mut command = Command::new(program);
-    command.args(["--log", "off", "check", "--in-process", "--data-dir"]).arg(&args.data_dir);
+    // As one argument: the folder's name may begin with a dash.
+    let mut folder = OsString::from("--data-dir=");
+    folder.push(&args.data_dir);
+    command.args(["--log", "off", "check", "--in-process"]).arg(folder);
     // What a panic prints there is told here in other words.
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let mut child = child.context("the checking process cannot be started")?;
@@ -79,7 +87,7 @@ fn look(args: &Args, mut told: impl FnMut(&Line) -> anyhow::Result<()>) -> anyho
     let status = child.wait().context("the checking process cannot be waited for")?;
     if counts.is_none() {
         let problem = format!("its pages are so damaged that reading them ended the process ({status})");
-        told(&Line::Fault(Finding { what: "records.redb".to_owned(), problem }))?;
+        told(&Line::Fault(Finding { what: "records.redb".to_owned(), problem, is_relation: false }))?;
     }
     Ok(counts.unwrap_or_default())
 }
@@ -89,8 +97,8 @@ fn tell(args: &Args, line: &Line) -> anyhow::Result<()> {
         return print_json_line(line);
     }
     match line {
-        Line::Fault(Finding { what, problem }) => print(&format!("fault: {what}: {problem}")),
-        Line::Note(Finding { what, problem }) => print(&format!("note: {what}: {problem}")),
+        Line::Fault(Finding { what, problem, .. }) => print(&format!("fault: {what}: {problem}")),
+        Line::Note(Finding { what, problem, .. }) => print(&format!("note: {what}: {problem}")),
         Line::Done(_) => Ok(()),
     }
 }

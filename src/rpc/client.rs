@@ -89,9 +89,9 @@ pub struct BackupChunks {
 }
 
 impl BackupChunks {
-    /// The next bytes; `None` once all were there: a backup that was cut short is an error.
-    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
-        Ok(self.stream.message().await?.map(|message| message.chunk))
+    /// The next bytes, or what was left out; `None` once all were there: a backup that was cut short is an error.
+    pub async fn next(&mut self) -> Result<Option<pb::BackupResponse>, ClientError> {
+        Ok(self.stream.message().await?)
     }
 }
 
@@ -234,8 +234,8 @@ impl Client {
     }
 
     /// See `AdminService.Backup`.
-    pub async fn backup(&mut self) -> Result<BackupChunks, ClientError> {
-        Ok(BackupChunks { stream: self.admin.backup(pb::BackupRequest {}).await?.into_inner() })
+    pub async fn backup(&mut self, request: pb::BackupRequest) -> Result<BackupChunks, ClientError> {
+        Ok(BackupChunks { stream: self.admin.backup(request).await?.into_inner() })
     }
 
     /// Whether a service, or with an empty name the whole server, is SERVING; else the state's name.

@@ -75,6 +75,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the disk has no room.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io { cause, .. } if cause.kind() == io::ErrorKind::StorageFull)
+    }
+
     /// For `map_err`: names what was tried.
     pub(super) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         |cause| Self::Io { action: action.into(), cause }

@@ -11,6 +11,8 @@ pub(super) const LOCK_FILE: &str = "LOCK";
 pub(super) const FORMAT_FILE: &str = "FORMAT";
 /// There from the first byte of a restore until all of it is in place.
 pub(super) const RESTORE_FILE: &str = "RESTORE";
+/// What a file system may have in its root.
+pub(super) const LOST_AND_FOUND: &str = "lost+found";
 const FORMAT: u32 = 1;
 const FORMAT_PREFIX: &str = "epochd store format ";
 
@@ -77,9 +79,11 @@ pub(super) fn read_format(disk: &dyn Disk, folder: &Path) -> Result<Age, StoreEr
         Err(error) => return Err(StoreError::io(format!("read {}", path.display()))(error)),
     }
     let text = String::from_utf8_lossy(&bytes);
+    if is_known(&bytes) {
+        return Ok(Age::Known);
+    }
     let found = text.trim_end().strip_prefix(FORMAT_PREFIX).and_then(|number| number.parse::<u32>().ok());
-    let problem = match found {
-        Some(FORMAT) => return Ok(Age::Known),
+    let problem = match found.filter(|found| *found != FORMAT) {
         Some(other) => format!(
             "it has store format {other}, but this epochd knows format {FORMAT}; use the epochd that wrote it, or choose \
              another --data-dir"
@@ -90,6 +94,11 @@ pub(super) fn read_format(disk: &dyn Disk, folder: &Path) -> Result<Age, StoreEr
         ),
     };
     Err(StoreError::Format { folder: folder.to_owned(), problem })
+}
+
+/// Whether a file `FORMAT` is ours. An editor may have left it without its line break, or with another.
+pub(super) fn is_known(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_end() == format_text().trim_ascii_end().as_bytes()
 }
 
 /// What the file `FORMAT` reads.
@@ -192,9 +201,20 @@ mod tests {
         assert_eq!(read_format(&FileSystem, folder.path()).unwrap(), Age::Known);
         fs::write(folder.path().join(FORMAT_FILE), "epochd store format 2\n").unwrap();
         assert!(read_format(&FileSystem, folder.path()).unwrap_err().to_string().contains("store format 2"));
-        for other in [&b""[..], b"\xff\xfe", b"epochd store format x", b"1"] {
+        for other in [
+            &b""[..],
+            b"\xff\xfe",
+            b"epochd store format x",
+            b"1",
+            b"epochd store format +1",
+            b"epochd store format 01",
+        ] {
             fs::write(folder.path().join(FORMAT_FILE), other).unwrap();
             assert!(matches!(read_format(&FileSystem, folder.path()), Err(StoreError::Format { .. })));
+        }
+        for known in ["epochd store format 1", "epochd store format 1\r\n"] {
+            fs::write(folder.path().join(FORMAT_FILE), known).unwrap();
+            assert_eq!(read_format(&FileSystem, folder.path()).unwrap(), Age::Known);
         }
     }
 }

@@ -93,7 +93,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use backup::{Backup, BackupError, BackupSize, RestoreError, Restored, restore};
+pub use backup::{Backup, BackupError, BackupSize, LeftOut, RestoreError, Restored, restore};
 pub use check::{Counts, Finding, Line, Look, check};
 pub use deletion::Deleted;
 pub use error::StoreError;

@@ -16,7 +16,7 @@ use crate::commands::{lines_of_json, ran};
 use crate::support::*;
 
 async fn begin(api: &Api) -> Streaming<pb::BackupResponse> {
-    api.admin.clone().backup(pb::BackupRequest {}).await.unwrap().into_inner()
+    api.admin.clone().backup(pb::BackupRequest::default()).await.unwrap().into_inner()
 }
 
 /// The whole archive of a stream, which must end well.
@@ -162,10 +162,10 @@ async fn what_is_deleted_during_a_slow_backup_is_in_it_and_goes_after_it() {
     assert_eq!(blobs(), 17);
     // The room for backups is bounded, and given back by a client that goes away.
     let second = begin(&api).await;
-    refused(api.admin.clone().backup(pb::BackupRequest {}).await, Code::ResourceExhausted, "2 backups");
+    refused(api.admin.clone().backup(pb::BackupRequest::default()).await, Code::ResourceExhausted, "2 backups");
     drop(second);
     let third = loop {
-        match api.admin.clone().backup(pb::BackupRequest {}).await {
+        match api.admin.clone().backup(pb::BackupRequest::default()).await {
             Ok(chunks) => break chunks.into_inner(),
             Err(status) => assert_eq!(status.code(), Code::ResourceExhausted),
         }
@@ -210,7 +210,7 @@ async fn a_server_that_stops_ends_its_backups_and_leaves_nothing_of_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_in_memory_has_no_backup_and_says_why() {
     let api = Server::start();
-    refused(api.api().await.admin.backup(pb::BackupRequest {}).await, Code::FailedPrecondition, "--ephemeral");
+    refused(api.api().await.admin.backup(pb::BackupRequest::default()).await, Code::FailedPrecondition, "--ephemeral");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,7 +230,74 @@ async fn a_damaged_blob_ends_the_backup_and_is_named() {
             other => break other,
         }
     };
-    refused(ended, Code::DataLoss, blob.file_name().unwrap().to_str().unwrap());
+    let file = blob.file_name().unwrap().to_str().unwrap();
+    refused(ended, Code::DataLoss, file);
+    // As a command, without it and with all that is left.
+    let (out, other) = (folder.path().join("epochd.tar"), folder.path().join("other"));
+    let (out, other) = (out.to_str().unwrap(), other.to_str().unwrap());
+    assert!(ran(&server, 1, &["backup", out]).await.1.contains("--skip-damaged"));
+    let (_, told) = ran(&server, 0, &["backup", out, "--skip-damaged"]).await;
+    assert_eq!(told, format!("left out, since it is damaged or missing: blobs/{file}\n"));
+    let told =
+        lines_of_json(&ran(&server, 0, &["backup", out, "--force", "--skip-damaged", "--json"]).await.0).remove(0);
+    assert_eq!(told["leftOut"], json!([format!("blobs/{file}")]));
+    let restored = run(Path::new("."), &["restore", out, "--data-dir", other]);
+    let notes = String::from_utf8(restored.stderr).unwrap();
+    assert!(restored.status.success() && notes.contains(&format!("note: blobs/{file}: it is missing")), "{notes}");
+    server.stop().await;
+}
+
+/// As `epochd backup - | head` does it.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_whose_reader_goes_away_is_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::over(folder.path());
+    let api = server.api().await;
+    for index in 0..4 {
+        api.create(wide(&format!("m{index}"))).await;
+    }
+    let command = format!(
+        "{} backup - --server http://{} 2>told | head -c 1000 >/dev/null; echo ${{PIPESTATUS[0]}}",
+        env!("CARGO_BIN_EXE_epochd"),
+        server.address
+    );
+    let place = folder.path().to_owned();
+    let shell = move || std::process::Command::new("bash").args(["-c", &command]).current_dir(place).output().unwrap();
+    let output = tokio::task::spawn_blocking(shell).await.unwrap();
+    let told = fs::read_to_string(folder.path().join("told")).unwrap();
+    assert_eq!((output.stdout.as_slice(), told.contains("is not whole")), (&b"1\n"[..], true), "{told}");
+    server.stop().await;
+}
+
+/// A signal in the middle of a restore leaves nothing of it.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_is_stopped_leaves_nothing() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let archive = small_archive().await;
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("data");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_epochd"));
+    command.args(["restore", "-", "--data-dir"]).arg(&place);
+    let piped = std::process::Stdio::piped;
+    let mut child = command.stdin(piped()).stderr(piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(&archive[..archive.len() - 600]).unwrap();
+    while !place.join("blobs").exists() {
+        std::thread::yield_now();
+    }
+    signal(child.id(), "TERM");
+    // It may be held up by a pipe, from which byte after byte comes.
+    let mut rest = archive[archive.len() - 600..archive.len() - 1].iter();
+    while child.try_wait().unwrap().is_none() {
+        drop(rest.next().map(|byte| input.write_all(&[*byte])));
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let mut told = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    assert_eq!((child.wait().unwrap().code(), told.as_str()), (Some(130), "stopped; nothing is restored\n"));
+    assert_eq!(names(&place), Vec::<String>::new());
 }
 
 /// An archive of a model with two versions and a job that waits, as the server wrote it.
@@ -301,6 +368,8 @@ async fn a_damaged_or_shortened_archive_restores_nothing_and_each_fault_is_named
     is_refused(&[&archive[..], &[0]].concat(), "behind the end");
     is_refused(b"", "cut short");
     is_refused(&[7; 4_096], "no backup of epochd");
+    is_refused(&[0; 4_096], "no backup of epochd");
+    is_refused(&[&[0x1f, 0x8b][..], &[7; 4_096]].concat(), "gunzip it first");
     // Two faults, both told; then the folder is filled by what is sound.
     let mut bad = archive.clone();
     for (_, start, _) in &entries[2..4] {
@@ -363,10 +432,18 @@ async fn a_folder_that_is_in_use_or_not_empty_or_half_restored_is_left_as_it_is(
     fs::write(full.join("notes.txt"), "an operator's").unwrap();
     assert!(restore(&archive, &full).unwrap_err().contains("not empty"));
     assert_eq!(names(&full), ["notes.txt"]);
+    // A disk of its own has this from the start.
+    let mounted = folder.path().join("mounted");
+    fs::create_dir_all(mounted.join("lost+found")).unwrap();
+    assert!(restore_again(&archive[..9_000], &mounted).unwrap_err().contains("cut short"));
+    assert_eq!(names(&mounted), ["lost+found"]);
+    restore_again(&archive, &mounted).unwrap();
     // As a kill in the middle leaves it.
     let half = folder.path().join("half");
     restore(&archive, &half).unwrap();
     fs::write(half.join("RESTORE"), "").unwrap();
+    let told = restore_again(&archive, &half).unwrap_err();
+    assert!(told.contains("cut short; remove what is in it, and restore again"), "{told}");
     let output = run(folder.path(), &["serve", "--listen", "127.0.0.1:0", "--data-dir", half.to_str().unwrap()]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(1) && said.contains("cut short"), "{said}");
@@ -399,7 +476,7 @@ async fn a_server_is_backed_up_restored_and_checked() {
     let again = run(at, &["restore", &file, "--data-dir", &other]);
     assert!(again.status.code() == Some(1) && String::from_utf8(again.stderr).unwrap().contains("not empty"));
     let sound = run(at, &["check", "--data-dir", &other]);
-    assert!(sound.status.success() && String::from_utf8(sound.stdout).unwrap().contains("sound; 1 models"));
+    assert!(sound.status.success() && String::from_utf8(sound.stdout).unwrap().contains("sound; 1 model,"));
     fs::write(Path::new(&other).join("FORMAT"), "epochd store format 7\n").unwrap();
     let faults = run(at, &["check", "--data-dir", &other]);
     assert!(faults.status.code() == Some(1) && String::from_utf8(faults.stdout).unwrap().contains("fault: FORMAT"));

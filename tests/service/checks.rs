@@ -66,7 +66,7 @@ async fn a_sound_folder_is_called_so_and_left_as_it_is() {
     fs::remove_file(folder.path().join("notes.txt")).unwrap();
     assert_eq!(bytes(folder.path()), before);
     let output = run(folder.path(), &["check", "--data-dir", folder.path().to_str().unwrap()]);
-    assert!(String::from_utf8(output.stdout).unwrap().contains("sound; 1 models, 2 versions"));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("sound; 1 model, 2 versions, 2 jobs (1 unfinished), "));
 
     let _process = Process::serve(folder.path(), &[]);
     let output = run(folder.path(), &["check", "--data-dir", folder.path().to_str().unwrap()]);
@@ -75,6 +75,11 @@ async fn a_sound_folder_is_called_so_and_left_as_it_is() {
     let nowhere = folder.path().join("nowhere");
     assert_eq!(checked(&nowhere.join("data")).0.len(), 1);
     assert!(!nowhere.exists());
+    let dashed = folder.path().join("-x");
+    fs::create_dir_all(dashed.join("lost+found")).unwrap();
+    let output = run(folder.path(), &["check", "--data-dir=-x"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(1) && text.starts_with("fault: -x: it is empty"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,16 @@
 //! What a server sends, into a file: whole or not at all, and never in the place of another unasked.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{IsTerminal as _, Write as _};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
-use super::print_bytes;
+use super::{NobodyReads, print_bytes};
+
+/// What the name of a file ends with while it is written.
+const PART_SUFFIX: &str = ".part";
 
 /// Whether `-` stands for it.
 pub(in crate::cli) fn is_standard_output(out: &Path) -> bool {
@@ -46,7 +49,11 @@ impl Sink {
 
     pub(in crate::cli) fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         match self {
-            Self::StandardOutput => print_bytes(bytes),
+            // Unlike a line for whoever still reads, a file that was cut is a failure.
+            Self::StandardOutput => print_bytes(bytes).map_err(|error| match error.is::<NobodyReads>() {
+                true => anyhow!("what comes is not whole: whoever read standard output went away before the end"),
+                false => error,
+            }),
             Self::File(partial) => partial.file.write_all(bytes).with_context(|| cannot_write(&partial.temporary)),
         }
     }
@@ -69,12 +76,24 @@ pub(in crate::cli) struct Partial {
 
 impl Partial {
     fn create(out: &Path) -> anyhow::Result<Self> {
-        // Beside the file, since a rename stays within a file system; by the process, since two may download the same.
-        let mut temporary = OsString::from(out);
-        temporary.push(format!(".{}.part", std::process::id()));
-        let temporary = PathBuf::from(temporary);
-        let file = File::create(&temporary).with_context(|| cannot_write(&temporary))?;
-        Ok(Self { file, temporary, out: out.to_owned() })
+        let out = target_of(out);
+        remove_left_over(&out);
+        loop {
+            // Beside the file, since a rename stays within a file system; of another name each time, since two may write the same.
+            let mut temporary = OsString::from(&out);
+            let id = getrandom::u32().unwrap_or_else(|_| std::process::id());
+            temporary.push(format!(".{id:08x}{PART_SUFFIX}"));
+            let temporary = PathBuf::from(temporary);
+            let file = match File::create_new(&temporary) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+                file => file.with_context(|| cannot_write(&temporary))?,
+            };
+            // Held while it is written, so that nobody takes it for left over. Where the file system has no locks nobody does, either.
+            let is_taken = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+            if !is_taken && temporary.exists() {
+                return Ok(Self { file, temporary, out });
+            }
+        }
     }
 
     fn finish(self, force: bool) -> anyhow::Result<()> {
@@ -95,6 +114,34 @@ impl Drop for Partial {
     fn drop(&mut self) {
         // After the rename there is none.
         drop(fs::remove_file(&self.temporary));
+    }
+}
+
+/// Where a link leads to, so that the link stays: what is written is beside it.
+fn target_of(out: &Path) -> PathBuf {
+    if let Ok(target) = fs::read_link(out) {
+        let beside = out.parent().unwrap_or(Path::new("")).join(target);
+        return fs::canonicalize(out).unwrap_or(beside);
+    }
+    out.to_owned()
+}
+
+/// Removes what a process that was killed left of the same file. What another one still writes is locked, and stays.
+fn remove_left_over(out: &Path) {
+    let Some(name) = out.file_name().and_then(|name| name.to_str()) else { return };
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_part = |other: &str| {
+        let id = other.strip_prefix(name).and_then(|id| id.strip_prefix('.')?.strip_suffix(PART_SUFFIX));
+        id.is_some_and(|id| id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_part)
+            && let Ok(file) = OpenOptions::new().read(true).write(true).open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            // Nothing depends on it.
+            drop(fs::remove_file(entry.path()));
+        }
     }
 }
 
@@ -131,6 +178,41 @@ mod tests {
         assert_eq!((fs::read(&out).unwrap(), names(folder.path()).len()), (b"theirs".to_vec(), 1));
         begin(true).finish(true).unwrap();
         assert_eq!((fs::read(&out).unwrap(), names(folder.path()).len()), (b"all of".to_vec(), 1));
+    }
+
+    #[test]
+    fn what_a_killed_process_left_goes_and_what_another_one_writes_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("epochd.tar");
+        let others = ["epochd.tar.notes.part", "epochd.tar.old", "other.tar.0123abcd.part"];
+        for name in others.into_iter().chain(["epochd.tar.0123abcd.part"]) {
+            fs::write(folder.path().join(name), "cut short").unwrap();
+        }
+        let first = Sink::open(&out, false).unwrap();
+        assert_eq!(names(folder.path()).len(), 4);
+        let second = Sink::open(&out, false).unwrap();
+        assert_eq!(names(folder.path()).len(), 5);
+        first.finish(false).unwrap();
+        drop(second);
+        let mut left = names(folder.path());
+        left.sort();
+        assert_eq!(left, ["epochd.tar", others[0], others[1], others[2]]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_its_target_is_written() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (link, target) = (folder.path().join("link"), other.path().join("target"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        for text in ["to nowhere yet", "again"] {
+            let mut sink = Sink::open(&link, true).unwrap();
+            sink.write(text.as_bytes()).unwrap();
+            sink.finish(true).unwrap();
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+            assert_eq!(fs::read(&target).unwrap(), text.as_bytes());
+        }
+        assert_eq!((names(folder.path()).len(), names(other.path()).len()), (1, 1));
     }
 
     #[test]

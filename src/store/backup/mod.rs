@@ -8,8 +8,12 @@
 //!    however long the rest takes.
 //! 4. The archive is written: `FORMAT`, `records.redb`, `blobs/…`, `MANIFEST`. Each blob is verified as it is read.
 //!
+//! What is damaged ends a backup, unless it is to be left out. A checkpoint always is: its job begins anew, and comes to the same
+//! weights. So is nothing whose key says all. An entry that was begun cannot be taken back, so what may be left out is read twice.
+//!
 //! The copy says that the process before stopped in good order: a job in it was not brought down by its training.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -30,6 +34,8 @@ use super::key_kinds::RecordKey;
 use super::models::StoredVersion;
 use super::records::View;
 use super::{BLOBS_FOLDER, RECORDS_FILE, Store, keys, lock, record};
+use crate::domain::Job;
+use crate::limits::BACKUP_LEFT_OUT_MAX;
 use manifest::Manifest;
 
 mod manifest;
@@ -57,13 +63,35 @@ pub enum BackupError {
     Sink(#[from] io::Error),
 }
 
-/// How large a backup was.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How large a backup was, and what is not in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BackupSize {
     /// Files in it, the manifest left out.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// What was damaged or missing.
+    pub left_out: LeftOut,
+}
+
+/// What a backup leaves out, since it is damaged or missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The first of it: keys of records and names of files.
+    pub named: Vec<String>,
+    /// All of it.
+    pub count: u64,
+}
+
+impl LeftOut {
+    fn add(&mut self, what: impl Into<String>) {
+        let what = what.into();
+        tracing::error!(what, "left out of the backup, since it is damaged or missing");
+        self.count += 1;
+        if self.named.len() < BACKUP_LEFT_OUT_MAX {
+            self.named.push(what);
+        }
+    }
 }
 
 /// One state of the store, fixed: later changes are not in it. Blobs that are deleted take room until it is dropped.
@@ -71,51 +99,73 @@ pub struct Backup {
     store: Store,
     records: Temporary,
     manifest: Temporary,
-    /// Checkpoints as they were when the state was chosen.
-    checkpoints: HashMap<Uuid, BlobReader>,
+    /// Checkpoints as they were when the state was chosen, opened twice: to be verified, and to be given. `None` where one is missing
+    /// or damaged.
+    checkpoints: HashMap<Uuid, Option<[BlobReader; 2]>>,
+    skips_damaged: bool,
+    left_out: LeftOut,
     _hold: Hold,
 }
 
 impl Store {
-    /// Fixes the state that a backup will hold. `goes_on` is asked now and then: where it says no, this ends with an error.
+    /// Fixes the state that a backup will hold. `goes_on` is asked now and then: where it says no, this ends with an error. What is
+    /// damaged is left out with `skips_damaged`.
     ///
     /// # Errors
     ///
     /// Damaged records, an I/O error, and a store in memory, which has no folder to put a copy of the records in.
-    pub fn begin_backup(&self, goes_on: &dyn Fn() -> bool) -> Result<Backup, StoreError> {
+    pub fn begin_backup(&self, skips_damaged: bool, goes_on: &dyn Fn() -> bool) -> Result<Backup, StoreError> {
         let in_memory = || StoreError::Unavailable { reason: "a store in memory has no backup".to_owned() };
         let folder = self.inner.lock.as_ref().ok_or_else(in_memory)?.folder();
         let hold = Hold::new(self);
         let (records, manifest) = (Temporary::new(folder), Temporary::new(folder));
         let gate = Cell::new(Some(self.checkpoints_rest()));
-        let checkpoints = self.records().read_long(|view| {
+        let chosen = self.records().read_long(|view| {
             // A second try comes after the file was opened again, when the first may have let checkpoints be written.
             let closed = || StoreError::Unavailable { reason: "the records were closed during a backup".to_owned() };
             let gate = gate.take().ok_or_else(closed)?;
             let checkpoints = self.open_checkpoints(view)?;
             drop(gate);
-            copy_records(view, &records.path, goes_on)?;
-            Ok(checkpoints)
-        })?;
-        Ok(Backup { store: self.clone(), records, manifest, checkpoints, _hold: hold })
+            Ok((checkpoints, copy_records(view, &records.path, skips_damaged, goes_on)?))
+        });
+        let (checkpoints, left_out) = chosen.map_err(copying)?;
+        finish_copy(&records.path).map_err(copying)?;
+        Ok(Backup { store: self.clone(), records, manifest, checkpoints, skips_damaged, left_out, _hold: hold })
     }
 
-    fn open_checkpoints(&self, view: &View) -> Result<HashMap<Uuid, BlobReader>, StoreError> {
+    fn open_checkpoints(&self, view: &View) -> Result<HashMap<Uuid, Option<[BlobReader; 2]>>, StoreError> {
         let mut readers = HashMap::new();
         for entry in view.scan(keys::UNFINISHED, None, None)? {
             let key = entry?.key;
             let job_id = keys::last_uuid(&key).ok_or_else(|| StoreError::corrupt(&key))?;
-            match self.blobs().open(BlobName::Checkpoint { job_id }) {
-                Ok(None) => {}
-                Ok(Some(reader)) => drop(readers.insert(job_id, reader)),
-                // The job begins anew without it, and comes to the same weights: no reason to have no backup.
-                Err(error @ StoreError::Corrupt { .. }) => {
-                    tracing::error!(%error, "a damaged checkpoint is left out of the backup");
-                }
+            let open = || self.blobs().open(BlobName::Checkpoint { job_id });
+            let opened = open().and_then(|first| Ok(first.zip(open()?)));
+            match opened {
+                Ok(Some((first, second))) => drop(readers.insert(job_id, Some([first, second]))),
+                Ok(None) if !has_checkpoint(view, job_id)? => {}
+                Ok(None) | Err(StoreError::Corrupt { .. }) => drop(readers.insert(job_id, None)),
                 Err(error) => return Err(error),
             }
         }
         Ok(readers)
+    }
+}
+
+/// Whether the record of a job says so, as far as it can be read.
+fn has_checkpoint(view: &View, job_id: Uuid) -> Result<bool, StoreError> {
+    match view.get::<Job>(&keys::job(job_id)) {
+        Ok(job) => Ok(job.is_some_and(|job| job.value.checkpoint.is_some())),
+        Err(StoreError::Corrupt { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Names what an I/O error before the archive is about.
+fn copying(error: StoreError) -> StoreError {
+    let action = "copy the records for a backup, which needs as many bytes free in the data folder as records.redb has";
+    match error {
+        StoreError::Io { cause, .. } => StoreError::Io { action: action.to_owned(), cause },
+        other => other,
     }
 }
 
@@ -137,7 +187,8 @@ impl Backup {
         let written = self.add_blobs(&database, &mut archive);
         close_database(database);
         written?;
-        archive.finish()
+        let size = archive.finish()?;
+        Ok(BackupSize { left_out: self.left_out, ..size })
     }
 
     /// Every blob that the copied records refer to.
@@ -160,8 +211,8 @@ impl Backup {
                 }
                 Some(RecordKey::Unfinished(job_id)) => {
                     self.add_blob(BlobName::Rows { job_id }, archive)?;
-                    if let Some(reader) = self.checkpoints.remove(&job_id) {
-                        archive.add_blob(BlobName::Checkpoint { job_id }, reader)?;
+                    if let Some(readers) = self.checkpoints.remove(&job_id) {
+                        self.add_checkpoint(job_id, readers, archive)?;
                     }
                 }
                 Some(_) => {}
@@ -171,11 +222,48 @@ impl Backup {
         latest.map_or(Ok(()), |name| self.add_blob(name, archive))
     }
 
-    fn add_blob(&self, name: BlobName, archive: &mut Archive<&mut dyn Write>) -> Result<(), BackupError> {
-        let missing = || StoreError::corrupt(format!("{BLOBS_FOLDER}/{name} (it is missing)"));
-        let reader = self.store.blobs().open(name)?.ok_or_else(missing)?;
-        archive.add_blob(name, reader)
+    fn add_blob(&mut self, name: BlobName, archive: &mut Archive<&mut dyn Write>) -> Result<(), BackupError> {
+        match self.reader(name) {
+            Ok(reader) => archive.add_blob(name, reader),
+            Err(StoreError::Corrupt { what }) if self.skips_damaged => {
+                self.left_out.add(what);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
+
+    /// A blob to be given. It is verified already where a damaged one is to be left out.
+    fn reader(&self, name: BlobName) -> Result<BlobReader, StoreError> {
+        let missing = || StoreError::corrupt(format!("{BLOBS_FOLDER}/{name} (it is missing)"));
+        let open = || self.store.blobs().open(name)?.ok_or_else(missing);
+        if self.skips_damaged {
+            verify(open()?)?;
+        }
+        open()
+    }
+
+    fn add_checkpoint(
+        &mut self,
+        job_id: Uuid,
+        readers: Option<[BlobReader; 2]>,
+        archive: &mut Archive<&mut dyn Write>,
+    ) -> Result<(), BackupError> {
+        let name = BlobName::Checkpoint { job_id };
+        match readers.map(|[first, second]| verify(first).map(|()| second)) {
+            Some(Ok(reader)) => archive.add_blob(name, reader),
+            None | Some(Err(StoreError::Corrupt { .. })) => {
+                self.left_out.add(format!("{BLOBS_FOLDER}/{name} (its job begins anew)"));
+                Ok(())
+            }
+            Some(Err(error)) => Err(error.into()),
+        }
+    }
+}
+
+/// Reads a blob to its end.
+fn verify(reader: BlobReader) -> Result<(), StoreError> {
+    reader.give(|_| Ok(()))
 }
 
 /// The archive that is being written.
@@ -229,18 +317,41 @@ impl<W: Write> Archive<W> {
     }
 }
 
-/// Copies one state of the records into a file that is a store's record file by itself.
-fn copy_records(view: &View, path: &Path, goes_on: &dyn Fn() -> bool) -> Result<(), StoreError> {
+/// Copies one state of the records into a file that is a store's record file by itself; what it left out.
+fn copy_records(
+    view: &View,
+    path: &Path,
+    skips_damaged: bool,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<LeftOut, StoreError> {
+    let mut copied = Copied { view, skips_damaged, left_out: LeftOut::default() };
     let mut builder = Database::builder();
     builder.set_cache_size(crate::limits::STORE_CACHE_BYTES);
     let database = builder.create(path).map_err(StoreError::from_redb)?;
-    let copied = guarded("copy the records", || {
+    let done = guarded("copy the records", || {
         for (definition, table) in view.tables() {
-            copy_table(&database, definition, table, goes_on)?;
+            copy_table(&database, definition, table, &mut copied, goes_on)?;
         }
+        Ok(())
+    });
+    closed(database, done)?;
+    Ok(copied.left_out)
+}
+
+/// Says in the copy that the process before stopped in good order, and gives back what redb took beyond what it needs: up to half.
+fn finish_copy(path: &Path) -> Result<(), StoreError> {
+    let mut database = Medium::File { disk: Arc::new(FileSystem), path: path.to_owned() }.open(false)?;
+    let done = guarded("compact the copy of the records", || {
+        database.compact().map_err(StoreError::from_redb)?;
+        // After it: see `Slot::compact`.
         mark_good_stop(&database).map_err(StoreError::from_redb)
     });
-    match copied {
+    closed(database, done)
+}
+
+/// Closes a copy: the first fault is told.
+fn closed(database: Database, done: Result<(), StoreError>) -> Result<(), StoreError> {
+    match done {
         Ok(()) => database.close().map_err(StoreError::from_redb),
         Err(error) => {
             close_database(database);
@@ -249,10 +360,44 @@ fn copy_records(view: &View, path: &Path, goes_on: &dyn Fn() -> bool) -> Result<
     }
 }
 
+/// What goes into the copy, and what does not.
+struct Copied<'a> {
+    view: &'a View,
+    skips_damaged: bool,
+    left_out: LeftOut,
+}
+
+impl Copied<'_> {
+    /// The bytes of a value in the copy; `None` where it is left out.
+    fn value<'v>(&mut self, key: &str, value: &'v [u8]) -> Result<Option<Cow<'v, [u8]>>, StoreError> {
+        match record::open(key, value) {
+            Ok(_) => Ok(Some(Cow::Borrowed(value))),
+            Err(_) if self.is_known_mark(key)? => Ok(Some(Cow::Owned(record::seal(key, 1, &[])))),
+            Err(_) if self.skips_damaged => {
+                self.left_out.add(key);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a key says all, and says it of a job that is there: then it is the value that is damaged, not the key.
+    fn is_known_mark(&self, key: &str) -> Result<bool, StoreError> {
+        match RecordKey::parse(key) {
+            Some(RecordKey::ModelJob(_, job_id) | RecordKey::Unfinished(job_id)) => {
+                self.view.contains(&keys::job(job_id))
+            }
+            Some(RecordKey::GoodStop) => Ok(true),
+            _ => Ok(false),
+        }
+    }
+}
+
 fn copy_table(
     database: &Database,
     definition: Definition,
     table: &impl ReadableTable<&'static str, &'static [u8]>,
+    copied: &mut Copied<'_>,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<(), StoreError> {
     let mut entries = table.iter().map_err(StoreError::from_redb)?;
@@ -269,8 +414,8 @@ fn copy_table(
             is_done = loop {
                 let Some(entry) = entries.next() else { break true };
                 let (key, value) = entry.map_err(StoreError::from_redb)?;
-                record::open(key.value(), value.value())?;
-                copy.insert(key.value(), value.value()).map_err(StoreError::from_redb)?;
+                let Some(bytes_kept) = copied.value(key.value(), value.value())? else { continue };
+                copy.insert(key.value(), &*bytes_kept).map_err(StoreError::from_redb)?;
                 bytes += key.value().len() + value.value().len();
                 if bytes >= COPY_BYTES {
                     break false;

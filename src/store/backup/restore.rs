@@ -1,9 +1,11 @@
 //! A data folder from a backup: all of it, or none.
 //!
 //! The folder carries a mark from the first byte on, which a start refuses; `FORMAT` is written last, after everything was compared
-//! with the manifest and fits together as `epochd check` wants it. Names in the archive are compared with those that a backup has, so
+//! with the manifest and is sound by itself. Where its parts do not fit together, as in the folder that was backed up, this is told and
+//! restored as it was: a backup is worth most after a fault. Names in the archive are compared with those that a backup has, so
 //! nothing is written anywhere else.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -23,12 +25,14 @@ const FAULTS_NAMED_MAX: usize = 20;
 const FORMAT_BYTES_MAX: u64 = 256;
 
 /// What was restored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
     /// Files.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// What was damaged or missing in the folder that was backed up, and is so here: what `epochd check` calls faults, the first of them.
+    pub notes: Vec<String>,
 }
 
 /// Why nothing was restored.
@@ -40,6 +44,16 @@ pub enum RestoreError {
         folder.display()
     )]
     NotEmpty {
+        /// The folder, as it was given.
+        folder: PathBuf,
+    },
+    /// A restore into it was cut short.
+    #[error(
+        "a restore into the folder {} was cut short; remove what is in it, and restore again, or restore into a new one with \
+         --data-dir",
+        folder.display()
+    )]
+    CutShort {
         /// The folder, as it was given.
         folder: PathBuf,
     },
@@ -77,8 +91,18 @@ pub fn restore(archive: &mut dyn Read, folder: &Path) -> Result<Restored, Restor
     }
 }
 
-/// Nothing but a lock may be there.
+/// What an empty folder may hold.
+fn is_of_no_account(name: &OsStr) -> bool {
+    name == lock::LOCK_FILE || name == lock::LOST_AND_FOUND
+}
+
+/// Nothing but a lock, and what a file system makes, may be there.
 fn refuse_what_is_there(folder: &Path) -> Result<(), RestoreError> {
+    if folder.join(lock::RESTORE_FILE).exists() {
+        // One that is under way is told as that.
+        drop(FolderLock::look(folder)?);
+        return Err(RestoreError::CutShort { folder: folder.to_owned() });
+    }
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -86,7 +110,7 @@ fn refuse_what_is_there(folder: &Path) -> Result<(), RestoreError> {
     };
     for entry in entries {
         let entry = entry.map_err(StoreError::io(format!("list the folder {}", folder.display())))?;
-        if entry.file_name() != lock::LOCK_FILE {
+        if !is_of_no_account(&entry.file_name()) {
             // A server's folder is told as one.
             drop(FolderLock::look(folder)?);
             return Err(RestoreError::NotEmpty { folder: folder.to_owned() });
@@ -100,7 +124,7 @@ fn clear(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         // The mark goes last: what is half removed is still half a restore.
-        if entry.file_name() == lock::LOCK_FILE || entry.file_name() == lock::RESTORE_FILE {
+        if is_of_no_account(&entry.file_name()) || entry.file_name() == lock::RESTORE_FILE {
             continue;
         }
         match entry.file_type()?.is_dir() {
@@ -126,11 +150,16 @@ impl Faults {
         }
     }
 
-    fn into_result(mut self) -> Result<(), RestoreError> {
+    fn into_result(self) -> Result<(), RestoreError> {
+        let named = self.into_named();
+        if named.is_empty() { Ok(()) } else { Err(RestoreError::Faults(named)) }
+    }
+
+    fn into_named(mut self) -> Vec<String> {
         if self.count > self.named.len() {
             self.named.push(format!("and {} more", self.count - self.named.len()));
         }
-        if self.named.is_empty() { Ok(()) } else { Err(RestoreError::Faults(self.named)) }
+        self.named
     }
 }
 
@@ -155,7 +184,7 @@ impl Restoration<'_> {
         fs::remove_file(&found).map_err(StoreError::io(format!("remove {}", found.display())))?;
         let (faults, restored) = (self.faults, self.restored);
         faults.into_result()?;
-        read_through(self.folder)?;
+        let restored = Restored { notes: read_through(self.folder)?, ..restored };
         lock::sync_folder(&FileSystem, &blobs)?;
         lock::sync_folder(&FileSystem, self.folder)?;
         Ok(restored)
@@ -298,15 +327,17 @@ impl Restoration<'_> {
     }
 }
 
-/// All that is there is sound and fits together. The bytes are the server's own by now: what may end this process, leaving a folder
+/// All that is there is sound; where it does not fit together this is told, since it did not where it was backed up. The bytes are the server's own by now: what may end this process, leaving a folder
 /// that a start refuses, is an archive that was forged.
-fn read_through(folder: &Path) -> Result<(), RestoreError> {
-    let mut faults = Faults::default();
+fn read_through(folder: &Path) -> Result<Vec<String>, RestoreError> {
+    let (mut faults, mut notes) = (Faults::default(), Faults::default());
     check(folder, &mut |line| match line {
         // Not there yet, and still there.
         Line::Fault(fault) if [lock::FORMAT_FILE, lock::RESTORE_FILE].contains(&fault.what.as_str()) => {}
-        Line::Fault(Finding { what, problem }) => faults.add(format!("{what}: {problem}")),
+        Line::Fault(Finding { what, problem, is_relation: true }) => notes.add(format!("{what}: {problem}")),
+        Line::Fault(Finding { what, problem, .. }) => faults.add(format!("{what}: {problem}")),
         Line::Note(_) | Line::Done(_) => {}
     });
-    faults.into_result()
+    faults.into_result()?;
+    Ok(notes.into_named())
 }

@@ -12,6 +12,8 @@ const BLOCK_BYTES: usize = 512;
 /// An archive ends with two blocks of zeros.
 const END_BYTES: usize = 2 * BLOCK_BYTES;
 const NAME_BYTES_MAX: usize = 99;
+/// What a file begins with that gzip packed.
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// Moved at a time.
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -157,15 +159,17 @@ impl<R: Read> Reader<R> {
         let at = self.position;
         let mut block = [0; BLOCK_BYTES];
         self.fill(&mut block, || format!("at byte {at}, before its manifest"))?;
-        if block == [0; BLOCK_BYTES] {
+        if block == [0; BLOCK_BYTES] && at > 0 {
             return self.end().map(|()| None);
         }
         let entry = Entry::parse(&block).filter(|entry| self.modified.is_none_or(|time| time == entry.modified));
         let Some(entry) = entry else {
-            let what = if at == 0 { "this is no backup of epochd, or its first header is damaged" } else { "damaged" };
             return Err(ArchiveError::Damaged(match at {
-                0 => what.to_owned(),
-                _ => format!("the header of an entry, at byte {at}, is {what}; what follows cannot be read"),
+                0 if block.starts_with(&GZIP_MAGIC) => {
+                    "it is packed: gunzip it first (gunzip -c FILE | epochd restore -)".to_owned()
+                }
+                0 => "this is no backup of epochd, or its first header is damaged".to_owned(),
+                _ => format!("the header of an entry, at byte {at}, is damaged; what follows cannot be read"),
             }));
         };
         self.modified = Some(entry.modified);

@@ -26,6 +26,9 @@ pub struct Finding {
     pub what: String,
     /// What is wrong with it.
     pub problem: String,
+    /// Whether all that it is about is sound by itself, and only does not fit together, or is missing.
+    #[serde(skip)]
+    pub is_relation: bool,
 }
 
 /// How much there is.
@@ -69,31 +72,48 @@ type Sound = HashMap<BlobName, [u64; 2]>;
 
 struct Findings<'a> {
     tell: &'a mut dyn FnMut(Line),
+    /// Whether what is sound by itself is compared now.
+    is_relation: bool,
 }
 
 impl Findings<'_> {
     fn fault(&mut self, what: impl Into<String>, problem: impl Into<String>) {
-        (self.tell)(Line::Fault(Finding { what: what.into(), problem: problem.into() }));
+        let finding = self.finding(what, problem);
+        (self.tell)(Line::Fault(finding));
     }
 
     fn note(&mut self, what: impl Into<String>, problem: impl Into<String>) {
-        (self.tell)(Line::Note(Finding { what: what.into(), problem: problem.into() }));
+        let finding = self.finding(what, problem);
+        (self.tell)(Line::Note(finding));
+    }
+
+    fn finding(&self, what: impl Into<String>, problem: impl Into<String>) -> Finding {
+        Finding { what: what.into(), problem: problem.into(), is_relation: self.is_relation }
     }
 
     /// An error of the store's, which names what it is about.
     fn error(&mut self, what: impl Into<String>, error: &StoreError) {
-        match error {
-            StoreError::Corrupt { what: inner } => self.fault(what, format!("it is damaged: {inner}")),
-            other => self.fault(what, other.to_string()),
+        let what = what.into();
+        let StoreError::Corrupt { what: inner } = error else { return self.fault(what, error.to_string()) };
+        // What it names first is what is told already; the cause, where it is known, is in brackets behind it.
+        let cause = inner.strip_prefix(&what).unwrap_or(inner).trim();
+        let cause = cause.strip_prefix('(').and_then(|cause| cause.strip_suffix(')')).unwrap_or(cause);
+        match cause {
+            "" => self.fault(what, "it is damaged: its checksum or its form is wrong"),
+            cause => self.fault(what, format!("it is damaged: {cause}")),
         }
     }
 }
 
 /// Looks at everything in a folder. May end the process: see the module.
 pub fn check(folder: &Path, tell: &mut dyn FnMut(Line)) {
-    let mut findings = Findings { tell };
+    let mut findings = Findings { tell, is_relation: false };
     if !folder.is_dir() {
         findings.fault(folder.display().to_string(), "it is no folder");
+        return findings.done(Counts::default());
+    }
+    if is_empty(folder) {
+        findings.fault(folder.display().to_string(), "it is empty: no server has kept anything in it");
         return findings.done(Counts::default());
     }
     top_level(folder, &mut findings);
@@ -119,9 +139,17 @@ impl Findings<'_> {
     }
 }
 
+/// Whether there is nothing but a lock, and what file systems have in their roots.
+fn is_empty(folder: &Path) -> bool {
+    let is_nothing = |entry: std::io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| entry.file_name() == lock::LOCK_FILE || entry.file_name() == lock::LOST_AND_FOUND)
+    };
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.all(is_nothing))
+}
+
 fn top_level(folder: &Path, findings: &mut Findings<'_>) {
     match fs::read(folder.join(lock::FORMAT_FILE)) {
-        Ok(text) if text == lock::format_text().as_bytes() => {}
+        Ok(text) if lock::is_known(&text) => {}
         Ok(text) => {
             let (text, known) = (String::from_utf8_lossy(&text).into_owned(), lock::format_text());
             findings.fault(lock::FORMAT_FILE, format!("it reads {text:?}, not {known:?}"));
@@ -134,6 +162,8 @@ fn top_level(folder: &Path, findings: &mut Findings<'_>) {
             lock::RESTORE_FILE => {
                 findings.fault(name, "a restore was cut short; remove what is here, and restore again")
             }
+            "MANIFEST" => findings.note(name, "of a backup that was unpacked by tar; it does no harm"),
+            lock::LOST_AND_FOUND => {}
             "FORMAT.tmp" | "records.redb.tmp" => findings.note(name, "left over; it does no harm"),
             _ if backup::is_left_over(&name) => findings.note(name, "left over of a backup; the next start removes it"),
             _ => findings.note(name, "it is not epochd's"),
@@ -174,7 +204,12 @@ fn blobs(folder: &Path, findings: &mut Findings<'_>) -> (Sound, Vec<BlobName>) {
         match read_blob(&place, name) {
             Ok(numbers) => drop(sound.insert(name, numbers)),
             Err(error) => {
-                findings.error(what, &error);
+                match (name, &error) {
+                    (BlobName::Checkpoint { .. }, StoreError::Corrupt { .. }) => {
+                        findings.fault(what, "it is damaged: its job will begin anew");
+                    }
+                    _ => findings.error(what, &error),
+                }
                 damaged.push(name);
             }
         }

@@ -55,6 +55,7 @@ pub(super) fn check(file: File, sound: &Sound, damaged: &[BlobName], findings: &
         findings.error(RECORDS_FILE, &error);
     }
     close_database(database);
+    findings.is_relation = true;
     facts.relations(findings);
     facts.blobs(sound, damaged, findings);
     Counts {
@@ -258,8 +259,9 @@ impl Facts {
         for job_id in &self.unfinished {
             need(BlobName::Rows { job_id: *job_id }, findings);
             let checkpoint = BlobName::Checkpoint { job_id: *job_id };
-            if self.jobs.get(job_id).is_some_and(|job| job.checkpoint.is_some()) {
-                need(checkpoint, findings);
+            let is_there = sound.contains_key(&checkpoint) || damaged.contains(&checkpoint);
+            if !is_there && self.jobs.get(job_id).is_some_and(|job| job.checkpoint.is_some()) {
+                findings.fault(format!("{BLOBS_FOLDER}/{checkpoint}"), "it is missing: its job will begin anew");
             }
         }
         let in_use = |name: &BlobName| match name {

@@ -196,7 +196,10 @@ fn a_damaged_job_goes_with_its_model() {
     store.delete_model(&model.model_id).unwrap();
     assert_eq!(store.jobs(&JobFilter::default(), None, 10).unwrap(), []);
     assert_eq!(store.job(bad.job_id).unwrap(), None);
+    assert_eq!(store.known_request(&bad.request_id, [0; 16]).unwrap(), None);
     assert_eq!(blob_count(folder.path()), 0);
+    drop(store);
+    assert_eq!(faults(folder.path()), [""; 0]);
 }
 
 #[test]
@@ -275,7 +278,7 @@ fn sorted_blobs(folder: &Path, suffix: &str) -> Vec<PathBuf> {
 }
 
 /// Flips a bit in the middle of every occurrence of `needle`.
-fn flip(path: &Path, needle: &[u8]) {
+pub(super) fn flip(path: &Path, needle: &[u8]) {
     flip_at(path, needle, needle.len() / 2);
 }
 

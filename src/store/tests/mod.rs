@@ -179,3 +179,14 @@ fn finished(job: &Job) -> Job {
 fn blob_count(folder: &Path) -> usize {
     std::fs::read_dir(folder.join(BLOBS_FOLDER)).unwrap().count()
 }
+
+/// What a check of a folder that no store has open calls a fault.
+fn faults(folder: &Path) -> Vec<String> {
+    let mut faults = Vec::new();
+    check(folder, &mut |line| {
+        if let Line::Fault(Finding { what, problem, .. }) = line {
+            faults.push(format!("{what}: {problem}"));
+        }
+    });
+    faults
+}

@@ -197,25 +197,6 @@ fn processes_that_end_few_jobs_each_give_back_old_ones_too() {
 }
 
 #[test]
-fn a_job_that_is_given_back_while_its_model_is_deleted_does_not_come_back() {
-    let store = Store::ephemeral().unwrap().with_retention(Retention { jobs: 1, ..Retention::default() });
-    for round in 0..100 {
-        let model = create(&store, "xor");
-        let generous = store.clone().with_retention(Retention::default());
-        let ids: Vec<String> = (0..8).map(|index| format!("{round} {index}")).collect();
-        ids.iter().for_each(|request_id| drop(finish(&generous, &model, request_id, 1)));
-        std::thread::scope(|scope| {
-            scope.spawn(|| store.prune_jobs().unwrap());
-            store.delete_model(&model.model_id).unwrap();
-        });
-        store.prune_jobs().unwrap();
-        for job in items(store.jobs(&JobFilter::default(), None, 100).unwrap()) {
-            assert!(store.known_request(&job.request_id, [0; 16]).unwrap().is_some(), "{} came back", job.request_id);
-        }
-    }
-}
-
-#[test]
 fn deletion_gives_back_the_histories_of_finished_jobs_and_keeps_their_records() {
     on_both(|store| {
         let model = create(store, "xor");
@@ -371,4 +352,21 @@ fn a_folder_is_not_larger_after_many_versions_than_after_a_few() {
     assert_eq!(numbers(&store, &model).len(), 6);
     assert_eq!(blob_count(folder.path()), 6);
     assert!(bytes() <= early, "{} bytes, after {early}", bytes());
+}
+
+#[test]
+fn a_job_that_is_given_back_while_its_model_is_deleted_does_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let model = create(&store, "xor");
+    let jobs = ["first", "second"].map(|request_id| finish(&store, &model, request_id, 1));
+    let (_, deletion) = store.deletion(&model.model_id).unwrap().unwrap();
+    let tight = store.clone().with_retention(Retention { jobs: 1, ..Retention::default() });
+    assert_eq!(tight.prune_jobs().unwrap(), 1);
+    assert!(matches!(store.records().commit(deletion), Err(StoreError::Conflict { .. })));
+    store.delete_model(&model.model_id).unwrap();
+    assert_eq!(store.job(jobs[0].job_id).unwrap(), None);
+    assert_eq!(store.job(jobs[1].job_id).unwrap().map(|job| job.report_count), Some(0));
+    drop((store, tight));
+    assert_eq!(faults(folder.path()), [""; 0]);
 }
