@@ -121,9 +121,17 @@ impl App {
         Ok(app)
     }
 
-    /// Wakes watchers and gives up downloads that stand still, for as long as it is polled.
+    /// Wakes watchers and gives up downloads that stand still, for as long as it is polled; at first it gives back the jobs that are
+    /// too many.
     pub async fn tick_forever(&self) {
-        tokio::join!(self.core.live.tick_forever(), self.core.downloads.look_forever());
+        tokio::join!(self.prune_jobs(), self.core.live.tick_forever(), self.core.downloads.look_forever());
+    }
+
+    /// A process that ends before so many jobs have would else never come to a pass; and the bounds may be lower than before.
+    async fn prune_jobs(&self) {
+        if let Err(error) = self.blocking(|app| Ok(app.core.store.prune_jobs()?)).await {
+            tracing::warn!(%error, "old jobs could not be given back; it is tried again");
+        }
     }
 
     /// From now on new work is refused; calls that run go on.
