@@ -18,7 +18,7 @@ fn checkpoints_deletions_and_ends_that_come_later_are_not_in_a_backup() {
     let (going, ending) = (accept(&store, &kept), accept(&store, &kept));
     let mark = CheckpointMark { time: at(4), epoch: 2 };
     for job in [&going, &ending] {
-        store.start_job(job.job_id, begin(1, 3)).unwrap();
+        store.start_job(job.job_id, begin(3)).unwrap();
         store.write_checkpoint(job.job_id, 1, mark, &checkpoint(1.0)).unwrap().unwrap();
     }
     let backup = store.begin_backup(&|| true).unwrap();
