@@ -41,7 +41,7 @@ pub enum Finished {
 
 /// What the end of a job finds of its model.
 enum Home {
-    There(BaseOfNext),
+    There(Box<BaseOfNext>),
     Gone,
     /// An end without a version needs no more of it.
     Damaged,
@@ -311,7 +311,7 @@ impl Store {
     /// What a job's end, with a version or without, finds of its model.
     fn home(&self, view: &View, uid: Uuid, with_version: bool) -> Result<Home, StoreError> {
         match models::base_of_next(view, uid, self.retention) {
-            Ok(Some(base)) => Ok(Home::There(base)),
+            Ok(Some(base)) => Ok(Home::There(Box::new(base))),
             Ok(None) => Ok(Home::Gone),
             Err(StoreError::Corrupt { .. }) if !with_version => Ok(Home::Damaged),
             Err(error) => Err(error),
@@ -339,11 +339,12 @@ impl Store {
             let (transaction, job) = match (home, result) {
                 (Home::There(base), Some((draft, weights))) => {
                     superfluous.clone_from(&base.superfluous);
-                    let (transaction, version) = models::next_version(transaction, base, draft, *weights)?;
+                    let (transaction, version) = models::next_version(transaction, *base, draft, *weights)?;
                     (transaction, Job { version: Some(version.version), ..finished.clone() })
                 }
                 // Written again as it is, so that a deletion which has not seen this end looks again, and takes the history.
-                (Home::There(BaseOfNext { model: Stored { revision, value }, .. }), None) => {
+                (Home::There(base), None) => {
+                    let Stored { revision, value } = base.model;
                     let model_key = keys::model(uid);
                     let transaction =
                         transaction.expect(&model_key, Expect::Revision(revision)).put(model_key, &value)?;
