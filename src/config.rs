@@ -44,9 +44,9 @@ pub struct RawConfig {
     pub queued_jobs_per_model_max: usize,
     /// Newest versions of a model that are kept.
     pub versions_per_model: u32,
-    /// Newest finished jobs of a model that are kept.
+    /// Finished jobs of a model that are kept, those that ended last.
     pub finished_jobs_per_model: u32,
-    /// Newest finished jobs of all models that are kept.
+    /// Finished jobs of all models that are kept, those that ended last.
     pub finished_jobs: u32,
     /// Epoch reports of finished jobs that are kept.
     pub kept_reports: u64,
@@ -105,9 +105,9 @@ pub struct Config {
     pub queued_jobs_per_model_max: usize,
     /// Newest versions of a model that are kept.
     pub versions_per_model: u32,
-    /// Newest finished jobs of a model that are kept.
+    /// Finished jobs of a model that are kept, those that ended last.
     pub finished_jobs_per_model: u32,
-    /// Newest finished jobs of all models that are kept.
+    /// Finished jobs of all models that are kept, those that ended last.
     pub finished_jobs: u32,
     /// Epoch reports of finished jobs that are kept.
     pub kept_reports: u64,

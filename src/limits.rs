@@ -117,13 +117,13 @@ pub const VERSIONS_PER_MODEL_DEFAULT: u32 = 100;
 /// Versions of one model that may be pinned: they stand in its record, which stays small.
 pub const PINNED_VERSIONS_MAX: usize = 100;
 
-/// Finished jobs of a model whose records and histories are kept: more than anybody reads, at two kilobytes each ...
+/// Finished jobs of a model whose records and histories are kept, those that ended last: more than anybody reads, at two kilobytes each ...
 pub const FINISHED_JOBS_PER_MODEL_DEFAULT: u32 = 1_000;
 
 /// ... and of all models: some 20 MB of records, which a start need not read.
 pub const FINISHED_JOBS_DEFAULT: u32 = 10_000;
 
-/// Epoch reports of finished jobs that are kept, newest jobs first: about 1.3 GB at 65 bytes each.
+/// Epoch reports of finished jobs that are kept, jobs that ended last first: about 1.3 GB at 65 bytes each.
 pub const KEPT_REPORTS_DEFAULT: u64 = 20_000_000;
 
 /// Reports in one immutable chunk of a history: read, stored and sent as one.

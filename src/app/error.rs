@@ -48,7 +48,7 @@ impl AppError {
     pub(super) fn no_version(model_id: &ModelId, version: u32) -> Self {
         Self::NotFound(format!(
             "model {:?} has no version {version} (any more: old ones that are neither pinned nor served are given back); ListVersions \
-             tells its versions",
+             (`epochd versions`) tells its versions",
             model_id.as_str()
         ))
     }

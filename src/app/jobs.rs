@@ -96,14 +96,20 @@ impl App {
         let Some(live) = self.core.live.get(job_id) else { return };
         live.control.request_stop(request);
         // One that goes on after a crash has epochs to keep: it stops in its turn.
+        let model_uid = live.record().model_uid;
         if request == StopRequest::Keep && live.has_progress() {
+            self.scheduler.bring_forward(&model_uid, job_id);
             return;
         }
-        if let Cancelled::Waiting(mut run) = self.scheduler.take_waiting(&live.record().model_uid, job_id) {
+        match self.scheduler.take_waiting(&model_uid, job_id) {
             // Where the disk does not take its end now, a turn of its own will try again.
-            if !run.cancel_waiting() {
-                self.scheduler.put_back(run);
+            Cancelled::Waiting(mut run) => {
+                if !run.cancel_waiting() {
+                    self.scheduler.put_back(run);
+                }
             }
+            Cancelled::Begun => self.scheduler.bring_forward(&model_uid, job_id),
+            Cancelled::Unknown => {}
         }
     }
 
@@ -122,14 +128,80 @@ fn stored_view(job: Job) -> JobView {
 
 fn live_view(live: &LiveJob) -> JobView {
     let job = live.record();
-    JobView { time_left: time_left(&job, live.time_since_news()), job }
+    JobView { time_left: time_left(&job, live.catching_up(), live.time_since_news()), job }
 }
 
-/// The epochs that are left, each as long as those so far, less the time since the last.
-fn time_left(job: &Job, since_last: Duration) -> Option<Duration> {
+/// How long a job would still run, were every epoch as long as those so far.
+fn time_left(job: &Job, trained: Option<u32>, since_news: Duration) -> Option<Duration> {
     let (JobState::Running, Some(report)) = (job.state, &job.last_report) else { return None };
-    let done = report.epoch.saturating_sub(job.epochs_before);
-    let left = u64::from(job.settings.epochs.saturating_sub(done));
-    let total = Duration::from_micros(report.elapsed_micros.saturating_mul(left) / u64::from(done.max(1)));
-    Some(total.saturating_sub(since_last))
+    let of_job = |epoch: u32| epoch.saturating_sub(job.epochs_before);
+    let pace = Pace {
+        epochs: job.settings.epochs,
+        told: of_job(report.epoch).max(1),
+        elapsed: report.elapsed_micros as f64 / 1e6,
+        done: of_job(trained.unwrap_or(report.epoch)),
+        until_news: if trained.is_some() { 1 } else { job.settings.report_every },
+    };
+    Duration::try_from_secs_f64(pace.seconds_left(since_news.as_secs_f64())).ok()
+}
+
+/// How a job got on.
+struct Pace {
+    /// All of its epochs.
+    epochs: u32,
+    /// Those up to its last report, 1 or more.
+    told: u32,
+    /// In so many seconds.
+    elapsed: f64,
+    /// Where it is: after a crash epochs that were told are trained again.
+    done: u32,
+    /// Epochs from one sign of it to the next.
+    until_news: u32,
+}
+
+impl Pace {
+    /// By what was told, less the time since. Where the next sign is overdue, as while others have their turns, epochs are taken to be
+    /// as long as if it came now.
+    fn seconds_left(&self, since_news: f64) -> f64 {
+        let left = |done: u32| f64::from(self.epochs.saturating_sub(done));
+        let (told, until_news) = (f64::from(self.told), f64::from(self.until_news));
+        let epoch = self.elapsed / told;
+        if since_news <= epoch * until_news {
+            return (epoch * left(self.done) - since_news).max(0.0);
+        }
+        (self.elapsed + since_news) / (told + until_news) * left(self.done.saturating_add(self.until_news))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 100 of 1,000 epochs, in 50 s.
+    const PACE: Pace = Pace { epochs: 1_000, told: 100, elapsed: 50.0, done: 100, until_news: 10 };
+
+    #[test]
+    fn the_time_left_counts_down_between_two_reports() {
+        assert_eq!([0.0, 2.0, 5.0].map(|since| PACE.seconds_left(since)), [450.0, 448.0, 445.0]);
+        let last = Pace { told: 1_000, done: 1_000, ..PACE };
+        assert_eq!(last.seconds_left(0.01), 0.0);
+    }
+
+    #[test]
+    fn epochs_that_are_trained_again_are_left_too() {
+        let after_crash = Pace { told: 600, elapsed: 300.0, done: 40, until_news: 1, ..PACE };
+        assert_eq!(after_crash.seconds_left(0.25), 479.75);
+        let caught_up = Pace { done: 600, ..after_crash };
+        assert_eq!(caught_up.seconds_left(0.0), 200.0);
+    }
+
+    #[test]
+    fn a_job_that_waits_for_its_turn_is_no_nearer_to_its_end() {
+        // Ten epochs should have been told after 5 s, and the time goes on without a break.
+        let overdue = [5.0, 5.001, 60.0, 1_050.0].map(|since| PACE.seconds_left(since));
+        assert!((overdue[1] - overdue[0]).abs() < 0.1, "{overdue:?}");
+        assert_eq!(overdue[2..], [890.0, 8_900.0]);
+        let done = Pace { done: 995, ..PACE };
+        assert_eq!(done.seconds_left(60.0), 0.0);
+    }
 }

@@ -27,8 +27,10 @@ pub struct LiveJob {
     snapshot: Mutex<Option<Arc<LiveSnapshot>>>,
     progress_epoch: AtomicU32,
     progress_rows: AtomicU64,
-    /// When the last report came, or the job began to run.
+    /// When the last report came, the job began to run, or an epoch was trained again.
     news_at: Mutex<Instant>,
+    /// The last epoch that was trained again, while those that were told before a crash are.
+    catching_up: Mutex<Option<u32>>,
 }
 
 /// The network of a running job at an epoch's end.
@@ -58,6 +60,7 @@ impl LiveJob {
             progress_epoch: AtomicU32::new(0),
             progress_rows: AtomicU64::new(0),
             news_at: Mutex::new(Instant::now()),
+            catching_up: Mutex::new(None),
         }
     }
 
@@ -82,7 +85,7 @@ impl LiveJob {
         self.record().checkpoint.is_some() || !self.history.is_empty()
     }
 
-    /// The job has begun to run.
+    /// The job has begun to run, or has trained an epoch again.
     pub fn note_start(&self) {
         *lock(&self.news_at) = Instant::now();
     }
@@ -93,7 +96,18 @@ impl LiveJob {
         self.update_record(|job| job.last_report = Some(report.clone()));
     }
 
-    /// Time since the last report, or since the job began to run.
+    /// The last epoch that was trained again, where the job has not come to what was told before a crash.
+    pub fn catching_up(&self) -> Option<u32> {
+        *lock(&self.catching_up)
+    }
+
+    /// Says which epoch was trained again; `None` once the job is past what was told.
+    pub fn set_catching_up(&self, epoch: Option<u32>) {
+        *lock(&self.catching_up) = epoch;
+        self.note_start();
+    }
+
+    /// Time since the last report, or since the job began to run, or since the last epoch that was trained again.
     pub fn time_since_news(&self) -> Duration {
         lock(&self.news_at).elapsed()
     }

@@ -125,22 +125,22 @@ impl App {
         Ok(app)
     }
 
-    /// Wakes watchers and gives up downloads that stand still, for as long as it is polled. First it gives back versions that the
-    /// server need not keep any more: its bounds may have been others before.
+    /// Wakes watchers and gives up downloads that stand still, for as long as it is polled. At first it gives back what need not be kept
+    /// any more: the bounds may have been others before, and a process that ends before so many jobs have would else never do it.
     pub async fn tick_forever(&self) {
-        tokio::join!(self.prune_versions(), self.core.live.tick_forever(), self.core.downloads.look_forever());
+        tokio::join!(self.give_back(), self.core.live.tick_forever(), self.core.downloads.look_forever());
     }
 
-    async fn prune_versions(&self) {
-        let prune = |app: &Self| {
+    async fn give_back(&self) {
+        let give_back = |app: &Self| {
             for PrunedVersions { uid, versions } in app.core.store.prune_versions()? {
                 tracing::info!(model_uid = %uid, count = versions.len(), "versions past the bound were given back");
                 app.core.snapshots.forget_pruned(uid, &versions);
             }
-            Ok(())
+            Ok(app.core.store.prune_jobs()?)
         };
-        if let Err(error) = self.blocking(prune).await {
-            tracing::warn!(%error, "versions past the bound could not be given back; the next start tries again");
+        if let Err(error) = self.blocking(give_back).await {
+            tracing::warn!(%error, "what is past the bounds could not be given back; the next start tries again");
         }
     }
 

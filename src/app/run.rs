@@ -35,6 +35,8 @@ pub(super) struct TrainingRun {
     core: Arc<Core>,
     model_uid: Uuid,
     job_id: Uuid,
+    /// Those of earlier processes.
+    attempts_before: u32,
     live: Arc<LiveJob>,
     caller: Arc<str>,
     room: Room,
@@ -87,8 +89,8 @@ impl TrainingRun {
     /// A job that waits for its turn.
     pub(super) fn new(core: Arc<Core>, job_id: Uuid, live: Arc<LiveJob>, room: Room) -> Self {
         let record = live.record();
-        let (model_uid, caller) = (record.model_uid, record.caller.as_str().into());
-        Self { core, model_uid, job_id, live, caller, room, phase: Phase::Waiting(Retry::new()) }
+        let (model_uid, attempts_before, caller) = (record.model_uid, record.attempt, record.caller.as_str().into());
+        Self { core, model_uid, job_id, attempts_before, live, caller, room, phase: Phase::Waiting(Retry::new()) }
     }
 
     fn span(&self) -> tracing::Span {
@@ -178,7 +180,9 @@ impl TrainingRun {
         let report = told.unwrap_or(report);
         running.trainer.stamp(report.elapsed_micros, report.samples_per_second);
         self.show_progress(running, 0);
-        if end.is_reported {
+        self.show_catching_up(running);
+        // What was told of epochs that are trained again is told already, and the best of it may be yet to come.
+        if end.is_reported && is_new {
             let best = running.trainer.best_report();
             self.live.update_record(|job| job.best_report = best);
         }
@@ -204,6 +208,14 @@ impl TrainingRun {
     fn show_progress(&self, running: &Running, rows_done: u64) {
         if running.retrained.index().is_none() {
             self.live.set_progress(running.trainer.epoch() + 1, rows_done);
+        }
+    }
+
+    /// Where the training is while epochs are trained again, for the time that is left.
+    fn show_catching_up(&self, running: &Running) {
+        let epoch = running.retrained.index().map(|_| running.trainer.epoch());
+        if epoch.is_some() || self.live.catching_up().is_some() {
+            self.live.set_catching_up(epoch);
         }
     }
 

@@ -21,6 +21,7 @@ mod rollback;
 mod serve;
 mod signals;
 mod train;
+mod versions;
 mod watch;
 mod weights;
 
@@ -63,6 +64,7 @@ enum Command {
     Train(train::Args),
     Predict(predict::Args),
     Models(models::Args),
+    Versions(versions::Args),
     Jobs(jobs::Args),
     Watch(watch::Args),
     Cancel(cancel::Args),
@@ -102,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Models(args) => models::run(args),
+        Command::Versions(args) => versions::run(args),
         Command::Jobs(args) => jobs::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Cancel(args) => cancel::run(args),

@@ -34,7 +34,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     } else if models.is_empty() {
         print("no models yet; make one with: epochd train FILE.csv --target COLUMN")?;
     } else {
-        let header = ["model", "network", "parameters", "versions", "trains"];
+        let header = ["model", "network", "parameters", "latest", "trains"];
         print(&table(&header, &[2, 3], models.iter().map(row)))?;
     }
     Ok(all.outcome())
@@ -43,8 +43,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
 fn row(model: &pb::Model) -> Vec<String> {
     let shape = model.architecture.as_ref().map(shape).unwrap_or_default();
     let counts = [model.parameter_count.to_string(), model.latest_version.to_string()];
-    let [parameters, versions] = counts;
-    vec![model.model_id.clone(), shape, parameters, versions, model.active_job_id.clone()]
+    let [parameters, latest] = counts;
+    vec![model.model_id.clone(), shape, parameters, latest, model.active_job_id.clone()]
 }
 
 /// A network in one word: `4-64-3`.

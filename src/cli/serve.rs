@@ -67,16 +67,16 @@ pub struct Args {
     #[arg(long, env = "EPOCHD_VERSIONS_PER_MODEL", value_name = "COUNT", default_value_t = VERSIONS_PER_MODEL_DEFAULT)]
     versions_per_model: u32,
 
-    /// Newest finished jobs of a model that are kept, with their histories and request ids.
+    /// Finished jobs of a model that are kept, those that ended last, with their histories and request ids.
     #[arg(long, env = "EPOCHD_FINISHED_JOBS_PER_MODEL", value_name = "COUNT")]
     #[arg(default_value_t = FINISHED_JOBS_PER_MODEL_DEFAULT)]
     finished_jobs_per_model: u32,
 
-    /// Newest finished jobs of all models that are kept.
+    /// Finished jobs of all models that are kept, those that ended last.
     #[arg(long, env = "EPOCHD_FINISHED_JOBS", value_name = "COUNT", default_value_t = FINISHED_JOBS_DEFAULT)]
     finished_jobs: u32,
 
-    /// Epoch reports that are kept of finished jobs, of the newest jobs first; each is about 65 bytes.
+    /// Epoch reports that are kept of finished jobs, of those that ended last first; each is about 65 bytes.
     #[arg(long, env = "EPOCHD_KEPT_REPORTS", value_name = "COUNT", default_value_t = KEPT_REPORTS_DEFAULT)]
     kept_reports: u64,
 

@@ -59,6 +59,7 @@ pub mod workspace;
 mod testing;
 
 pub use any::{AnyNetwork, AnyTrainer, BatchGradients, expression_bytes};
+pub use early_stopping::is_better;
 pub use element::Element;
 pub use gradients::{GradientError, Gradients};
 pub use initializer::draw_parameters;

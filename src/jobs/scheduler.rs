@@ -253,6 +253,17 @@ impl<W: Work> Scheduler<W> {
         self.dispatch(state);
     }
 
+    /// Gives work that has begun, and waits for its turn, the next one: it has been asked to stop, and would else be asked in vain for
+    /// as long as all others take. Work that has not begun keeps its place, since memory is given out in order.
+    pub fn bring_forward(&self, key: &W::Key, id: W::Id) {
+        let mut state = self.0.lock();
+        let Some(begun) = state.lanes.get(key).and_then(|lane| lane.begun.as_ref()) else { return };
+        if begun.id == id && begun.work.is_some() {
+            let owner = begun.owner.clone();
+            state.turns.push_front(owner, key.clone());
+        }
+    }
+
     /// The ids of all work of `key`, in order.
     pub fn ids(&self, key: &W::Key) -> Vec<W::Id> {
         let state = self.0.lock();

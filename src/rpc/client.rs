@@ -205,6 +205,15 @@ impl Client {
         Ok(self.models.list_models(request).await?.into_inner())
     }
 
+    /// See `ModelService.ListVersions`.
+    pub async fn list_versions(
+        &mut self,
+        request: pb::ListVersionsRequest,
+    ) -> Result<pb::ListVersionsResponse, ClientError> {
+        let request = pb::ListVersionsRequest { page_size: PAGE_SIZE, ..request };
+        Ok(self.models.list_versions(request).await?.into_inner())
+    }
+
     /// See `ModelService.DeleteModel`.
     pub async fn delete_model(&mut self, model_id: &str) -> Result<(), ClientError> {
         self.models.delete_model(pb::DeleteModelRequest { model_id: model_id.to_owned() }).await?;

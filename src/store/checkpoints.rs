@@ -76,7 +76,8 @@ impl Store {
         }
     }
 
-    fn owned_job(&self, job_id: Uuid, attempt: u32) -> Result<Option<Stored<Job>>, StoreError> {
+    /// A job, where it is unfinished and this attempt's.
+    pub(super) fn owned_job(&self, job_id: Uuid, attempt: u32) -> Result<Option<Stored<Job>>, StoreError> {
         let stored = self.records().get::<Job>(&keys::job(job_id))?;
         Ok(stored.filter(|stored| !stored.value.state.is_finished() && stored.value.attempt == attempt))
     }

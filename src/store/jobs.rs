@@ -11,7 +11,7 @@ use super::raw::{self, Parts};
 use super::record::Stored;
 use super::records::{Entry, Expect, Transaction, View};
 use super::{Store, keys};
-use crate::domain::{Continuation, Job, JobState, Model, ModelId, StopReason, Timestamp, TrainingData, Values};
+use crate::domain::{Continuation, Job, JobState, Model, ModelId, Start, StopReason, Timestamp, TrainingData, Values};
 
 /// What became of a request to train.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,23 +50,17 @@ enum Home {
 /// What became of the start of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Started {
-    /// The attempt is recorded.
+    /// The attempt is recorded, and the version that the job trains from.
     Begun(Box<Job>),
-    /// There is no such job, or it is finished.
+    /// There is no such job, or it is finished, or its model is gone.
     Gone,
-    /// Its base version was given back since it was read: start from another.
-    BaseGone,
 }
 
 /// What is only known when a job starts.
 #[derive(Clone, Debug)]
 pub struct JobStart {
-    /// The version that it trains from.
-    pub base_version: u32,
-    /// The seed in force: its own, or that of the training that it goes on with.
-    pub seed: u64,
-    /// Epochs of that training.
-    pub epochs_before: u32,
+    /// The job's attempts before this process. Where there is another already it is this one, and is not counted twice.
+    pub attempts_before: u32,
     /// The build and the kind of processor.
     pub trained_on: String,
     /// Whether the process before this one stopped in good order, so that the job's earlier starts are no crashes.
@@ -230,7 +224,8 @@ impl Store {
         }
     }
 
-    /// Starts an attempt at a job. The start time is the first attempt's.
+    /// Starts an attempt at a job: durable before anything is read for it, so that a process which ends meanwhile is counted. The first
+    /// attempt chooses the base, which is kept from then on; the start time is the first attempt's.
     pub fn start_job(&self, job_id: Uuid, start: JobStart) -> Result<Started, StoreError> {
         let key = keys::job(job_id);
         loop {
@@ -240,31 +235,46 @@ impl Store {
             if job.state.is_finished() {
                 return Ok(Started::Gone);
             }
-            start.put_into(&mut job);
-            let transaction = Transaction::new().expect(&key, Expect::Revision(revision)).put(key.clone(), &job)?;
-            let Some(transaction) = self.holding_base(transaction, &job)? else { return Ok(Started::BaseGone) };
+            if job.attempt > start.attempts_before {
+                return Ok(Started::Begun(Box::new(job)));
+            }
+            let model_key = keys::model(job.model_uid);
+            let Some(model) = self.records().get::<Model>(&model_key)? else { return Ok(Started::Gone) };
+            start.put_into(&mut job, &model.value);
+            // The model's record is written again, as it is: a commit that read it before looks again, and finds the job.
+            let transaction = Transaction::new()
+                .expect(&key, Expect::Revision(revision))
+                .put(key.clone(), &job)?
+                .expect(&model_key, Expect::Revision(model.revision))
+                .put(model_key, &model.value)?;
             match self.records().commit(transaction) {
                 Ok(()) => return Ok(Started::Begun(Box::new(job))),
-                Err(StoreError::Conflict { .. }) => {} // Cancelled, started elsewhere, or a version came meanwhile: look again.
+                Err(StoreError::Conflict { .. }) => {} // Cancelled, or a version came meanwhile: look again.
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Adds to a job's start what keeps its base from being given back meanwhile: the model's record is written again, as it is, so
-    /// that a commit which read it before looks again, and finds the job. `None` where the base is gone, but not its model.
-    fn holding_base(&self, transaction: Transaction, job: &Job) -> Result<Option<Transaction>, StoreError> {
-        let (model_key, uid) = (keys::model(job.model_uid), job.model_uid);
-        let (model, is_there) = self.records().read(|view| {
-            let base = job.base_version.map(|base| keys::version(uid, base));
-            Ok((view.get::<Model>(&model_key)?, base.map(|base| view.contains(&base)).transpose()?))
-        })?;
-        match model {
-            // Its end will find that the model is gone.
-            None => Ok(Some(transaction)),
-            Some(_) if is_there == Some(false) => Ok(None),
-            Some(Stored { revision, value }) => {
-                Ok(Some(transaction.expect(&model_key, Expect::Revision(revision)).put(model_key, &value)?))
+    /// Records what a job goes on with, which is known once that was read: the seed in force, and the epochs before its own. `None` where
+    /// there is no such job, or where it is finished or another attempt's.
+    pub fn record_continued(
+        &self,
+        job_id: Uuid,
+        attempt: u32,
+        (seed, epochs_before): (u64, u32),
+    ) -> Result<Option<Job>, StoreError> {
+        let key = keys::job(job_id);
+        loop {
+            let Some(Stored { revision, value: mut job }) = self.owned_job(job_id, attempt)? else { return Ok(None) };
+            if (job.settings.seed, job.epochs_before) == (seed, epochs_before) {
+                return Ok(Some(job));
+            }
+            (job.settings.seed, job.epochs_before) = (seed, epochs_before);
+            let transaction = Transaction::new().expect(&key, Expect::Revision(revision)).put(key.clone(), &job)?;
+            match self.records().commit(transaction) {
+                Ok(()) => return Ok(Some(job)),
+                Err(StoreError::Conflict { .. }) => {} // Changed meanwhile: look again.
+                Err(error) => return Err(error),
             }
         }
     }
@@ -286,8 +296,10 @@ impl Store {
             self.discard_weights(weights);
         }
         if let Finished::Committed { job, .. } = &finished {
-            if let Some(version) = job.version {
-                self.forget_continuation(job.model_uid, version - 1);
+            // What it went on from may have been kept for it alone.
+            let base = job.base_version.filter(|_| job.settings.start == Start::Continue);
+            for version in job.version.map(|version| version - 1).into_iter().chain(base) {
+                self.forget_continuation(job.model_uid, version);
             }
             self.blobs().remove(BlobName::Rows { job_id: job.job_id });
             self.blobs().remove(BlobName::Checkpoint { job_id: job.job_id });
@@ -358,16 +370,17 @@ impl Store {
 }
 
 impl JobStart {
-    fn put_into(&self, job: &mut Job) {
+    fn put_into(&self, job: &mut Job, model: &Model) {
         job.state = JobState::Running;
         job.attempt += 1;
         job.starts_without_checkpoint = if self.is_after_good_stop { 1 } else { job.starts_without_checkpoint + 1 };
         if job.trained_on.last() != Some(&self.trained_on) {
             job.trained_on.push(self.trained_on.clone());
         }
-        job.base_version = Some(self.base_version);
-        job.settings.seed = self.seed;
-        job.epochs_before = self.epochs_before;
+        job.base_version.get_or_insert(match job.settings.start {
+            Start::Latest | Start::Continue => model.latest_version,
+            Start::Initial => 1,
+        });
         job.start_time.get_or_insert(self.time);
     }
 }

@@ -60,7 +60,8 @@ pub struct CommittedVersion {
 pub(super) struct StoredVersion {
     pub version: Version,
     pub blob: Uuid,
-    /// Whether the end of its training was kept beside the weights, under the same id. It is kept for the latest version alone.
+    /// Whether the end of its training was kept beside the weights, under the same id. Only that of the latest version stays, and those
+    /// that unfinished jobs go on from.
     #[serde(default)]
     pub has_continuation: bool,
 }
@@ -234,7 +235,8 @@ impl Store {
         Ok(weights)
     }
 
-    /// Where the training of a version ended; `None` where no training made it, or where it is not the latest.
+    /// Where the training of a version ended; `None` where no training made it, or where it was given back: it is kept for the latest
+    /// version, and for those that unfinished jobs go on from.
     pub fn continuation(&self, uid: Uuid, version: u32) -> Result<Option<Continuation>, StoreError> {
         let Some(StoredVersion { blob, has_continuation: true, .. }) = self.stored_version(uid, version)? else {
             return Ok(None);
@@ -252,11 +254,20 @@ impl Store {
         }
     }
 
-    /// Gives back the space of a version's continuation, once the version is not the latest any more.
+    /// Gives back the space of a version's continuation, where the version is not the latest any more and no unfinished job goes on
+    /// from it. None can choose it later: a job chooses the latest version, in a transaction.
     pub(super) fn forget_continuation(&self, uid: Uuid, version: u32) {
+        let superfluous = self.records().read(|view| {
+            let stored = view.get::<StoredVersion>(&keys::version(uid, version))?.map(|stored| stored.value);
+            let Some(StoredVersion { blob, has_continuation: true, .. }) = stored else { return Ok(None) };
+            let is_latest =
+                view.get::<Model>(&keys::model(uid))?.is_some_and(|model| model.value.latest_version == version);
+            let is_kept = is_latest || retention::continued_bases(view, Some(uid))?.contains(&(uid, version));
+            Ok((!is_kept).then_some(BlobName::Continuation { uid, blob }))
+        });
         // What cannot be read is swept at the next start.
-        if let Ok(Some(StoredVersion { blob, has_continuation: true, .. })) = self.stored_version(uid, version) {
-            self.blobs().remove(BlobName::Continuation { uid, blob });
+        if let Ok(Some(name)) = superfluous {
+            self.blobs().remove(name);
         }
     }
 

@@ -1,8 +1,9 @@
 //! What is kept of what is over: old versions, and finished jobs with their histories.
 //!
 //! Versions are given back with the commit of a later one, in the same transaction. Finished jobs are given back in passes, one
-//! every few jobs, newest first: a pass reads every job's record.
+//! every few jobs and one at a start: a pass reads every job's record.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, TryLockError};
@@ -14,7 +15,7 @@ use super::error::StoreError;
 use super::models::StoredVersion;
 use super::records::{Expect, Transaction, View};
 use super::{Store, keys};
-use crate::domain::{Job, Model};
+use crate::domain::{Job, Model, Start, Timestamp};
 use crate::limits::{
     FINISHED_JOBS_DEFAULT, FINISHED_JOBS_PER_MODEL_DEFAULT, KEPT_REPORTS_DEFAULT, PINNED_VERSIONS_MAX,
     VERSIONS_PER_MODEL_DEFAULT,
@@ -31,11 +32,11 @@ pub struct Retention {
     /// Newest versions of a model, 1 or more. Kept besides: the first, those that are pinned, the one that is served, and
     /// the one that an unfinished job started from.
     pub versions_per_model: u32,
-    /// Newest finished jobs of a model.
+    /// Finished jobs of a model, those that ended last.
     pub jobs_per_model: u32,
-    /// Newest finished jobs of all models.
+    /// The same, of all models.
     pub jobs: u32,
-    /// Epoch reports of the newest finished jobs; the newest job is kept whatever it has.
+    /// Epoch reports of the jobs that ended last; the very last is kept whatever it has.
     pub reports: u64,
 }
 
@@ -81,16 +82,10 @@ pub struct PrunedVersions {
 }
 
 /// When the next pass over finished jobs is due.
+#[derive(Default)]
 pub(super) struct JobPasses {
     finished_since: AtomicU32,
     one_at_a_time: Mutex<()>,
-}
-
-impl Default for JobPasses {
-    /// One is due when the first job ends: processes before this one may have ended before theirs, again and again.
-    fn default() -> Self {
-        Self { finished_since: AtomicU32::new(JOBS_BETWEEN_PASSES), one_at_a_time: Mutex::default() }
-    }
 }
 
 impl Store {
@@ -229,9 +224,18 @@ struct DoomedJob {
     request_id: String,
 }
 
-impl From<Job> for DoomedJob {
+/// A finished job, as far as it matters whether it is kept.
+struct FinishedJob {
+    end: Timestamp,
+    reports: u64,
+    job: DoomedJob,
+}
+
+impl From<Job> for FinishedJob {
     fn from(job: Job) -> Self {
-        Self { job_id: job.job_id, model_uid: job.model_uid, request_id: job.request_id }
+        let Job { job_id, model_uid, request_id, .. } = job;
+        let doomed = DoomedJob { job_id, model_uid, request_id };
+        Self { end: job.end_time.unwrap_or(job.create_time), reports: job.report_count, job: doomed }
     }
 }
 
@@ -285,6 +289,33 @@ pub(super) fn superfluous(
     Ok(candidates)
 }
 
+/// The versions, with their models, whose trainings unfinished jobs go on with: after a crash before its first checkpoint, or
+/// with one that does not read, such a job begins again from there. Of one model, or of all.
+pub(super) fn continued_bases(view: &View, of: Option<Uuid>) -> Result<HashSet<(Uuid, u32)>, StoreError> {
+    let mut bases = HashSet::new();
+    for entry in view.scan(keys::UNFINISHED, None, None)? {
+        let Some(job_id) = keys::last_uuid(&entry?.key) else { continue };
+        if let Some(uid) = of
+            && !view.contains(&keys::model_job(uid, job_id))?
+        {
+            continue;
+        }
+        match view.get::<Job>(&keys::job(job_id)) {
+            Ok(job) => bases.extend(job.and_then(|job| continued_base(&job.value))),
+            // It will not start again.
+            Err(StoreError::Corrupt { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bases)
+}
+
+/// The version, with its model, whose training a job goes on with, if it is unfinished and does.
+pub(super) fn continued_base(job: &Job) -> Option<(Uuid, u32)> {
+    let base = job.base_version.filter(|_| job.settings.start == Start::Continue && !job.state.is_finished());
+    base.map(|base| (job.model_uid, base))
+}
+
 /// The versions that unfinished jobs of a model started from: after a crash they start from them again.
 fn bases_of_unfinished(view: &View, uid: Uuid) -> Result<HashSet<u32>, StoreError> {
     let mut bases = HashSet::new();
@@ -299,24 +330,29 @@ fn bases_of_unfinished(view: &View, uid: Uuid) -> Result<HashSet<u32>, StoreErro
     Ok(bases)
 }
 
-/// The finished jobs past the bounds. One whose record is damaged stays: a checker tells of it.
+/// The finished jobs past the bounds: those that ended last are kept, however long they took. One whose record is damaged stays: a
+/// checker tells of it.
 fn too_many(view: &View, retention: Retention) -> Result<Vec<DoomedJob>, StoreError> {
+    let mut finished = Vec::new();
+    for entry in view.scan(keys::JOBS, None, None)? {
+        let Ok(job) = entry?.decode::<Job>() else { continue };
+        if job.state.is_finished() {
+            finished.push(FinishedJob::from(job));
+        }
+    }
+    finished.sort_unstable_by_key(|finished| Reverse((finished.end, finished.job.job_id)));
     let mut per_model: HashMap<Uuid, u32> = HashMap::new();
     let (mut jobs, mut reports) = (0_u32, 0_u64);
     let mut doomed = Vec::new();
-    for entry in view.scan(keys::JOBS, None, None)?.rev() {
-        let Ok(job) = entry?.decode::<Job>() else { continue };
-        if !job.state.is_finished() {
-            continue;
-        }
+    for FinishedJob { job, reports: more, .. } in finished {
         let of_model = per_model.entry(job.model_uid).or_default();
         let is_newest = jobs == 0;
-        (*of_model, jobs, reports) = (*of_model + 1, jobs + 1, reports.saturating_add(job.report_count));
+        (*of_model, jobs, reports) = (*of_model + 1, jobs + 1, reports.saturating_add(more));
         let is_kept = *of_model <= retention.jobs_per_model
             && jobs <= retention.jobs
             && (is_newest || reports <= retention.reports);
         if !is_kept {
-            doomed.push(DoomedJob::from(job));
+            doomed.push(job);
         }
     }
     Ok(doomed)

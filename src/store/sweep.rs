@@ -16,6 +16,7 @@ use super::keys;
 use super::models::StoredVersion;
 use super::record;
 use super::records::{Transaction, View};
+use super::retention;
 use crate::domain::Job;
 
 /// Faults that are logged one by one; a checker tells all.
@@ -77,6 +78,7 @@ impl Store {
 
 impl Census {
     fn of(view: &View) -> Result<Self, StoreError> {
+        let continued = retention::continued_bases(view, None)?;
         let mut census = Self::default();
         let mut continuations: HashMap<Uuid, Option<BlobName>> = HashMap::new();
         let (mut last, mut count) = (String::new(), 0_u64);
@@ -92,10 +94,13 @@ impl Census {
             }
             match RecordKey::parse(key) {
                 Some(RecordKey::Version(uid, _)) => {
-                    let StoredVersion { blob, has_continuation, .. } = record::decode(key, bytes)?.value;
+                    let StoredVersion { version, blob, has_continuation } = record::decode(key, bytes)?.value;
                     census.needed.insert(BlobName::Weights { uid, blob });
-                    // The next one takes its place: only the latest version's is kept.
                     let continuation = has_continuation.then_some(BlobName::Continuation { uid, blob });
+                    if continued.contains(&(uid, version.version)) {
+                        census.needed.extend(continuation);
+                    }
+                    // The next one takes its place: the latest version's is kept.
                     continuations.insert(uid, continuation);
                 }
                 Some(RecordKey::Unfinished(job_id)) => {

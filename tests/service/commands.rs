@@ -38,6 +38,15 @@ async fn models_and_jobs_are_listed_for_people_and_for_machines() {
     let (text, _) = ran(&server, 0, &["models"]).await;
     let xor: Vec<&str> = text.lines().find(|line| line.starts_with("xor")).unwrap().split_whitespace().collect();
     assert_eq!(xor, ["xor", "2-8-1", "33", "2"]);
+    assert!(text.starts_with("model") && text.contains("latest"), "{text}");
+    let (text, _) = ran(&server, 0, &["versions", "xor"]).await;
+    let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["1", "initial"], "{text}");
+    assert_eq!((rows.len(), &rows[1][..4]), (2, &["2", "1", "trained", "2000"][..]), "{text}");
+    assert_eq!(rows[1].last(), Some(&"latest"), "{text}");
+    let versions = lines_of_json(&ran(&server, 0, &["versions", "xor", "--json"]).await.0);
+    assert_eq!((versions.len(), &versions[1]["jobId"]), (2, &told.job_id.clone().into()));
+    assert!(ran(&server, 1, &["versions", "nobody"]).await.1.contains("nobody"));
     let models = lines_of_json(&ran(&server, 0, &["models", "--json"]).await.0);
     assert_eq!((models.len(), &models[1]["modelId"], &models[1]["latestVersion"]), (2, &"xor".into(), &2.into()));
 
@@ -255,6 +264,7 @@ fn every_command_says_where_it_looked_for_a_server_that_is_not_there() {
     let job = "01a20f80-a321-7279-a1ee-1710f302d098";
     for arguments in [
         &["models"][..],
+        &["versions", "iris"],
         &["jobs"],
         &["watch", job],
         &["cancel", job],

@@ -105,6 +105,34 @@ async fn jobs_past_the_bound_are_gone_with_their_histories_and_the_newest_are_th
     assert_ne!(api.train(request).await.job_id, jobs[0]);
 }
 
+/// However few of them end while a process lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_past_a_lowered_bound_are_given_back_by_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = RawConfig { data_dir: folder.path().to_owned(), ..Server::raw() };
+    let server = Server::with(raw.clone());
+    let api = server.api().await;
+    api.create(xor_model("xor", 2)).await;
+    let mut jobs = Vec::new();
+    for _ in 0..5 {
+        jobs.push(api.train(pb::TrainRequest { epochs: Some(2), ..truth_table("xor", XOR) }).await.job_id);
+    }
+    server.stop().await;
+    let server = Server::with(RawConfig { finished_jobs: 2, ..raw });
+    let api = server.api().await;
+    // It serves before the pass is over.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let listed = api.jobs.clone().list_jobs(pb::ListJobsRequest::default()).await.unwrap().into_inner().jobs;
+        let kept: Vec<&str> = listed.iter().map(|job| job.job_id.as_str()).collect();
+        if kept == [&jobs[4], &jobs[3]] {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{kept:?} of {jobs:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_is_full_by_its_bound_refuses_what_would_add_to_it_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();

@@ -37,23 +37,6 @@ pub(super) enum Begun {
     Later(Retry),
 }
 
-/// What became of the reading of a base.
-enum Read {
-    Base(Box<Base>),
-    ModelGone,
-    /// It was given back meanwhile.
-    BaseGone,
-}
-
-/// What became of a job's start.
-enum Loaded {
-    Running(Box<Running>),
-    /// The job, or its model, is gone.
-    Gone,
-    /// Its base was given back meanwhile.
-    BaseGone,
-}
-
 impl TrainingRun {
     /// Loads what the job needs, and marks it as running; or how it ends instead.
     pub(super) fn begin(&self, mut retry: Retry) -> Begun {
@@ -92,36 +75,47 @@ impl TrainingRun {
 
     /// `None` where the job, or its model, is gone.
     fn try_begin(&self) -> Result<Option<Running>, AppError> {
-        loop {
-            match self.load() {
-                Ok(Loaded::Running(running)) => return Ok(Some(*running)),
-                Ok(Loaded::Gone) => return Ok(None),
-                // Later versions came while it was read, so many that it was given back: there is a newer one to start from.
-                Ok(Loaded::BaseGone) => {}
-                // A model that is deleted while it is read looks damaged for a moment.
-                Err(AppError::DataLoss(_)) if self.core.store.model_by_uid(self.model_uid)?.is_none() => {
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
+        match self.start_and_load() {
+            // A model that is deleted while it is read looks damaged for a moment.
+            Err(AppError::DataLoss(_)) if self.core.store.model_by_uid(self.model_uid)?.is_none() => Ok(None),
+            outcome => outcome,
+        }
+    }
+
+    /// The attempt is recorded first: what is read then may be more than the process has memory for.
+    fn start_and_load(&self) -> Result<Option<Running>, AppError> {
+        let start = JobStart {
+            attempts_before: self.attempts_before,
+            trained_on: build_and_processor(),
+            is_after_good_stop: self.core.is_after_good_stop,
+            time: now(),
+        };
+        match self.core.store.start_job(self.job_id, start)? {
+            Started::Gone => Ok(None),
+            Started::Begun(job) => {
+                self.note_attempt(&job);
+                self.load(*job)
             }
         }
     }
 
-    fn load(&self) -> Result<Loaded, AppError> {
-        let record = self.live.record();
-        let base = match self.base(&record)? {
-            Read::Base(base) => *base,
-            Read::ModelGone => return Ok(Loaded::Gone),
-            Read::BaseGone => return Ok(Loaded::BaseGone),
-        };
+    /// It is told as running once it trains; but its record is this attempt's now.
+    fn note_attempt(&self, job: &Job) {
+        self.live.update_record(|shown| {
+            shown.attempt = job.attempt;
+            shown.starts_without_checkpoint = job.starts_without_checkpoint;
+            shown.trained_on.clone_from(&job.trained_on);
+            shown.base_version = job.base_version;
+            shown.start_time = job.start_time;
+        });
+    }
+
+    fn load(&self, record: Job) -> Result<Option<Running>, AppError> {
+        let Some(base) = self.base(&record)? else { return Ok(None) };
         let mut settings = record.settings.clone();
         let ended = self.ended(&base, &mut settings)?;
-        if ended.is_none() && self.is_replaced(&base, &record)? {
-            return Ok(Loaded::BaseGone);
-        }
         let fingerprint = continuation::fingerprint(&base.data);
         let architecture = base.model.architecture.clone();
-        let base_version = base.version.version;
         let mut trainer = AnyTrainer::new(self.input(base, &settings)?);
         let first_network = trainer.network();
         let resumed = self.resume(&mut trainer);
@@ -130,7 +124,7 @@ impl TrainingRun {
                 Some(ended) => {
                     ended.put_into(&mut trainer, &settings, fingerprint).map_err(AppError::Precondition)?;
                 }
-                // An attempt before this one found what it was to go on with.
+                // An attempt before this one found what it was to go on with: in a folder of a build that did not keep it.
                 None if record.epochs_before > 0 => return Err(AppError::Precondition(REPLACED.to_owned())),
                 None => {}
             }
@@ -138,18 +132,9 @@ impl TrainingRun {
         }
         // What it went on from says the number of its first epoch; later attempts find that in the record.
         let epochs_before = if resumed.is_some() { record.epochs_before } else { trainer.epoch() };
-        let start = JobStart {
-            base_version,
-            seed: settings.seed,
-            epochs_before,
-            trained_on: build_and_processor(),
-            is_after_good_stop: self.core.is_after_good_stop,
-            time: now(),
-        };
-        let job = match self.core.store.start_job(self.job_id, start)? {
-            Started::Begun(job) => *job,
-            Started::Gone => return Ok(Loaded::Gone),
-            Started::BaseGone => return Ok(Loaded::BaseGone),
+        let continued = (settings.seed, epochs_before);
+        let Some(job) = self.core.store.record_continued(self.job_id, record.attempt, continued)? else {
+            return Ok(None);
         };
         let (elapsed_before, report_index) =
             resumed.map_or((Duration::ZERO, 0), |checkpoint| (checkpoint.elapsed, checkpoint.report_index));
@@ -161,13 +146,13 @@ impl TrainingRun {
         self.live.set_snapshot(snapshot);
         tracing::info!(
             attempt = job.attempt,
-            base_version,
+            base_version = job.base_version,
             epochs = job.settings.epochs,
             epochs_done = trainer.epoch(),
             "job started"
         );
         let (instant, rows_before) = (Instant::now(), trainer.rows_done_in_epoch());
-        let running = Running {
+        let mut running = Running {
             trainer,
             started: instant,
             elapsed_before,
@@ -181,8 +166,11 @@ impl TrainingRun {
             retrained: Retrained::new(report_index, self.live.history.len()),
             checkpoints: Checkpoints::new(&self.core.store, &job.settings, instant),
         };
-        self.show_started(job, running.trainer.best_report());
-        Ok(Loaded::Running(Box::new(running)))
+        let at_checkpoint = running.trainer.best_report();
+        let best = running.retrained.best_told(&self.core.store, self.job_id, at_checkpoint, job.settings.monitored());
+        self.show_started(job, best);
+        self.show_catching_up(&running);
+        Ok(Some(running))
     }
 
     /// The record that callers see: reports that were told before a crash stay told.
@@ -195,27 +183,17 @@ impl TrainingRun {
         self.live.history.touch();
     }
 
-    /// A job that has started before keeps its base, whatever was committed since.
-    fn base(&self, record: &Job) -> Result<Read, AppError> {
+    /// The version that the first attempt chose, whatever was committed since. `None` where the model is gone.
+    fn base(&self, record: &Job) -> Result<Option<Base>, AppError> {
         let store = &self.core.store;
-        let Some(model) = store.model_by_uid(self.model_uid)? else { return Ok(Read::ModelGone) };
-        let number = record.base_version.unwrap_or(match record.settings.start {
-            Start::Latest | Start::Continue => model.latest_version,
-            Start::Initial => 1,
-        });
+        let Some(model) = store.model_by_uid(self.model_uid)? else { return Ok(None) };
         let missing = |what: &str| AppError::DataLoss(format!("the {what} of job {} cannot be found", self.job_id));
-        let version = store.version(model.uid, number)?;
+        let number = record.base_version.ok_or_else(|| missing("base version"))?;
+        let version = store.version(model.uid, number)?.ok_or_else(|| missing("base version"))?;
         let parameters = store.parameters(model.uid, number, &model.architecture)?;
-        let (Some(version), Some(parameters)) = (version, parameters) else {
-            let is_newest = record.base_version.is_none() && number == model.latest_version;
-            let has_newer = |now: Option<Model>| now.is_none_or(|now| now.latest_version > number);
-            return match is_newest && has_newer(store.model_by_uid(model.uid)?) {
-                true => Ok(Read::BaseGone),
-                false => Err(missing("base version")),
-            };
-        };
+        let parameters = parameters.ok_or_else(|| missing("base version"))?;
         let data = store.training_data(self.job_id)?.ok_or_else(|| missing("data"))?;
-        Ok(Read::Base(Box::new(Base { model, version, parameters, data })))
+        Ok(Some(Base { model, version, parameters, data }))
     }
 
     /// The training that it is to go on with, if it is; and the seed of that one, where this has none of its own.
@@ -230,16 +208,6 @@ impl TrainingRun {
             settings.seed = ended.seed();
         }
         Ok(Some(ended))
-    }
-
-    /// Whether the end of the training to go on with was given back while the job's base was read, since a later version came. An
-    /// attempt before this one has recorded its base, and stays with it.
-    fn is_replaced(&self, base: &Base, record: &Job) -> Result<bool, AppError> {
-        if record.settings.start != Start::Continue || record.base_version.is_some() {
-            return Ok(false);
-        }
-        let now = self.core.store.model_by_uid(self.model_uid)?;
-        Ok(now.is_some_and(|now| now.latest_version != base.version.version))
     }
 
     fn input(&self, base: Base, settings: &Settings) -> Result<TrainerInput, AppError> {

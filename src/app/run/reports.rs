@@ -5,7 +5,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Running, TrainingRun};
-use crate::domain::EpochReport;
+use crate::domain::{EpochReport, Metric};
+use crate::engine::is_better;
 use crate::limits::CHUNK_REPORTS;
 use crate::store::{Store, StoreError};
 
@@ -30,6 +31,20 @@ impl Retrained {
     /// How many reports the training has come to; `None` where it is past those that are stored.
     pub(super) fn index(&self) -> Option<u64> {
         (self.next < self.count).then_some(self.next)
+    }
+
+    /// The best report that was told: that of the checkpoint, or one of those after it.
+    pub(super) fn best_told(
+        &mut self,
+        store: &Store,
+        job_id: Uuid,
+        at_checkpoint: Option<EpochReport>,
+        metric: Metric,
+    ) -> Option<EpochReport> {
+        (self.next..self.count).fold(at_checkpoint, |best, index| match self.stored(store, job_id, index) {
+            Some(report) if best.as_ref().is_none_or(|best| is_better(report, best, metric)) => Some(report.clone()),
+            _ => best,
+        })
     }
 
     /// The stored report at an index; `None` where it cannot be read.
@@ -123,6 +138,22 @@ mod tests {
             elapsed_micros: u64::from(epoch),
             samples_per_second: 1.0,
             diagnostics: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_best_report_that_was_told_is_that_of_the_checkpoint_or_one_after_it() {
+        let (store, job_id) = (Store::ephemeral().unwrap(), Uuid::now_v7());
+        let with_loss = |epoch, loss| EpochReport { loss, ..report(epoch) };
+        let told: Vec<EpochReport> =
+            [9.0, 2.0, 5.0, 3.0, 4.0].into_iter().zip(1..).map(|(loss, epoch)| with_loss(epoch, loss)).collect();
+        store.write_reports(job_id, 0, &told).unwrap();
+        for (next, at_checkpoint, best) in
+            [(0, None, 2), (2, Some(2), 2), (2, Some(1), 4), (5, Some(2), 2), (5, None, 0)]
+        {
+            let at_checkpoint = at_checkpoint.map(|epoch: usize| told[epoch - 1].clone());
+            let best_told = Retrained::new(next, 5).best_told(&store, job_id, at_checkpoint, Metric::Loss);
+            assert_eq!(best_told.map_or(0, |report| report.epoch), best, "from {next}");
         }
     }
 

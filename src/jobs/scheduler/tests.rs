@@ -320,6 +320,28 @@ fn work_that_is_put_back_in_front_of_what_waits_for_memory_begins_where_it_fits(
 }
 
 #[test]
+fn work_that_is_brought_forward_has_the_next_turn_and_no_other_of_its_key_begins() {
+    let bench = Bench::with(1, Limits { queued_max: 100, ..BOUNDS });
+    let gates: Vec<_> = (1..).zip(["a", "b", "c", "d"]).map(|(id, key)| bench.submit_gated(key, id, 3)).collect();
+    bench.submit("d", 5, 1);
+    // All have begun, and the first has its second turn.
+    for gate in &gates {
+        gate.send(()).unwrap();
+    }
+    let told: Vec<_> = (0..5).map(|_| bench.next().0).collect();
+    assert_eq!(told, [1, 2, 3, 4, 1]);
+    bench.scheduler.bring_forward(&"d", 4);
+    // What runs, what waits behind other work, and what is unknown stay as they are.
+    for (key, id) in [("a", 1), ("d", 5), ("e", 6), ("b", 7)] {
+        bench.scheduler.bring_forward(&key, id);
+    }
+    drop(gates);
+    let told: Vec<_> = (0..4).map(|_| bench.next()).collect();
+    assert_eq!(told, [(4, "turn"), (2, "turn"), (3, "turn"), (1, "turn")]);
+    bench.finish();
+}
+
+#[test]
 fn a_panic_ends_its_work_and_not_its_thread() {
     let bench = Bench::new(1);
     bench.submit("a", 1, 0);

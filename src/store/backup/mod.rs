@@ -33,6 +33,7 @@ use super::holds::Hold;
 use super::key_kinds::RecordKey;
 use super::models::StoredVersion;
 use super::records::View;
+use super::retention;
 use super::{BLOBS_FOLDER, RECORDS_FILE, Store, keys, lock, record};
 use crate::domain::Job;
 use crate::limits::BACKUP_LEFT_OUT_MAX;
@@ -194,20 +195,28 @@ impl Backup {
     /// Every blob that the copied records refer to.
     fn add_blobs(&mut self, database: &Database, archive: &mut Archive<&mut dyn Write>) -> Result<(), BackupError> {
         let view = View::begin(database).map_err(StoreError::from_redb)?;
-        // Of the version before, while the next record may be another version of the same model.
-        let mut latest: Option<BlobName> = None;
+        let continued = retention::continued_bases(&view, None)?;
+        // Of the version before, while the next record may be another version of the same model; and whether an unfinished job goes on
+        // from it.
+        let mut latest: Option<(BlobName, bool)> = None;
         for entry in view.scan("default/", None, None)? {
             let entry = entry?;
             match RecordKey::parse(&entry.key) {
                 Some(RecordKey::Version(uid, _)) => {
-                    let StoredVersion { blob, has_continuation, .. } = entry.decode()?;
+                    let StoredVersion { version, blob, has_continuation } = entry.decode()?;
                     let is_same =
                         |name: &BlobName| matches!(name, BlobName::Continuation { uid: of, .. } if *of == uid);
-                    if let Some(name) = latest.take().filter(|name| !is_same(name)) {
-                        self.add_blob(name, archive)?;
+                    match latest.take() {
+                        Some((name, _)) if !is_same(&name) => self.add_blob(name, archive)?,
+                        // A job that has a checkpoint ends without it: no reason to have no backup.
+                        Some((name, true)) if self.store.blobs().open(name)?.is_some() => {
+                            self.add_blob(name, archive)?
+                        }
+                        _ => {}
                     }
                     self.add_blob(BlobName::Weights { uid, blob }, archive)?;
-                    latest = has_continuation.then_some(BlobName::Continuation { uid, blob });
+                    let is_continued = continued.contains(&(uid, version.version));
+                    latest = has_continuation.then_some((BlobName::Continuation { uid, blob }, is_continued));
                 }
                 Some(RecordKey::Unfinished(job_id)) => {
                     self.add_blob(BlobName::Rows { job_id }, archive)?;
@@ -219,7 +228,7 @@ impl Backup {
                 None => return Err(StoreError::corrupt(entry.key).into()),
             }
         }
-        latest.map_or(Ok(()), |name| self.add_blob(name, archive))
+        latest.map_or(Ok(()), |(name, _)| self.add_blob(name, archive))
     }
 
     fn add_blob(&mut self, name: BlobName, archive: &mut Archive<&mut dyn Write>) -> Result<(), BackupError> {

@@ -19,6 +19,7 @@ use crate::store::key_kinds::{RecordKey, parse_chunk};
 use crate::store::models::StoredVersion;
 use crate::store::overlay::Overlay;
 use crate::store::records::View;
+use crate::store::retention;
 use crate::store::{BLOBS_FOLDER, RECORDS_FILE, keys, record};
 
 /// What the records say.
@@ -242,6 +243,12 @@ impl Facts {
                 findings.fault(format!("{BLOBS_FOLDER}/{name}"), "it is missing");
             }
         };
+        let mut continued: HashMap<(Uuid, u32), bool> = HashMap::new();
+        for job in self.jobs.values() {
+            if let Some(base) = retention::continued_base(job) {
+                *continued.entry(base).or_default() |= job.checkpoint.is_none();
+            }
+        }
         for ((uid, number), (blob, has_continuation)) in &self.versions {
             let name = BlobName::Weights { uid: *uid, blob: *blob };
             need(name, findings);
@@ -252,8 +259,14 @@ impl Facts {
                 findings
                     .fault(format!("{BLOBS_FOLDER}/{name}"), "its weights are not as many as its model's network has");
             }
-            if *has_continuation && model.latest_version == *number {
-                need(BlobName::Continuation { uid: *uid, blob: *blob }, findings);
+            let continuation = BlobName::Continuation { uid: *uid, blob: *blob };
+            // What an unfinished job goes on from; one that has a checkpoint ends without it.
+            let is_needed = continued.get(&(*uid, *number));
+            let is_there = sound.contains_key(&continuation);
+            if *has_continuation
+                && (model.latest_version == *number || is_needed.is_some_and(|is_needed| *is_needed || is_there))
+            {
+                need(continuation, findings);
             }
         }
         for job_id in &self.unfinished {

@@ -18,7 +18,7 @@ fn checkpoints_deletions_and_ends_that_come_later_are_not_in_a_backup() {
     let (going, ending) = (accept(&store, &kept), accept(&store, &kept));
     let mark = CheckpointMark { time: at(4), epoch: 2 };
     for job in [&going, &ending] {
-        store.start_job(job.job_id, begin(1, 3)).unwrap();
+        store.start_job(job.job_id, begin(3)).unwrap();
         store.write_checkpoint(job.job_id, 1, mark, &checkpoint(1.0)).unwrap().unwrap();
     }
     let backup = store.begin_backup(false, &|| true).unwrap();
@@ -79,7 +79,7 @@ fn archived(store: &Store, skips_damaged: bool) -> Result<(Vec<u8>, BackupSize),
 fn with_checkpoint(folder: &Path) -> (Store, Job, std::path::PathBuf) {
     let store = Store::open(folder).unwrap();
     let job = accept(&store, &create(&store, "xor"));
-    store.start_job(job.job_id, begin(1, 3)).unwrap();
+    store.start_job(job.job_id, begin(3)).unwrap();
     let mark = CheckpointMark { time: at(4), epoch: 2 };
     store.write_checkpoint(job.job_id, 1, mark, &checkpoint(1.0)).unwrap().unwrap();
     let path = folder.join(BLOBS_FOLDER).join(format!("{}.checkpoint", job.job_id));

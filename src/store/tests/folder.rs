@@ -11,8 +11,8 @@ fn a_reopened_folder_shows_the_same() {
     let store = Store::open(folder.path()).unwrap();
     let model = create(&store, "xor");
     let (queued, running, done) = (accept(&store, &model), accept(&store, &model), accept(&store, &model));
-    let running = started(&store, running.job_id, begin(1, 3));
-    let done = started(&store, done.job_id, begin(1, 3));
+    let running = started(&store, running.job_id, begin(3));
+    let done = started(&store, done.job_id, begin(3));
     store.finish_job(&finished(&done), Some(outcome(1, 2.0))).unwrap();
     store.write_reports(done.job_id, 0, &[report(1), report(2)]).unwrap();
     let see = |store: &Store| {
@@ -171,7 +171,7 @@ fn what_is_damaged_can_be_deleted_and_its_name_used_again() {
 fn a_job_of_a_damaged_model_can_end() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let running = started(&store, accept(&store, &create(&store, "bad")).job_id, begin(1, 3));
+    let running = started(&store, accept(&store, &create(&store, "bad")).job_id, begin(3));
     drop(store);
     flip(&folder.path().join(RECORDS_FILE), b"needle of bad");
     let store = Store::open(folder.path()).unwrap();
@@ -311,7 +311,7 @@ fn the_end_of_a_training_that_is_lost_is_told_and_one_that_was_given_back_is_not
     let store = Store::open(folder.path()).unwrap();
     let model = create(&store, "xor");
     let job = accept(&store, &model);
-    let job = started(&store, job.job_id, begin(1, 3));
+    let job = started(&store, job.job_id, begin(3));
     let continuation = Continuation { head: vec![1], vectors: Vec::new() };
     let outcome = Outcome { continuation: Some(continuation.clone()), ..outcome(1, 2.0) };
     store.finish_job(&finished(&job), Some(outcome)).unwrap();

@@ -96,9 +96,10 @@ fn outcome(base_version: u32, seed: f32) -> Outcome {
     Outcome { draft: draft(base_version), parameters: weights(seed), continuation }
 }
 
-fn begin(base_version: u32, time: i64) -> JobStart {
+/// An attempt of a new process.
+fn begin(time: i64) -> JobStart {
     let trained_on = "epochd on x86_64".to_owned();
-    JobStart { base_version, seed: 3, epochs_before: 0, trained_on, is_after_good_stop: false, time: at(time) }
+    JobStart { attempts_before: u32::MAX, trained_on, is_after_good_stop: false, time: at(time) }
 }
 
 fn started(store: &Store, job_id: Uuid, start: JobStart) -> Job {

@@ -80,7 +80,7 @@ impl Step {
             Self::Serve(uid, version) => format!("{:?}", store.set_serving_version(*uid, *version)?),
             Self::Delete(model_id) => format!("{:?}", store.delete_model(model_id)?),
             Self::Accept(job) => format!("{:?}", store.accept_job(job, REQUEST_HASH, &rows())?),
-            Self::Start(job_id) => format!("{:?}", store.start_job(*job_id, begin(1, 3))?),
+            Self::Start(job_id) => format!("{:?}", store.start_job(*job_id, begin(3))?),
             Self::Report(job_id, chunk, count) => {
                 store.write_reports(*job_id, *chunk, &reports(*count))?;
                 String::new()
@@ -233,8 +233,10 @@ impl Reference {
             Step::Delete(model_id) => self.delete(model_id),
             Step::Accept(job) => self.accept(job),
             Step::Start(job_id) => {
-                let begun = self.open_job(*job_id).map(|it| Started::Begun(Box::new(it.start())));
-                format!("{:?}", begun.unwrap_or(Started::Gone))
+                let uid = self.open_job(*job_id).map(|it| it.job.model_uid);
+                let latest = uid.and_then(|uid| self.model(uid)).map(|it| it.model.latest_version);
+                let begun = latest.zip(self.open_job(*job_id)).map(|(latest, it)| it.start(latest));
+                format!("{:?}", begun.map_or(Started::Gone, |job| Started::Begun(Box::new(job))))
             }
             Step::Report(job_id, chunk, count) => {
                 if let Some(it) = self.jobs.get_mut(job_id) {
@@ -339,8 +341,8 @@ impl JobEntry {
         Ok(Self { job, is_known, unfinished, reports })
     }
 
-    fn start(&mut self) -> Job {
-        let start = begin(1, 3);
+    fn start(&mut self, latest_version: u32) -> Job {
+        let start = begin(3);
         let job = &mut self.job;
         job.state = JobState::Running;
         job.attempt += 1;
@@ -348,8 +350,7 @@ impl JobEntry {
         if job.trained_on.last() != Some(&start.trained_on) {
             job.trained_on.push(start.trained_on);
         }
-        job.base_version = Some(start.base_version);
-        job.settings.seed = start.seed;
+        job.base_version.get_or_insert(latest_version);
         job.start_time.get_or_insert(start.time);
         job.clone()
     }

@@ -1,6 +1,7 @@
 //! What is kept of what is over, and that the rest is given back: the files too.
 
 use super::*;
+use crate::domain::Start;
 
 fn numbers(store: &Store, model: &Model) -> Vec<u32> {
     items(store.versions(model.uid, 0, 1_000).unwrap()).iter().map(|version| version.version).collect()
@@ -25,7 +26,7 @@ fn finish(store: &Store, model: &Model, request_id: &str, reports: u64) -> Job {
     let job = job(model, request_id);
     assert_eq!(store.accept_job(&job, [0; 16], &rows()).unwrap(), Accepted::New);
     store.write_reports(job.job_id, 0, &[report(1)]).unwrap();
-    let running = started(store, job.job_id, begin(1, 3));
+    let running = started(store, job.job_id, begin(3));
     let end = Job { report_count: reports, ..finished(&running) };
     match store.finish_job(&end, None).unwrap() {
         Finished::Committed { job, .. } => *job,
@@ -90,7 +91,7 @@ fn the_base_of_an_unfinished_job_is_kept_for_its_next_attempt() {
         let model = create(store, "xor");
         set(store, &model, 2.0);
         let job = accept(store, &model);
-        let running = started(store, job.job_id, begin(2, 3));
+        let running = started(store, job.job_id, begin(3));
         for seed in 3..6 {
             set(store, &model, seed as f32);
         }
@@ -104,15 +105,101 @@ fn the_base_of_an_unfinished_job_is_kept_for_its_next_attempt() {
 }
 
 #[test]
-fn a_job_does_not_start_from_a_version_that_is_gone() {
+fn a_job_starts_from_the_latest_version_or_the_first_and_stays_with_it() {
     on_both_keeping(keeping(1), |store, _| {
         let model = create(store, "xor");
         set(store, &model, 2.0);
         set(store, &model, 3.0);
-        let job = accept(store, &model);
-        assert_eq!(store.start_job(job.job_id, begin(2, 3)).unwrap(), Started::BaseGone);
-        assert_eq!(store.job(job.job_id).unwrap(), Some(job.clone()));
-        assert_eq!(started(store, job.job_id, begin(3, 3)).base_version, Some(3));
+        let latest = accept(store, &model);
+        let mut initial = job(&model, "");
+        initial.settings.start = Start::Initial;
+        store.accept_job(&initial, [0; 16], &rows()).unwrap();
+        for (job, base) in [(latest, 3), (initial, 1)] {
+            assert_eq!(started(store, job.job_id, begin(3)).base_version, Some(base));
+            set(store, &model, 4.0);
+            assert_eq!(started(store, job.job_id, begin(4)).base_version, Some(base));
+        }
+    });
+}
+
+/// A process that tries again counts once: what its first try wrote may have been reported as failed.
+#[test]
+fn a_start_that_is_tried_again_by_the_same_process_is_one() {
+    on_both(|store| {
+        let job = accept(store, &create(store, "xor"));
+        for (attempts_before, attempt) in [(0, 1), (0, 1), (1, 2), (1, 2)] {
+            let job = started(store, job.job_id, JobStart { attempts_before, ..begin(3) });
+            assert_eq!((job.attempt, job.starts_without_checkpoint), (attempt, attempt));
+        }
+    });
+}
+
+#[test]
+fn what_a_job_goes_on_with_is_recorded_by_the_attempt_that_read_it() {
+    on_both(|store| {
+        let job = accept(store, &create(store, "xor"));
+        let first = started(store, job.job_id, begin(3));
+        let second = started(store, job.job_id, begin(4));
+        assert_eq!(store.record_continued(job.job_id, first.attempt, (7, 5)).unwrap(), None);
+        for _ in 0..2 {
+            let job = store.record_continued(job.job_id, second.attempt, (7, 5)).unwrap().unwrap();
+            assert_eq!((job.settings.seed, job.epochs_before, job.attempt), (7, 5, 2));
+            assert_eq!(store.job(job.job_id).unwrap(), Some(job));
+        }
+        store.finish_job(&finished(&second), None).unwrap();
+        assert_eq!(store.record_continued(job.job_id, 2, (8, 6)).unwrap(), None);
+    });
+}
+
+/// Whether a job that goes on from another's end finds it, however many versions and starts came since.
+#[test]
+fn the_end_of_a_training_is_kept_for_the_job_that_goes_on_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap().with_retention(keeping(1));
+    let model = create(&store, "xor");
+    let trained = started(&store, accept(&store, &model).job_id, begin(3));
+    store.finish_job(&finished(&trained), Some(outcome(1, 2.0))).unwrap();
+    let states = || {
+        let blobs = std::fs::read_dir(folder.path().join(BLOBS_FOLDER)).unwrap().flatten();
+        blobs.filter(|blob| blob.path().extension().is_some_and(|it| it == "state")).count()
+    };
+    let [first, second] = [(), ()].map(|()| {
+        let mut job = job(&model, "");
+        job.settings.start = Start::Continue;
+        store.accept_job(&job, [0; 16], &rows()).unwrap();
+        started(&store, job.job_id, begin(4))
+    });
+    set(&store, &model, 3.0);
+    assert_eq!(states(), 1);
+    drop(store);
+    let store = Store::open(folder.path()).unwrap().with_retention(keeping(1));
+    assert_eq!((states(), store.continuation(model.uid, 2).unwrap()), (1, outcome(1, 2.0).continuation));
+    store.finish_job(&finished(&first), Some(outcome(2, 4.0))).unwrap();
+    assert_eq!(states(), 2, "the latest version's, and the other job's base");
+    let end = Job { state: JobState::Cancelled, ..finished(&second) };
+    store.finish_job(&end, None).unwrap();
+    assert_eq!(states(), 1, "that of the latest version");
+    assert_eq!(store.continuation(model.uid, 2).unwrap(), None);
+    assert_eq!(store.continuation(model.uid, 4).unwrap(), outcome(2, 4.0).continuation);
+}
+
+#[test]
+fn a_long_job_that_just_ended_is_kept_before_short_ones_that_came_and_ended_while_it_ran() {
+    on_both_keeping(Retention { jobs: 3, ..Retention::default() }, |store, _| {
+        let model = create(store, "xor");
+        let end = |job: &Job, time| {
+            let running = started(store, job.job_id, begin(3));
+            store.finish_job(&Job { end_time: Some(at(time)), ..finished(&running) }, None).unwrap();
+        };
+        let [long, cancelled] = [(), ()].map(|()| accept(store, &model));
+        let short: Vec<Job> = (0..4).map(|_| accept(store, &model)).collect();
+        end(&cancelled, 5);
+        short.iter().zip(10..).for_each(|(job, time)| end(job, time));
+        end(&long, 20);
+        store.prune_jobs().unwrap();
+        let kept = items(store.jobs(&JobFilter::default(), None, 10).unwrap());
+        let ids: Vec<Uuid> = kept.iter().map(|job| job.job_id).collect();
+        assert_eq!(ids, [short[3].job_id, short[2].job_id, long.job_id]);
     });
 }
 
@@ -124,12 +211,7 @@ fn starts_and_commits_that_meet_leave_every_job_its_base() {
             let job = accept(store, &model);
             let begun = std::thread::scope(|scope| {
                 let setting = scope.spawn(|| (0..5).for_each(|_| drop(set(store, &model, 2.0))));
-                let begun = loop {
-                    let latest = store.model_by_uid(model.uid).unwrap().unwrap().latest_version;
-                    if let Started::Begun(job) = store.start_job(job.job_id, begin(latest, 3)).unwrap() {
-                        break job;
-                    }
-                };
+                let begun = started(store, job.job_id, begin(3));
                 setting.join().unwrap();
                 begun
             });
@@ -184,19 +266,6 @@ fn a_pass_comes_by_itself_every_so_many_jobs() {
 }
 
 #[test]
-fn processes_that_end_few_jobs_each_give_back_old_ones_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let retention = Retention { jobs_per_model: 2, ..Retention::default() };
-    for process in 0..5 {
-        let store = Store::open(folder.path()).unwrap().with_retention(retention);
-        let model = store.model(&name("xor")).unwrap().unwrap_or_else(|| create(&store, "xor"));
-        finish(&store, &model, "", 1);
-        let kept = store.jobs(&JobFilter::default(), None, 100).unwrap().len();
-        assert_eq!(kept, (process + 1).min(2));
-    }
-}
-
-#[test]
 fn deletion_gives_back_the_histories_of_finished_jobs_and_keeps_their_records() {
     on_both(|store| {
         let model = create(store, "xor");
@@ -218,7 +287,7 @@ fn jobs_that_end_after_their_model_leave_no_history() {
         let running: [Job; 2] = std::array::from_fn(|_| {
             let job = accept(store, &model);
             store.write_reports(job.job_id, 0, &[report(1)]).unwrap();
-            started(store, job.job_id, begin(1, 3))
+            started(store, job.job_id, begin(3))
         });
         store.delete_model(&model.model_id).unwrap();
         for (running, result) in running.iter().zip([None, Some(outcome(1, 2.0))]) {

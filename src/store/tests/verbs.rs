@@ -131,7 +131,7 @@ fn an_accepted_job_is_found_with_its_data_until_it_is_finished() {
         assert_eq!(store.job(job.job_id).unwrap(), Some(job.clone()));
         assert_eq!(store.training_data(job.job_id).unwrap(), Some(rows()));
         assert_eq!(store.unfinished_jobs().unwrap(), std::slice::from_ref(&job));
-        let started = started(store, job.job_id, begin(1, 3));
+        let started = started(store, job.job_id, begin(3));
         let expected = Job {
             state: JobState::Running,
             attempt: 1,
@@ -150,8 +150,8 @@ fn an_accepted_job_is_found_with_its_data_until_it_is_finished() {
         assert_eq!(store.parameters(model.uid, 2, &model.architecture).unwrap(), Some(weights(2.0)));
         assert_eq!(store.training_data(job.job_id).unwrap(), None);
         assert_eq!(store.unfinished_jobs().unwrap(), []);
-        assert_eq!(store.start_job(job.job_id, begin(1, 4)).unwrap(), Started::Gone);
-        assert_eq!(store.start_job(Uuid::now_v7(), begin(1, 4)).unwrap(), Started::Gone);
+        assert_eq!(store.start_job(job.job_id, begin(4)).unwrap(), Started::Gone);
+        assert_eq!(store.start_job(Uuid::now_v7(), begin(4)).unwrap(), Started::Gone);
     });
 }
 
@@ -163,8 +163,8 @@ fn the_last_checkpoint_of_the_attempt_that_runs_is_kept_until_the_job_ends() {
         let checkpoint = |head: u8| Continuation { head: vec![head], vectors: vec![weights(f32::from(head))] };
         let mark = |epoch| CheckpointMark { time: at(4), epoch };
         assert_eq!(store.checkpoint(job.job_id).unwrap(), None);
-        assert_eq!(started(store, job.job_id, begin(1, 3)).starts_without_checkpoint, 1);
-        assert_eq!(started(store, job.job_id, begin(1, 3)).starts_without_checkpoint, 2);
+        assert_eq!(started(store, job.job_id, begin(3)).starts_without_checkpoint, 1);
+        assert_eq!(started(store, job.job_id, begin(3)).starts_without_checkpoint, 2);
         for epoch in [5, 6] {
             let job = store.write_checkpoint(job.job_id, 2, mark(epoch), &checkpoint(epoch as u8)).unwrap().unwrap();
             assert_eq!((job.checkpoint, job.starts_without_checkpoint), (Some(mark(epoch)), 0));
@@ -188,12 +188,12 @@ fn a_stop_in_good_order_is_told_once_and_its_starts_are_no_crashes() {
         assert!(store.take_good_stop().unwrap());
         assert!(!store.take_good_stop().unwrap());
         let job = accept(store, &create(store, "xor"));
-        store.start_job(job.job_id, begin(1, 3)).unwrap();
-        store.start_job(job.job_id, begin(1, 3)).unwrap();
+        store.start_job(job.job_id, begin(3)).unwrap();
+        store.start_job(job.job_id, begin(3)).unwrap();
         store.mark_good_stop().unwrap();
         assert!(store.take_good_stop().unwrap());
         assert_eq!(store.job(job.job_id).unwrap().unwrap().starts_without_checkpoint, 0);
-        let after_good_stop = JobStart { is_after_good_stop: true, ..begin(1, 3) };
+        let after_good_stop = JobStart { is_after_good_stop: true, ..begin(3) };
         assert_eq!(started(store, job.job_id, after_good_stop).starts_without_checkpoint, 1);
     });
 }
@@ -214,8 +214,8 @@ fn a_job_that_another_attempt_owns_or_that_is_finished_is_not_overwritten() {
     on_both(|store| {
         let model = create(store, "xor");
         let job = accept(store, &model);
-        let first = started(store, job.job_id, begin(1, 3));
-        let second = started(store, job.job_id, begin(1, 4));
+        let first = started(store, job.job_id, begin(3));
+        let second = started(store, job.job_id, begin(4));
         assert_eq!((second.attempt, second.start_time), (2, Some(at(3))));
         let late = store.finish_job(&finished(&first), Some(outcome(1, 2.0))).unwrap();
         assert_eq!(late, Finished::NotOwner(Box::new(second.clone())));
@@ -233,7 +233,7 @@ fn a_job_whose_model_is_gone_ends_as_cancelled_without_a_version() {
     on_both(|store| {
         let model = create(store, "xor");
         let job = accept(store, &model);
-        let started = started(store, job.job_id, begin(1, 3));
+        let started = started(store, job.job_id, begin(3));
         store.delete_model(&model.model_id).unwrap();
         let end = store.finish_job(&finished(&started), Some(outcome(1, 2.0))).unwrap();
         let Finished::Committed { job: end, .. } = end else { panic!("{end:?}") };
@@ -249,7 +249,7 @@ fn jobs_that_finish_while_weights_are_set_lose_no_version() {
         let model = create(store, "xor");
         let jobs: Vec<Job> = (0..4).map(|_| accept(store, &model)).collect();
         let finish = |job: &Job| {
-            let started = started(store, job.job_id, begin(1, 3));
+            let started = started(store, job.job_id, begin(3));
             match store.finish_job(&finished(&started), Some(outcome(1, 2.0))).unwrap() {
                 Finished::Committed { job, .. } => job.version.unwrap(),
                 other => panic!("{other:?}"),
@@ -316,7 +316,7 @@ fn jobs_are_listed_newest_first_by_filter_page_after_page() {
     on_both(|store| {
         let (xor, iris) = (create(store, "xor"), create(store, "iris"));
         let jobs: Vec<Job> = [&xor, &iris, &xor, &xor].map(|model| accept(store, model)).into();
-        store.start_job(jobs[2].job_id, begin(1, 3)).unwrap();
+        store.start_job(jobs[2].job_id, begin(3)).unwrap();
         let list = |filter: JobFilter, before: Option<usize>, limit| {
             let before = before.map(|index| jobs[index].job_id);
             let listed = items(store.jobs(&filter, before, limit).unwrap());

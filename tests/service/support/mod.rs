@@ -18,6 +18,8 @@ pub use json::*;
 #[cfg(target_os = "linux")]
 pub use measure::*;
 pub use process::{Process, program, run, signal};
+#[cfg(target_os = "linux")]
+pub use process::{address_space, serve_to_death};
 pub use random::Random;
 pub use refusals::{Failures, nested};
 pub use requests::*;

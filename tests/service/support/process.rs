@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::thread::JoinHandle;
+#[cfg(target_os = "linux")]
+use std::time::{Duration, Instant};
 
 use super::Api;
 
@@ -122,6 +124,39 @@ fn try_start(mut command: Command, folder: &Path, arguments: &[&str]) -> Result<
         }
     };
     Ok((child, stderr, address))
+}
+
+/// `epochd serve` with so much address space, until it ends by itself: how.
+#[cfg(target_os = "linux")]
+pub fn serve_to_death(folder: &Path, kilobytes: u64) -> ExitStatus {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let program = program();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -v {kilobytes}; exec \"$0\" \"$@\"")]).arg(program.get_program());
+    for (name, _) in program.get_envs() {
+        command.env_remove(name);
+    }
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match child.try_wait().unwrap() {
+            Some(status) => return status,
+            None if Instant::now() > deadline => {
+                child.kill().unwrap();
+                panic!("it lives on with {kilobytes} KiB: {:?}", child.wait());
+            }
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// The address space of a process, in KiB.
+#[cfg(target_os = "linux")]
+pub fn address_space(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Runs the program in `folder` to its end.

@@ -38,6 +38,7 @@ enum Command {
     Readmit { key: usize, bytes: u64 },
     TakeWaiting { piece: Which },
     PutBack { taken: Which },
+    BringForward { piece: Which },
     EndSlice { slice: Which, how: How },
 }
 
@@ -81,6 +82,7 @@ fn command() -> impl Strategy<Value = Command> {
         2 => (0..KEYS, bytes()).prop_map(|(key, bytes)| Command::Readmit { key, bytes }),
         2 => which().prop_map(|piece| Command::TakeWaiting { piece }),
         1 => which().prop_map(|taken| Command::PutBack { taken }),
+        2 => which().prop_map(|piece| Command::BringForward { piece }),
         8 => (which(), how).prop_map(|(slice, how)| Command::EndSlice { slice, how }),
     ]
 }
@@ -217,6 +219,11 @@ impl Machine {
                 self.model.put_back(work.key, work.piece);
                 self.scheduler.put_back(work);
             }
+            Command::BringForward { piece } => {
+                let Some((key, id)) = self.piece(piece) else { return };
+                self.model.bring_forward(key, id);
+                self.scheduler.bring_forward(&key, id);
+            }
             Command::EndSlice { slice, how } => self.end_slice(slice, how),
         }
         self.observe();
@@ -228,13 +235,15 @@ impl Machine {
         Told { key, piece, begun: self.tell_begun.clone(), how: How::IsDone }
     }
 
+    /// The key and id of any work that there is or ever was.
+    fn piece(&self, piece: Which) -> Option<(usize, u32)> {
+        let id = piece.checked_rem(self.keys.len())?;
+        Some((self.keys[id], id as u32))
+    }
+
     /// Asks for any work that there is or ever was.
     fn take_waiting(&mut self, piece: Which) {
-        if self.keys.is_empty() {
-            return;
-        }
-        let id = (piece % self.keys.len()) as u32;
-        let key = self.keys[id as usize];
+        let Some((key, id)) = self.piece(piece) else { return };
         let expected = self.model.take_waiting(key, id);
         match (self.scheduler.take_waiting(&key, id), expected) {
             (Cancelled::Waiting(work), Cancelled::Waiting(piece)) => {

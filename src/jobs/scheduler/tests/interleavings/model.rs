@@ -19,8 +19,10 @@ struct Lane {
     reserved: usize,
     /// Since when it could have had a turn: a number that grows. `None` where it runs, or has nothing to run.
     ready_since: Option<u64>,
-    /// The slices that the other keys have begun since.
+    /// The slices that the other keys have begun since; those that they were brought forward for left out.
     passed_by: Vec<usize>,
+    /// Whether its next turn comes before those of others.
+    is_brought_forward: bool,
 }
 
 impl Lane {
@@ -93,6 +95,12 @@ impl Model {
         self.note_ready(key);
     }
 
+    /// Only what has begun, and waits for a turn.
+    pub fn bring_forward(&mut self, key: usize, id: u32) {
+        let lane = &mut self.lanes[key];
+        lane.is_brought_forward |= !lane.is_running && lane.begun.is_some_and(|begun| begun.id == id);
+    }
+
     pub fn end_slice(&mut self, key: usize, is_done: bool) {
         let lane = &mut self.lanes[key];
         lane.is_running = false;
@@ -136,7 +144,13 @@ impl Model {
             let earlier = (0..self.lanes.len()).find(|&it| self.lanes[it].head().is_some() && since(it) < since(key));
             assert_eq!(earlier, None, "key {key} began before one that had waited longer to begin");
         }
-        self.turns_are_fair(turns);
+        // What begins may have waited for memory, and tries before all others.
+        if self.lanes.iter().any(|lane| lane.is_brought_forward) {
+            let others = turns.iter().find(|(key, _)| before[*key].begun.is_some() && !before[*key].is_brought_forward);
+            assert_eq!(others, None, "a turn was given before that of work that was brought forward");
+        }
+        let in_order = turns.iter().filter(|(key, _)| !before[*key].is_brought_forward).copied();
+        self.turns_are_fair(&in_order.collect::<Vec<_>>());
     }
 
     fn take_turn(&mut self, key: usize, id: u32) {
@@ -150,7 +164,7 @@ impl Model {
                 lane.begun = Some(lane.waiting.remove(0));
             }
         }
-        (lane.is_running, lane.ready_since) = (true, None);
+        (lane.is_running, lane.ready_since, lane.is_brought_forward) = (true, None, false);
     }
 
     fn bytes_are_within_their_bound(&self) {
