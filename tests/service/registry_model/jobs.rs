@@ -68,6 +68,7 @@ impl Machine {
             request,
             state: JobState::Queued,
             reason: StopReason::Unspecified,
+            attempted: None,
             started: None,
             version: 0,
             reports: Vec::new(),
@@ -101,7 +102,8 @@ impl Machine {
                 return;
             }
             match self.lists.turn(job) {
-                Turn::Refused => {
+                Turn::Refused { base } => {
+                    self.lists.jobs[job].attempted = Some(base);
                     self.lists.end(job, JobState::Failed, StopReason::Refused, 0);
                     self.hear_end(job).await;
                 }
@@ -124,6 +126,7 @@ impl Machine {
         assert_eq!(settings.seed, seed.unwrap_or(settings.seed));
         path.steps.push((is_adam(&self.lists.jobs[job].request), settings.seed, settings.epochs));
         let started = Started { base, epochs_before, path, seed: settings.seed };
+        self.lists.jobs[job].attempted = Some(base);
         self.lists.jobs[job].started = Some(started);
         self.lists.jobs[job].state = JobState::Running;
     }
@@ -188,8 +191,8 @@ impl Machine {
         assert_eq!((&told.job_id, told.model_id.as_str()), (&known.id, NAMES[model.name]));
         assert_eq!((&told.model_uid, &told.request_id), (&model.uid, &known.request.request_id));
         assert_eq!((told.state(), told.stop_reason(), told.version), (known.state, known.reason, known.version));
-        assert_eq!(told.base_version, known.started.as_ref().map_or(0, |started| started.base));
-        assert_eq!(told.start_time.is_some(), known.started.is_some());
+        assert_eq!(told.base_version, known.attempted.unwrap_or(0));
+        assert_eq!(told.start_time.is_some(), known.attempted.is_some());
         let code = (known.state == JobState::Failed).then_some(Code::FailedPrecondition as i32);
         assert_eq!(told.failure.as_ref().map(|failure| failure.code), code);
     }
@@ -261,7 +264,7 @@ impl Machine {
                 let finished = follow.read_all().await;
                 assert_eq!((finished.state(), finished.version), (known.state, known.version));
                 assert_eq!(finished.last_report.as_ref(), known.reports.last());
-                assert_eq!(follow.started.is_some(), known.started.is_some());
+                assert_eq!(follow.started.is_some(), known.attempted.is_some());
                 let kept = if known.has_history { known.reports.as_slice() } else { &[] };
                 let again: Vec<_> = kept.iter().filter(|report| report.epoch >= from).cloned().collect();
                 assert_eq!(follow.reports, again, "its history is told otherwise");

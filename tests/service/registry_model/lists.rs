@@ -71,6 +71,8 @@ pub struct Job {
     pub request: pb::TrainRequest,
     pub state: JobState,
     pub reason: StopReason,
+    /// The base of its attempt, also of one that was refused when its base was read.
+    pub attempted: Option<i32>,
     /// Once it has started.
     pub started: Option<Started>,
     pub version: i32,
@@ -95,8 +97,8 @@ pub struct Started {
 pub enum Turn {
     /// From `base`, after so many epochs; the seed, unless it is drawn.
     Starts { base: i32, epochs_before: i32, seed: Option<u64>, path: Path },
-    /// It is to go on with a training by another method.
-    Refused,
+    /// It is to go on with a training by another method, that of `base`.
+    Refused { base: i32 },
 }
 
 /// What becomes of a request to train.
@@ -254,7 +256,7 @@ impl Lists {
     pub fn turn(&self, job: usize) -> Turn {
         let Job { model, request, .. } = &self.jobs[job];
         if self.is_by_another_method(*model, request) {
-            return Turn::Refused;
+            return Turn::Refused { base: self.models[*model].latest };
         }
         let model = &self.models[*model];
         let base = if request.start() == TrainingStart::Initial { 1 } else { model.latest };
