@@ -152,24 +152,20 @@ fn settle_training(ledger: &mut Ledger, jobs: &[pb::Job]) {
     ledger.is_settled(job.is_some());
 }
 
-/// The jobs that the bounds allow to be given back, when all that are unfinished are counted as finished.
+/// The jobs that the bounds allow to be given back, when all that may have ended later did.
 fn may_be_gone(ledgers: &[Ledger], seen: &[pb::Job]) -> BTreeSet<String> {
     let reports_of: BTreeMap<&str, usize> = (seen.iter().filter(|job| is_finished(job)))
         .map(|job| (job.job_id.as_str(), job.last_report.as_ref().map_or(0, |last| last.epoch / REPORT_EVERY) as usize))
         .collect();
-    let mut jobs: Vec<&KnownJob> = ledgers.iter().flat_map(|ledger| &ledger.jobs).collect();
-    jobs.sort_by(|one, other| other.job_id.cmp(&one.job_id));
-    let (mut of_model, mut reports) = (BTreeMap::<&str, usize>::new(), 0);
-    let mut gone = BTreeSet::new();
-    for (index, job) in jobs.iter().enumerate() {
-        let of_model = of_model.entry(&job.model_uid).or_default();
-        *of_model += 1;
-        reports += reports_of.get(job.job_id.as_str()).copied().unwrap_or(REPORTS);
-        if *of_model > JOBS_PER_MODEL || index >= JOBS || (index > 0 && reports > KEPT_REPORTS) {
-            gone.insert(job.job_id.clone());
-        }
-    }
-    gone
+    let reports = |job: &KnownJob| reports_of.get(job.job_id.as_str()).copied().unwrap_or(REPORTS);
+    let jobs: Vec<&KnownJob> = ledgers.iter().flat_map(|ledger| &ledger.jobs).collect();
+    let may_be_gone = |job: &&&KnownJob| {
+        let later = || jobs.iter().filter(|other| other.job_id != job.job_id && job.may_end_before(other));
+        let of_model = later().filter(|other| other.model_uid == job.model_uid).count();
+        let (others, kept) = (later().count(), later().map(|other| reports(other)).sum::<usize>() + reports(job));
+        of_model >= JOBS_PER_MODEL || others >= JOBS || (others > 0 && kept > KEPT_REPORTS)
+    };
+    jobs.iter().filter(|job| !job.is_given_back).filter(may_be_gone).map(|job| job.job_id.clone()).collect()
 }
 
 fn settle_jobs(ledger: &mut Ledger, seen: &[pb::Job], may_be_gone: &BTreeSet<String>) -> Result<(), Fault> {
@@ -205,7 +201,7 @@ fn compare_job(known: &mut KnownJob, found: &pb::Job, is_deleted: bool) -> Resul
     let end = (found.state(), found.version);
     demand(*known.end.get_or_insert(end) == end, || format!("a job ended as {:?}, and is {found:?}", known.end))?;
     check_end(known, found, is_deleted)?;
-    known.record = Some(found.clone());
+    known.ended_as(found.clone());
     Ok(())
 }
 

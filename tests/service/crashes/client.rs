@@ -235,7 +235,9 @@ impl Client {
         let job = api.jobs.clone().cancel_job(cancel(job_id, commit)).await?.into_inner();
         self.ledger.is_answered(format_args!("{:?}, version {}", job.state(), job.version));
         assert!(job.end_time.is_some(), "{job_id} was cancelled, and goes on: {job:?}");
-        self.ledger.job_mut(job_id).expect("it is known").end = Some((job.state(), job.version));
+        let known = self.ledger.job_mut(job_id).expect("it is known");
+        known.end = Some((job.state(), job.version));
+        known.end_time = job.end_time.map(|time| (time.seconds, time.nanos));
         Ok(())
     }
 
@@ -247,7 +249,7 @@ impl Client {
         let is_deleted = self.ledger.deleted.contains(&record.model_uid);
         let known = self.ledger.job_mut(job_id).expect("it is known");
         checker::check_end(known, &record, is_deleted).unwrap();
-        known.record = Some(record);
+        known.ended_as(record);
         let (state, version) = told;
         self.ledger.count(&format!("jobs told {state:?}{}", if version > 0 { " with a version" } else { "" }));
         Ok(())

@@ -95,6 +95,8 @@ pub struct KnownJob {
     /// The end: state and version; then the whole record, once it was read.
     pub end: Option<(JobState, i32)>,
     pub record: Option<pb::Job>,
+    /// When it ended, in seconds and nanoseconds: it outlives the record.
+    pub end_time: Option<(i64, i32)>,
     /// A hash of its reports, once all were read after the end.
     pub history: Option<u64>,
     pub is_given_back: bool,
@@ -103,6 +105,22 @@ pub struct KnownJob {
 }
 
 impl KnownJob {
+    /// Its record as it stays.
+    pub fn ended_as(&mut self, record: pb::Job) {
+        self.end_time = record.end_time.map(|time| (time.seconds, time.nanos));
+        self.record = Some(record);
+    }
+
+    /// Whether another one may have ended after it.
+    pub fn may_end_before(&self, other: &Self) -> bool {
+        match (self.end_time, other.end_time) {
+            (Some(end), Some(other_end)) => end <= other_end,
+            // Nobody learned when: jobs of a client end in their order, nearly always.
+            (_, None) if other.is_given_back => self.job_id < other.job_id,
+            _ => self.job_id != other.job_id,
+        }
+    }
+
     pub fn is_unfinished(&self) -> bool {
         self.end.is_none()
     }
