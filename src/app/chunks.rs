@@ -5,10 +5,12 @@ use std::sync::Arc;
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Weighter};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::{App, AppError};
 use crate::domain::{EpochReport, LayerDiagnostics};
+use crate::jobs::READ_MAX;
 use crate::limits::{CHUNK_CACHE_BYTES, CHUNK_READS_MAX};
 
 /// Chunks that are expected in the cache, which sizes its tables.
@@ -45,8 +47,31 @@ impl Default for StoredChunks {
 }
 
 impl App {
-    /// A chunk that will not change any more; `None` where none was written. Callers that want the same one wait for one read.
-    pub(super) async fn stored_chunk(&self, job_id: Uuid, chunk: u32) -> Result<Option<Arc<[EpochReport]>>, AppError> {
+    /// Up to [`READ_MAX`] reports of a chunk that will not change any more, after the first `skip`; none where none was written. Callers
+    /// that want the same chunk wait for one read.
+    ///
+    /// A task of its own reads: a stream that nobody takes from is not polled either, and would keep its place in the cache, and its turn to
+    /// read, from all others.
+    pub(super) async fn stored_part(
+        &self,
+        job_id: Uuid,
+        chunk: u32,
+        skip: usize,
+    ) -> Result<Vec<EpochReport>, AppError> {
+        let app = self.clone();
+        let part = async move {
+            let stored = app.stored_chunk(job_id, chunk).await?;
+            // Copied out: a thousand watchers would keep as many chunks in memory.
+            let rest = stored.as_deref().and_then(|reports| reports.get(skip..)).unwrap_or_default();
+            Ok(rest[..rest.len().min(READ_MAX)].to_vec())
+        };
+        let mut task = JoinSet::new();
+        task.spawn(part);
+        let part = task.join_next().await;
+        part.and_then(Result::ok).unwrap_or_else(|| Err(AppError::Internal("reports could not be read".to_owned())))
+    }
+
+    async fn stored_chunk(&self, job_id: Uuid, chunk: u32) -> Result<Option<Arc<[EpochReport]>>, AppError> {
         let stored = &self.core.chunks;
         let read = async {
             // The semaphore is never closed.

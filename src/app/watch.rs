@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::live::LiveJob;
 use super::{App, AppError};
 use crate::domain::{EpochReport, Job, JobState, Start};
-use crate::jobs::{Cursor, READ_MAX, Read, StopRequest};
+use crate::jobs::{Cursor, Read, StopRequest};
 use crate::limits::CHUNK_REPORTS;
 
 /// How long a watcher hears nothing before it is told where the epoch is.
@@ -201,10 +201,7 @@ impl Watch {
 
     async fn stored_reports(&mut self, chunk: u64, skip: usize) -> Result<Vec<EpochReport>, AppError> {
         let job_id = self.job_id;
-        let stored = self.app.stored_chunk(job_id, chunk as u32).await?;
-        // Copied out: a thousand watchers would keep as many chunks in memory.
-        let rest = stored.as_deref().and_then(|reports| reports.get(skip..)).unwrap_or_default();
-        let reports = rest[..rest.len().min(READ_MAX)].to_vec();
+        let reports = self.app.stored_part(job_id, chunk as u32, skip).await?;
         if reports.is_empty() {
             if self.is_given_back().await? {
                 return Err(AppError::NotFound(format!(
