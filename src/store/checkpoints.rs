@@ -33,7 +33,7 @@ impl Store {
                 return Ok(None);
             };
             let job = Job { checkpoint: Some(mark), starts_without_checkpoint: 0, ..job };
-            let transaction = Transaction::new().expect(&key, Expect::Revision(revision)).put(key.clone(), &job)?;
+            let transaction = Transaction::new().only_if(&key, Expect::Revision(revision)).put(key.clone(), &job)?;
             match self.records().commit(transaction) {
                 Ok(()) => return Ok(Some(job)),
                 Err(StoreError::Conflict { .. }) => {} // Changed meanwhile: look again.
@@ -66,7 +66,7 @@ impl Store {
                 let key = keys::job(job.job_id);
                 let Some(stored) = self.records().get::<Job>(&key)? else { continue };
                 let job = Job { starts_without_checkpoint: 0, ..stored.value };
-                transaction = transaction.expect(&key, Expect::Revision(stored.revision)).put(key, &job)?;
+                transaction = transaction.only_if(&key, Expect::Revision(stored.revision)).put(key, &job)?;
             }
             match self.records().commit(transaction) {
                 Ok(()) => return Ok(true),

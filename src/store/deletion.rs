@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::blobs::BlobName;
 use super::error::StoreError;
 use super::jobs::StoredRequest;
-use super::models::StoredVersion;
+use super::models::{self, StoredVersion};
 use super::record::Stored;
 use super::records::{Expect, Transaction, View};
 use super::{Store, keys};
@@ -51,13 +51,13 @@ impl Store {
         let Some(uid) = doomed.uid else { return Ok(Some((doomed, transaction))) };
         let key = keys::model(uid);
         if let Some(revision) = doomed.revision {
-            transaction = transaction.expect(&key, Expect::Revision(revision));
+            transaction = transaction.only_if(&key, Expect::Revision(revision));
         }
         transaction = transaction.delete(key).delete_prefix(keys::versions(uid));
         for Stored { revision, value: job } in &doomed.finished_jobs {
             let (key, without_history) = (keys::job(job.job_id), Job { report_count: 0, ..job.clone() });
             // One that is given back meanwhile must not come back.
-            transaction = transaction.expect(&key, Expect::Revision(*revision)).put(key, &without_history)?;
+            transaction = transaction.only_if(&key, Expect::Revision(*revision)).put(key, &without_history)?;
             transaction = transaction.delete_chunks(keys::chunks(job.job_id));
         }
         let forget = |transaction: Transaction, &job_id: &Uuid| {
@@ -66,7 +66,7 @@ impl Store {
         };
         transaction = doomed.damaged_jobs.iter().fold(transaction, forget);
         for (key, revision) in &doomed.damaged_requests {
-            transaction = transaction.expect(key, Expect::Revision(*revision)).delete(key.clone());
+            transaction = transaction.only_if(key, Expect::Revision(*revision)).delete(key.clone());
         }
         Ok(Some((doomed, transaction)))
     }
@@ -95,7 +95,7 @@ fn doomed(view: &View, model_id: &ModelId) -> Result<Option<Doomed>, StoreError>
     let uid = match view.get::<Uuid>(&keys::name(model_id)) {
         Ok(None) => return Ok(None),
         Ok(Some(uid)) => Some(uid.value),
-        Err(StoreError::Corrupt { .. }) => uid_by_record(view, model_id)?,
+        Err(StoreError::Corrupt { .. }) => models::uid_by_record(view, model_id.as_str())?,
         Err(error) => return Err(error),
     };
     let mut doomed = Doomed { uid, ..Doomed::default() };
@@ -138,20 +138,4 @@ fn requests_of(view: &View, jobs: &[Uuid]) -> Result<Vec<(String, u64)>, StoreEr
         }
     }
     Ok(requests)
-}
-
-/// The uid of the model that says it has this name: for a name whose own record is damaged.
-fn uid_by_record(view: &View, model_id: &ModelId) -> Result<Option<Uuid>, StoreError> {
-    for entry in view.scan(keys::NAMESPACE, None, None)? {
-        let entry = entry?;
-        let has_name = |model: Model| model.model_id == *model_id && entry.key == keys::model(model.uid);
-        if entry.key.ends_with(keys::MODEL_SUFFIX)
-            && let Ok(model) = entry.decode::<Model>()
-            && let uid = model.uid
-            && has_name(model)
-        {
-            return Ok(Some(uid));
-        }
-    }
-    Ok(None)
 }

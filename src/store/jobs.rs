@@ -119,14 +119,14 @@ impl Store {
         }
         self.blobs().write(rows, Parts::of_training_data(data).as_slice())?;
         let mut transaction = Transaction::new()
-            .expect(&job_key, Expect::Absent)
+            .only_if(&job_key, Expect::Absent)
             .put(job_key.clone(), job)?
             .mark(keys::model_job(job.model_uid, job.job_id))
             .mark(keys::unfinished(job.job_id));
         if !job.request_id.is_empty() {
             let request_key = keys::request(&job.request_id);
             let request = StoredRequest { job_id: job.job_id, hash: request_hash };
-            transaction = transaction.expect(&request_key, Expect::Absent).put(request_key, &request)?;
+            transaction = transaction.only_if(&request_key, Expect::Absent).put(request_key, &request)?;
         }
         match self.records().commit(transaction) {
             Ok(()) => Ok(Accepted::New),
@@ -243,9 +243,9 @@ impl Store {
             start.put_into(&mut job, &model.value);
             // The model's record is written again, as it is: a commit that read it before looks again, and finds the job.
             let transaction = Transaction::new()
-                .expect(&key, Expect::Revision(revision))
+                .only_if(&key, Expect::Revision(revision))
                 .put(key.clone(), &job)?
-                .expect(&model_key, Expect::Revision(model.revision))
+                .only_if(&model_key, Expect::Revision(model.revision))
                 .put(model_key, &model.value)?;
             match self.records().commit(transaction) {
                 Ok(()) => return Ok(Started::Begun(Box::new(job))),
@@ -270,7 +270,7 @@ impl Store {
                 return Ok(Some(job));
             }
             (job.settings.seed, job.epochs_before) = (seed, epochs_before);
-            let transaction = Transaction::new().expect(&key, Expect::Revision(revision)).put(key.clone(), &job)?;
+            let transaction = Transaction::new().only_if(&key, Expect::Revision(revision)).put(key.clone(), &job)?;
             match self.records().commit(transaction) {
                 Ok(()) => return Ok(Some(job)),
                 Err(StoreError::Conflict { .. }) => {} // Changed meanwhile: look again.
@@ -334,7 +334,7 @@ impl Store {
                 return Ok(Finished::NotOwner(Box::new(stored.value)));
             }
             let transaction =
-                Transaction::new().expect(&key, Expect::Revision(stored.revision)).delete(keys::unfinished(job_id));
+                Transaction::new().only_if(&key, Expect::Revision(stored.revision)).delete(keys::unfinished(job_id));
             let mut superfluous = Vec::new();
             let (transaction, job) = match (home, result) {
                 (Home::There(base), Some((draft, weights))) => {
@@ -347,7 +347,7 @@ impl Store {
                     let Stored { revision, value } = base.model;
                     let model_key = keys::model(uid);
                     let transaction =
-                        transaction.expect(&model_key, Expect::Revision(revision)).put(model_key, &value)?;
+                        transaction.only_if(&model_key, Expect::Revision(revision)).put(model_key, &value)?;
                     (transaction, finished.clone())
                 }
                 (Home::Damaged, _) => (transaction, finished.clone()),

@@ -99,8 +99,8 @@ impl Store {
         let weights = self.write_weights(model.uid, parameters, None)?;
         let (model_key, version_key) = (keys::model(model.uid), keys::version(model.uid, version.version));
         let transaction = Transaction::new()
-            .expect(&name, Expect::Absent)
-            .expect(&model_key, Expect::Absent)
+            .only_if(&name, Expect::Absent)
+            .only_if(&model_key, Expect::Absent)
             .put(name.clone(), &model.uid)?
             .put(model_key, model)?
             .put(version_key, &weights.record(version))?;
@@ -318,8 +318,8 @@ pub(super) fn next_version(
     let model_key = keys::model(weights.uid);
     let version_key = keys::version(weights.uid, version.version);
     let transaction = transaction
-        .expect(&model_key, Expect::Revision(revision))
-        .expect(&version_key, Expect::Absent)
+        .only_if(&model_key, Expect::Revision(revision))
+        .only_if(&version_key, Expect::Absent)
         .put(model_key, &model)?
         .put(version_key, &weights.record(&version))?;
     Ok((transaction, version))
@@ -329,4 +329,20 @@ fn model_of_name(view: &View, name: &Entry) -> Result<Model, StoreError> {
     let key = keys::model(name.decode()?);
     let stored: Stored<Model> = view.get(&key)?.ok_or_else(|| StoreError::corrupt(key))?;
     Ok(stored.value)
+}
+
+/// The uid of the model that says it has this name: for a name whose own record is damaged.
+pub(super) fn uid_by_record(view: &View, name: &str) -> Result<Option<Uuid>, StoreError> {
+    for entry in view.scan(keys::NAMESPACE, None, None)? {
+        let entry = entry?;
+        let has_name = |model: Model| model.model_id.as_str() == name && entry.key == keys::model(model.uid);
+        if entry.key.ends_with(keys::MODEL_SUFFIX)
+            && let Ok(model) = entry.decode::<Model>()
+            && let uid = model.uid
+            && has_name(model)
+        {
+            return Ok(Some(uid));
+        }
+    }
+    Ok(None)
 }

@@ -64,7 +64,7 @@ impl Transaction {
         puts.is_empty() && chunks.is_empty() && !is_deleting
     }
 
-    pub fn expect(mut self, key: &str, expect: Expect) -> Self {
+    pub fn only_if(mut self, key: &str, expect: Expect) -> Self {
         self.checks.push((key.to_owned(), expect));
         self
     }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::blobs::BlobName;
 use super::error::StoreError;
+use super::jobs::StoredRequest;
 use super::models::StoredVersion;
 use super::records::{Expect, Transaction, View};
 use super::{Store, keys};
@@ -125,7 +126,7 @@ impl Store {
             if model == stored.value {
                 return Ok(Choice::Done(Box::new(model)));
             }
-            let transaction = Transaction::new().expect(&model_key, Expect::Revision(stored.revision));
+            let transaction = Transaction::new().only_if(&model_key, Expect::Revision(stored.revision));
             match self.records().commit(transaction.put(model_key.clone(), &model)?) {
                 Ok(()) => return Ok(Choice::Done(Box::new(model))),
                 Err(StoreError::Conflict { .. }) => {} // Changed meanwhile: look again.
@@ -164,7 +165,7 @@ impl Store {
                 |transaction: Transaction, gone: &Superfluous| transaction.delete(keys::version(uid, gone.version));
             // The record is written again as it is: a job that starts from one of them meanwhile looks again.
             let transaction = superfluous.iter().fold(Transaction::new(), delete);
-            let transaction = transaction.expect(&model_key, Expect::Revision(model.revision));
+            let transaction = transaction.only_if(&model_key, Expect::Revision(model.revision));
             match self.records().commit(transaction.put(model_key.clone(), &model.value)?) {
                 Ok(()) => {
                     self.remove_superfluous(uid, &superfluous);
@@ -208,7 +209,11 @@ impl Store {
         passes.finished_since.store(0, Ordering::Relaxed);
         let doomed = self.records().read(|view| too_many(view, self.retention))?;
         for jobs in doomed.chunks(JOBS_PER_TRANSACTION) {
-            self.records().commit(jobs.iter().fold(Transaction::new(), delete_job))?;
+            match self.records().commit(jobs.iter().fold(Transaction::new(), delete_job)) {
+                // A request id went meanwhile, with its damaged job: the next pass looks again.
+                Ok(()) | Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         if !doomed.is_empty() {
             tracing::info!(jobs = doomed.len(), "records and histories of the oldest finished jobs were given back");
@@ -222,6 +227,8 @@ struct DoomedJob {
     job_id: Uuid,
     model_uid: Uuid,
     request_id: String,
+    /// Of the request's record, where that is this job's.
+    request_revision: Option<u64>,
 }
 
 /// A finished job, as far as it matters whether it is kept.
@@ -234,7 +241,7 @@ struct FinishedJob {
 impl From<Job> for FinishedJob {
     fn from(job: Job) -> Self {
         let Job { job_id, model_uid, request_id, .. } = job;
-        let doomed = DoomedJob { job_id, model_uid, request_id };
+        let doomed = DoomedJob { job_id, model_uid, request_id, request_revision: None };
         Self { end: job.end_time.unwrap_or(job.create_time), reports: job.report_count, job: doomed }
     }
 }
@@ -245,10 +252,9 @@ fn delete_job(transaction: Transaction, job: &DoomedJob) -> Transaction {
         .delete(keys::job(job.job_id))
         .delete(keys::model_job(job.model_uid, job.job_id))
         .delete_chunks(keys::chunks(job.job_id));
-    match job.request_id.is_empty() {
-        true => transaction,
-        false => transaction.delete(keys::request(&job.request_id)),
-    }
+    let Some(revision) = job.request_revision else { return transaction };
+    let key = keys::request(&job.request_id);
+    transaction.only_if(&key, Expect::Revision(revision)).delete(key)
 }
 
 /// The models that there are.
@@ -322,9 +328,12 @@ fn bases_of_unfinished(view: &View, uid: Uuid) -> Result<HashSet<u32>, StoreErro
     for entry in view.scan(keys::UNFINISHED, None, None)? {
         let Some(job_id) = keys::last_uuid(&entry?.key) else { continue };
         if view.contains(&keys::model_job(uid, job_id))? {
-            // One that is damaged will not start again.
-            let job = view.get::<Job>(&keys::job(job_id)).ok().flatten();
-            bases.extend(job.and_then(|job| job.value.base_version));
+            match view.get::<Job>(&keys::job(job_id)) {
+                Ok(job) => bases.extend(job.and_then(|job| job.value.base_version)),
+                // It will not start again.
+                Err(StoreError::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(bases)
@@ -352,8 +361,22 @@ fn too_many(view: &View, retention: Retention) -> Result<Vec<DoomedJob>, StoreEr
             && jobs <= retention.jobs
             && (is_newest || reports <= retention.reports);
         if !is_kept {
-            doomed.push(job);
+            let request_revision = request_revision(view, &job)?;
+            doomed.push(DoomedJob { request_revision, ..job });
         }
     }
     Ok(doomed)
+}
+
+/// The revision of a job's request id; `None` where it has none, and where another job has it: its own was damaged, and went.
+fn request_revision(view: &View, job: &DoomedJob) -> Result<Option<u64>, StoreError> {
+    if job.request_id.is_empty() {
+        return Ok(None);
+    }
+    match view.get::<StoredRequest>(&keys::request(&job.request_id)) {
+        Ok(request) => Ok(request.filter(|request| request.value.job_id == job.job_id).map(|request| request.revision)),
+        // Of one that is damaged nothing tells the job; whoever uses it is told.
+        Err(StoreError::Corrupt { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -104,7 +104,8 @@ impl Writer {
         }
         self.freed_bytes = 0;
         match self.free_bytes(file_bytes) {
-            Ok(free_bytes) if free_bytes >= file_bytes / 2 => self.compact(file_bytes),
+            // The look took its time: a long read may have begun.
+            Ok(free_bytes) if free_bytes >= file_bytes / 2 && !self.is_read_for_long() => self.compact(file_bytes),
             Ok(_) => {}
             Err(error) => self.close(error.to_string()),
         }
@@ -319,7 +320,7 @@ mod tests {
     use crate::store::tests::disk::Disk;
 
     fn mark(key: &str) -> Transaction {
-        Transaction::new().expect(key, Expect::Absent).mark(key.to_owned())
+        Transaction::new().only_if(key, Expect::Absent).mark(key.to_owned())
     }
 
     /// Runs a writer over what waits already, until it has answered all; returns how often the disk synced.
@@ -356,8 +357,8 @@ mod tests {
         let twice = mark("default/a/").mark("default/b/".to_owned());
         let (outcomes, _) = run(&disk, vec![mark("default/a/"), twice, mark("default/b/")]);
         assert!(matches!(&outcomes[..], [Ok(()), Err(StoreError::Conflict { key }), Ok(())] if key == "default/a/"));
-        let next = Transaction::new().expect("default/a/", Expect::Revision(1)).mark("default/a/".to_owned());
-        let stale = Transaction::new().expect("default/a/", Expect::Revision(1)).mark("default/a/".to_owned());
+        let next = Transaction::new().only_if("default/a/", Expect::Revision(1)).mark("default/a/".to_owned());
+        let stale = Transaction::new().only_if("default/a/", Expect::Revision(1)).mark("default/a/".to_owned());
         let (outcomes, _) = run(&disk, vec![next, stale]);
         assert!(matches!(&outcomes[..], [Ok(()), Err(StoreError::Conflict { .. })]));
     }

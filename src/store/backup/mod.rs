@@ -13,7 +13,6 @@
 //!
 //! The copy says that the process before stopped in good order: a job in it was not brought down by its training.
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -22,11 +21,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use redb::{Database, ReadableTable};
+use redb::Database;
 use uuid::Uuid;
 
 use super::blobs::{BlobName, BlobReader};
-use super::database::{Definition, Medium, RECORDS, close_database, guarded};
+use super::database::{Medium, close_database};
 use super::disk::{Disk, FileSystem};
 use super::error::StoreError;
 use super::holds::Hold;
@@ -34,11 +33,13 @@ use super::key_kinds::RecordKey;
 use super::models::StoredVersion;
 use super::records::View;
 use super::retention;
-use super::{BLOBS_FOLDER, RECORDS_FILE, Store, keys, lock, record};
+use super::{BLOBS_FOLDER, RECORDS_FILE, Store, keys, lock};
 use crate::domain::Job;
 use crate::limits::BACKUP_LEFT_OUT_MAX;
+use copy::{copy_records, finish_copy};
 use manifest::Manifest;
 
+mod copy;
 mod manifest;
 mod restore;
 mod tar;
@@ -48,8 +49,6 @@ pub use restore::{RestoreError, Restored, restore};
 /// What temporary files in the data folder are called: these, and an id.
 const TEMPORARY_PREFIX: &str = "backup-";
 const TEMPORARY_SUFFIX: &str = ".tmp";
-/// Bytes of records in one commit of the copy: what it takes in memory.
-const COPY_BYTES: usize = 4 << 20;
 /// Moved at a time.
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -209,9 +208,12 @@ impl Backup {
                     match latest.take() {
                         Some((name, _)) if !is_same(&name) => self.add_blob(name, archive)?,
                         // A job that has a checkpoint ends without it: no reason to have no backup.
-                        Some((name, true)) if self.store.blobs().open(name)?.is_some() => {
-                            self.add_blob(name, archive)?
-                        }
+                        Some((name, true)) => match self.store.blobs().open(name) {
+                            Ok(None) => {}
+                            // Of a damaged one it is told, or it is left out.
+                            Ok(Some(_)) | Err(StoreError::Corrupt { .. }) => self.add_blob(name, archive)?,
+                            Err(error) => return Err(error.into()),
+                        },
                         _ => {}
                     }
                     self.add_blob(BlobName::Weights { uid, blob }, archive)?;
@@ -324,124 +326,6 @@ impl<W: Write> Archive<W> {
         self.tar.finish()?;
         Ok(self.size)
     }
-}
-
-/// Copies one state of the records into a file that is a store's record file by itself; what it left out.
-fn copy_records(
-    view: &View,
-    path: &Path,
-    skips_damaged: bool,
-    goes_on: &dyn Fn() -> bool,
-) -> Result<LeftOut, StoreError> {
-    let mut copied = Copied { view, skips_damaged, left_out: LeftOut::default() };
-    let mut builder = Database::builder();
-    builder.set_cache_size(crate::limits::STORE_CACHE_BYTES);
-    let database = builder.create(path).map_err(StoreError::from_redb)?;
-    let done = guarded("copy the records", || {
-        for (definition, table) in view.tables() {
-            copy_table(&database, definition, table, &mut copied, goes_on)?;
-        }
-        Ok(())
-    });
-    closed(database, done)?;
-    Ok(copied.left_out)
-}
-
-/// Says in the copy that the process before stopped in good order, and gives back what redb took beyond what it needs: up to half.
-fn finish_copy(path: &Path) -> Result<(), StoreError> {
-    let mut database = Medium::File { disk: Arc::new(FileSystem), path: path.to_owned() }.open(false)?;
-    let done = guarded("compact the copy of the records", || {
-        database.compact().map_err(StoreError::from_redb)?;
-        // After it: see `Slot::compact`.
-        mark_good_stop(&database).map_err(StoreError::from_redb)
-    });
-    closed(database, done)
-}
-
-/// Closes a copy: the first fault is told.
-fn closed(database: Database, done: Result<(), StoreError>) -> Result<(), StoreError> {
-    match done {
-        Ok(()) => database.close().map_err(StoreError::from_redb),
-        Err(error) => {
-            close_database(database);
-            Err(error)
-        }
-    }
-}
-
-/// What goes into the copy, and what does not.
-struct Copied<'a> {
-    view: &'a View,
-    skips_damaged: bool,
-    left_out: LeftOut,
-}
-
-impl Copied<'_> {
-    /// The bytes of a value in the copy; `None` where it is left out.
-    fn value<'v>(&mut self, key: &str, value: &'v [u8]) -> Result<Option<Cow<'v, [u8]>>, StoreError> {
-        match record::open(key, value) {
-            Ok(_) => Ok(Some(Cow::Borrowed(value))),
-            Err(_) if self.is_known_mark(key)? => Ok(Some(Cow::Owned(record::seal(key, 1, &[])))),
-            Err(_) if self.skips_damaged => {
-                self.left_out.add(key);
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whether a key says all, and says it of a job that is there: then it is the value that is damaged, not the key.
-    fn is_known_mark(&self, key: &str) -> Result<bool, StoreError> {
-        match RecordKey::parse(key) {
-            Some(RecordKey::ModelJob(_, job_id) | RecordKey::Unfinished(job_id)) => {
-                self.view.contains(&keys::job(job_id))
-            }
-            Some(RecordKey::GoodStop) => Ok(true),
-            _ => Ok(false),
-        }
-    }
-}
-
-fn copy_table(
-    database: &Database,
-    definition: Definition,
-    table: &impl ReadableTable<&'static str, &'static [u8]>,
-    copied: &mut Copied<'_>,
-    goes_on: &dyn Fn() -> bool,
-) -> Result<(), StoreError> {
-    let mut entries = table.iter().map_err(StoreError::from_redb)?;
-    let mut is_done = false;
-    while !is_done {
-        if !goes_on() {
-            return Err(StoreError::Unavailable { reason: "the backup was given up".to_owned() });
-        }
-        let mut transaction = database.begin_write().map_err(StoreError::from_redb)?;
-        transaction.set_quick_repair(true);
-        {
-            let mut copy = transaction.open_table(definition).map_err(StoreError::from_redb)?;
-            let mut bytes = 0;
-            is_done = loop {
-                let Some(entry) = entries.next() else { break true };
-                let (key, value) = entry.map_err(StoreError::from_redb)?;
-                let Some(bytes_kept) = copied.value(key.value(), value.value())? else { continue };
-                copy.insert(key.value(), &*bytes_kept).map_err(StoreError::from_redb)?;
-                bytes += key.value().len() + value.value().len();
-                if bytes >= COPY_BYTES {
-                    break false;
-                }
-            };
-        }
-        transaction.commit().map_err(StoreError::from_redb)?;
-    }
-    Ok(())
-}
-
-fn mark_good_stop(database: &Database) -> Result<(), redb::Error> {
-    let mut transaction = database.begin_write()?;
-    transaction.set_quick_repair(true);
-    transaction.open_table(RECORDS)?.insert(keys::GOOD_STOP, record::seal(keys::GOOD_STOP, 1, &[]).as_slice())?;
-    transaction.commit()?;
-    Ok(())
 }
 
 /// A file of a backup's in the data folder; removed with this.

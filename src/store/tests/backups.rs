@@ -158,9 +158,11 @@ fn a_damaged_record_whose_key_says_all_is_written_anew_into_a_backup() {
         let sealed = record::seal(&key, 1, &[]);
         super::folder::flip(&records, &sealed);
     }
+    let name = keys::name(&job.model_id);
+    super::folder::flip(&records, &record::seal(&name, 1, &record::encode(&name, &job.model_uid).unwrap()));
     let told = faults(folder.path());
     assert!(
-        told.iter().filter(|fault| fault.ends_with("damaged: its checksum or its form is wrong")).count() == 2,
+        told.iter().filter(|fault| fault.ends_with("damaged: its checksum or its form is wrong")).count() == 3,
         "{told:?}"
     );
     let store = Store::open(folder.path()).unwrap();

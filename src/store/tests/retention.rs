@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::domain::Start;
+use crate::store::jobs::StoredRequest;
+use crate::store::records::Transaction;
 
 fn numbers(store: &Store, model: &Model) -> Vec<u32> {
     items(store.versions(model.uid, 0, 1_000).unwrap()).iter().map(|version| version.version).collect()
@@ -251,6 +253,22 @@ fn finished_jobs_past_a_bound_go_with_their_histories_and_request_ids() {
             assert_eq!(store.job(unfinished.job_id).unwrap(), Some(unfinished));
         });
     }
+}
+
+#[test]
+fn a_request_id_that_is_another_jobs_by_now_stays_with_that_one() {
+    on_both_keeping(Retention { jobs: 1, ..Retention::default() }, |store, _| {
+        let model = create(store, "xor");
+        let old = finish(store, &model, "again", 1);
+        finish(store, &model, "other", 1);
+        // As after the deletion of a model whose damaged job had it.
+        let taken = store.records().get::<StoredRequest>(&keys::request("other")).unwrap().unwrap().value;
+        let key = keys::request("again");
+        store.records().commit(Transaction::new().put(key.clone(), &taken).unwrap()).unwrap();
+        store.prune_jobs().unwrap();
+        assert_eq!(store.job(old.job_id).unwrap(), None);
+        assert_eq!(store.records().get::<StoredRequest>(&key).unwrap().unwrap().value.job_id, taken.job_id);
+    });
 }
 
 #[test]
