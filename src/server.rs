@@ -59,10 +59,7 @@ pub async fn run(
         () = app.tick_forever() => Ok(()),
     };
     app.end_streams();
-    // A huge batch may take longer: it is left behind, and the process ends.
-    if tokio::time::timeout(TRAINING_END, app.stop_training()).await.is_err() {
-        tracing::warn!("a batch in training did not end in time");
-    }
+    app.stop_training(TRAINING_END).await;
     tracing::info!("stopped");
     Ok(served?)
 }
@@ -96,6 +93,16 @@ async fn open(config: &Config, threads: Handle) -> Result<App, ServerError> {
             u64::MAX => u64::MAX,
             bytes => bytes / 10 * 9,
         });
+        if let Ok(used) = store.used_bytes()
+            && used > disk_bytes_max
+        {
+            tracing::warn!(
+                used,
+                disk_bytes_max,
+                "the data folder takes more than it may: what stores something is refused until models are deleted, or \
+                 `--disk-bytes-max` is larger"
+            );
+        }
         let bounds = Bounds { answer_bytes_max, training_bytes_max, disk_bytes_max };
         App::new(store, threads, limits, bounds).map_err(ServerError::Recovery)
     });

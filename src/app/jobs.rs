@@ -94,11 +94,16 @@ impl App {
     /// Asks a job to stop: at once where it waits, at its next batch where it runs.
     pub(super) fn request_stop(&self, job_id: Uuid, request: StopRequest) {
         let Some(live) = self.core.live.get(job_id) else { return };
+        let before = live.control.stop_requested();
         live.control.request_stop(request);
+        // Once: who asks again and again would have every next turn.
+        let is_news = live.control.stop_requested() != before;
         // One that goes on after a crash has epochs to keep: it stops in its turn.
         let model_uid = live.record().model_uid;
         if request == StopRequest::Keep && live.has_progress() {
-            self.scheduler.bring_forward(&model_uid, job_id);
+            if is_news {
+                self.scheduler.bring_forward(&model_uid, job_id);
+            }
             return;
         }
         match self.scheduler.take_waiting(&model_uid, job_id) {
@@ -108,8 +113,8 @@ impl App {
                     self.scheduler.put_back(run);
                 }
             }
-            Cancelled::Begun => self.scheduler.bring_forward(&model_uid, job_id),
-            Cancelled::Unknown => {}
+            Cancelled::Begun if is_news => self.scheduler.bring_forward(&model_uid, job_id),
+            Cancelled::Begun | Cancelled::Unknown => {}
         }
     }
 

@@ -22,7 +22,7 @@ mod weights;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -159,12 +159,17 @@ impl App {
         self.core.streams_end.cancel();
     }
 
-    /// Stops training at the next batch of each job; the jobs go on after the next start.
-    pub async fn stop_training(&self) {
-        self.scheduler.stop().await;
-        let marked = self.blocking(|app| Ok(app.core.store.mark_good_stop()?)).await;
-        if let Err(error) = marked {
-            tracing::warn!(%error, "the next start will take this stop for a crash");
+    /// Stops training at the next batch of each job; the jobs go on after the next start. A huge batch may take longer than that: it is left
+    /// behind, which is no crash.
+    pub async fn stop_training(&self, patience: Duration) {
+        if tokio::time::timeout(patience, self.scheduler.stop()).await.is_err() {
+            tracing::warn!("a batch in training did not end in time");
+        }
+        let mark = self.blocking(|app| Ok(app.core.store.mark_good_stop()?));
+        match tokio::time::timeout(patience, mark).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the next start will take this stop for a crash"),
+            Err(_) => tracing::warn!("the disk is slow: the next start may take this stop for a crash"),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::disk::{rows_disk_bytes, training_disk_bytes};
 use super::live::LiveJob;
-use super::run::{Room, TrainingRun};
+use super::run::{Room, TrainingRun, best_stored};
 use super::train::training_bytes;
 use super::{App, AppError, now};
 use crate::domain::{EpochReport, Failure, FailureKind, Job, JobState, Model, StopReason};
@@ -85,6 +85,7 @@ impl App {
         job.stop_reason = Some(reason);
         job.failure = Some(Failure { kind, message });
         job.end_time = Some(now());
+        job.best_report = best_stored(&self.core.store, &job);
         self.core.store.finish_job(&job, None)?;
         Ok(())
     }

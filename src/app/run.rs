@@ -23,6 +23,7 @@ use begin::Begun;
 use checkpoint::Checkpoints;
 use ending::{End, Ending};
 use reports::Retrained;
+pub(super) use reports::best_stored;
 use retry::Retry;
 
 /// Full chunks of reports that may wait in memory for a disk that takes them; then the training waits, too.

@@ -47,7 +47,7 @@ impl TrainingRun {
         if !retry.is_due() {
             return Begun::Later(retry);
         }
-        match self.try_begin() {
+        match self.try_begin(&retry) {
             Ok(Some(running)) => Begun::Running(Box::new(running)),
             Ok(None) => cancelled(),
             Err(error @ AppError::Unavailable(_)) => {
@@ -74,8 +74,8 @@ impl TrainingRun {
     }
 
     /// `None` where the job, or its model, is gone.
-    fn try_begin(&self) -> Result<Option<Running>, AppError> {
-        match self.start_and_load() {
+    fn try_begin(&self, retry: &Retry) -> Result<Option<Running>, AppError> {
+        match self.start_and_load(retry) {
             // A model that is deleted while it is read looks damaged for a moment.
             Err(AppError::DataLoss(_)) if self.core.store.model_by_uid(self.model_uid)?.is_none() => Ok(None),
             outcome => outcome,
@@ -83,7 +83,7 @@ impl TrainingRun {
     }
 
     /// The attempt is recorded first: what is read then may be more than the process has memory for.
-    fn start_and_load(&self) -> Result<Option<Running>, AppError> {
+    fn start_and_load(&self, retry: &Retry) -> Result<Option<Running>, AppError> {
         let start = JobStart {
             attempts_before: self.attempts_before,
             trained_on: build_and_processor(),
@@ -94,7 +94,7 @@ impl TrainingRun {
             Started::Gone => Ok(None),
             Started::Begun(job) => {
                 self.note_attempt(&job);
-                self.load(*job)
+                self.load(*job, retry)
             }
         }
     }
@@ -110,17 +110,18 @@ impl TrainingRun {
         });
     }
 
-    fn load(&self, record: Job) -> Result<Option<Running>, AppError> {
+    fn load(&self, record: Job, retry: &Retry) -> Result<Option<Running>, AppError> {
         let Some(base) = self.base(&record)? else { return Ok(None) };
         let mut settings = record.settings.clone();
-        let ended = self.ended(&base, &mut settings)?;
+        // A job with a checkpoint needs it no more, and goes on where it is damaged.
+        let ended = self.ended(&base, &mut settings);
         let fingerprint = continuation::fingerprint(&base.data);
         let architecture = base.model.architecture.clone();
         let mut trainer = AnyTrainer::new(self.input(base, &settings)?);
         let first_network = trainer.network();
-        let resumed = self.resume(&mut trainer);
+        let resumed = self.resume(&mut trainer, retry)?;
         if resumed.is_none() {
-            match ended {
+            match ended? {
                 Some(ended) => {
                     ended.put_into(&mut trainer, &settings, fingerprint).map_err(AppError::Precondition)?;
                 }
@@ -228,22 +229,27 @@ impl TrainingRun {
     }
 
     /// Puts the trainer where the job's last checkpoint was taken. Without one that can be used the job begins anew: that takes longer,
-    /// and comes to the same weights.
-    fn resume(&self, trainer: &mut AnyTrainer) -> Option<Checkpoint> {
-        let resumed = Checkpoint::read(&self.core.store, self.job_id).and_then(|checkpoint| {
-            let Some((checkpoint, state)) = checkpoint else { return Ok(None) };
-            let known = self.live.history.len();
-            if checkpoint.report_index > known {
-                let message = format!("it comes after {} reports, but {known} are stored", checkpoint.report_index);
-                return Err(AppError::DataLoss(message));
+    /// and comes to the same weights. A disk that cannot be read now may be later, which is faster, up to a while.
+    fn resume(&self, trainer: &mut AnyTrainer, retry: &Retry) -> Result<Option<Checkpoint>, AppError> {
+        match self.try_resume(trainer) {
+            Err(error @ AppError::Unavailable(_)) if !retry.is_long() => Err(error),
+            Err(error) => {
+                tracing::error!(%error, "the job's checkpoint cannot be used; the job begins anew");
+                Ok(None)
             }
-            trainer.restore(state).map_err(|error| AppError::DataLoss(error.to_string()))?;
-            Ok(Some(checkpoint))
-        });
-        resumed.unwrap_or_else(|error| {
-            tracing::error!(%error, "the job's checkpoint cannot be used; the job begins anew");
-            None
-        })
+            Ok(resumed) => Ok(resumed),
+        }
+    }
+
+    fn try_resume(&self, trainer: &mut AnyTrainer) -> Result<Option<Checkpoint>, AppError> {
+        let Some((checkpoint, state)) = Checkpoint::read(&self.core.store, self.job_id)? else { return Ok(None) };
+        let known = self.live.history.len();
+        if checkpoint.report_index > known {
+            let message = format!("it comes after {} reports, but {known} are stored", checkpoint.report_index);
+            return Err(AppError::DataLoss(message));
+        }
+        trainer.restore(state).map_err(|error| AppError::DataLoss(error.to_string()))?;
+        Ok(Some(checkpoint))
     }
 }
 

@@ -1,5 +1,6 @@
 //! How a job ends: its end is stored before it is told, however long that takes.
 
+use super::reports::best_stored;
 use super::retry::Retry;
 use super::{Phase, Running, TrainingRun};
 use crate::app::{continuation, now};
@@ -69,6 +70,9 @@ impl TrainingRun {
         job.failure = end.failure;
         job.end_time = Some(now());
         job.report_count = self.live.history.len();
+        if job.best_report.is_none() {
+            job.best_report = best_stored(&self.core.store, &job);
+        }
         let result = end.result.zip(running).map(|((parameters, report), running)| {
             let draft = VersionDraft {
                 base_version: job.base_version,
@@ -95,7 +99,14 @@ impl TrainingRun {
                 }
                 // A start whose commit was reported as failed, and had happened: it was this process's.
                 Ok(job) => ending.job.attempt = job.attempt,
-                Err(error) => ending.failed(&error),
+                Err(error) => {
+                    ending.failed(&error);
+                    if ending.is_given_up(&error) {
+                        tracing::error!("the end of the job is told although it could not be stored");
+                        self.tell_end(ending.job);
+                        return true;
+                    }
+                }
             }
         }
         self.phase = Phase::Ending(ending);
@@ -125,6 +136,10 @@ impl TrainingRun {
 }
 
 impl Ending {
+    fn is_given_up(&self, error: &StoreError) -> bool {
+        self.result.is_none() && is_lost(error, &self.retry)
+    }
+
     /// After an attempt that failed. What no later attempt would mend is given up: the job fails instead.
     fn failed(&mut self, error: &StoreError) {
         tracing::error!(%error, pause = ?self.retry.pause(), "the end of the job could not be stored; it is tried again");
@@ -135,7 +150,32 @@ impl Ending {
             self.job.state = JobState::Failed;
             self.job.stop_reason = Some(StopReason::Internal);
             let message = "the result could not be stored; the server's log has the cause".to_owned();
-            self.job.failure = Some(Failure { kind: FailureKind::Internal, message });
+            let kind = match error {
+                StoreError::Corrupt { .. } => FailureKind::DataLoss,
+                _ => FailureKind::Internal,
+            };
+            self.job.failure = Some(Failure { kind, message });
+        }
+    }
+}
+
+/// Whether nothing is left to store an end in: the job's own record is damaged or gone, and stays so.
+fn is_lost(error: &StoreError, retry: &Retry) -> bool {
+    matches!(error, StoreError::Corrupt { .. }) && retry.is_long()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_given_up_where_its_record_is_damaged_and_stays_so() {
+        let damaged = StoreError::Corrupt { what: "default/jobs/…".to_owned() };
+        let away = StoreError::Unavailable { reason: "the disk is full".to_owned() };
+        let mut retry = Retry::new();
+        for failures in 1..100 {
+            retry.failed();
+            assert_eq!((is_lost(&damaged, &retry), is_lost(&away, &retry)), (failures >= 9, false));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Running, TrainingRun};
-use crate::domain::{EpochReport, Metric};
+use crate::domain::{EpochReport, Job, Metric};
 use crate::engine::is_better;
 use crate::limits::CHUNK_REPORTS;
 use crate::store::{Store, StoreError};
@@ -76,6 +76,11 @@ impl Retrained {
         }
         Some(told)
     }
+}
+
+/// The best report of a job that ends before it has gone on after a crash.
+pub(in crate::app) fn best_stored(store: &Store, job: &Job) -> Option<EpochReport> {
+    Retrained::new(0, job.report_count).best_told(store, job.job_id, None, job.settings.monitored())
 }
 
 /// Whether two reports say the same, timings left out.
