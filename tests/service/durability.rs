@@ -1,7 +1,10 @@
 //! What was acknowledged is there after a `kill -9`.
 
+use std::time::Duration;
+
 use epochd::rpc::pb;
 use epochd::rpc::pb::JobState;
+use epochd::rpc::pb::train_event::Event;
 use tonic::Code;
 
 use crate::support::*;
@@ -137,4 +140,40 @@ async fn a_job_that_cannot_begin_for_a_while_begins_when_it_can() {
     std::fs::rename(&away, &blobs).unwrap();
     let told = read(api.watch(&waiting, None).await.unwrap()).await;
     assert_eq!((told.finished.state(), told.finished.version), (JobState::Succeeded, 2));
+}
+
+/// A folder in the place of the checkpoint stands for a disk that cannot be read for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_waits_for_a_checkpoint_that_cannot_be_read_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::serve(folder.path(), &[]);
+    let api = process.api().await;
+    api.create(xor_model("xor", 4)).await;
+    let often = Some(prost_types::Duration { seconds: 0, nanos: 1_000_000 });
+    let (job_id, _events) = api.start(pb::TrainRequest { checkpoint_interval: often, ..endless("xor") }).await;
+    while api.job(&job_id).await.checkpoint_epoch == 0 {
+        tokio::task::yield_now().await;
+    }
+    process.kill();
+    let (checkpoint, away) = (folder.path().join(format!("blobs/{job_id}.checkpoint")), folder.path().join("away"));
+    std::fs::rename(&checkpoint, &away).unwrap();
+    std::fs::create_dir(&checkpoint).unwrap();
+
+    let process = Process::serve(folder.path(), &["--drain-seconds", "0"]);
+    let api = process.api().await;
+    let mut events = api.watch(&job_id, None).await.unwrap();
+    while api.job(&job_id).await.attempt == 1 {
+        tokio::task::yield_now().await;
+    }
+    // The first try comes right after; it may be another while until the second.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    std::fs::remove_dir(&checkpoint).unwrap();
+    std::fs::rename(&away, &checkpoint).unwrap();
+    next(&mut events, |event| matches!(event, Event::Started(_)).then_some(())).await;
+    signal(process.id(), "TERM");
+    let (_, log) = process.wait();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let started: Vec<_> = lines.filter(|line| line["message"] == "job started").collect();
+    assert!(log.contains("the job cannot begin; it is tried again"), "{log}");
+    assert!(started.len() == 1 && started[0]["epochs_done"].as_u64() > Some(0), "{started:?}");
 }

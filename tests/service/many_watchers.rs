@@ -109,6 +109,26 @@ async fn train_watched(process: &Process, api: &Api, request: &pb::TrainRequest,
     api.trained_for(&job_id).await
 }
 
+/// A stream that nobody reads from is not polled: what it was about to read must not be kept from others.
+#[tokio::test(flavor = "multi_thread")]
+async fn watchers_that_stand_still_hold_up_no_other_one() {
+    let (folder, epochs) = (tempfile::tempdir().unwrap(), 20_000);
+    let process = Process::serve(folder.path(), &[]);
+    let api = process.api().await;
+    api.create(xor_model("xor", 2)).await;
+    let job_id = api.train(pb::TrainRequest { epochs: Some(epochs), ..truth_table("xor", XOR) }).await.job_id;
+    process.kill();
+
+    // The reports are in the store alone now.
+    let process = Process::serve(folder.path(), &[]);
+    let stalled = watchers(process.address, &job_id, 40, Some(SMALL_WINDOW)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let healthy = watchers(process.address, &job_id, 1, None).await.remove(0);
+    let seen = tokio::time::timeout(Duration::from_secs(60), count_epochs(healthy)).await;
+    assert_eq!(seen.expect("it waits for those that stand still"), epochs);
+    drop(stalled);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_watchers_see_every_epoch_and_hardly_slow_the_training() {
     let count = size("EPOCHD_WATCHERS", 40);

@@ -1,7 +1,7 @@
 //! Jobs go on after a crash: to the bit, in their order, and not for ever.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use epochd::rpc::pb;
@@ -360,7 +360,21 @@ async fn without_a_checkpoint_that_reads_the_job_begins_anew() {
     assert!(!checkpoint.exists(), "the end of a job gives its checkpoint's space back");
 }
 
-/// What a job continues is kept for it until it has ended: without a checkpoint it begins anew from there.
+/// Flips a bit in what a model's last training left for the next.
+fn damage_state(folder: &Path, model_uid: &str) {
+    let files = fs::read_dir(folder.join("blobs")).unwrap().map(|entry| entry.unwrap().path());
+    let of_model = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.contains(model_uid) && name.ends_with(".state")
+    };
+    let paths: Vec<PathBuf> = files.filter(of_model).collect();
+    let [path] = paths.as_slice() else { panic!("one state of the model: {paths:?}") };
+    let mut bytes = fs::read(path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+/// What a job continues is kept for it until it has ended: without a checkpoint it begins anew from there, with one it needs it no more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_continued_training_goes_on_after_weights_were_set_meanwhile() {
     for (interval, has_checkpoint) in [("0.001s", true), ("1000s", false)] {
@@ -385,7 +399,11 @@ async fn a_continued_training_goes_on_after_weights_were_set_meanwhile() {
         while has_checkpoint && api.job(&job_id).await.checkpoint_time.is_none() {}
         let layers = bits(&api, "parts").await;
         api.models.clone().set_weights(pb::SetWeightsRequest { model_id: "parts".into(), layers }).await.unwrap();
+        let uid = api.model("parts").await.uid;
         process.kill();
+        if has_checkpoint {
+            damage_state(folder.path(), &uid);
+        }
         let process = Process::serve(folder.path(), &[]);
         let api = process.api().await;
         let finished = read(api.watch(&job_id, None).await.unwrap()).await.finished;
