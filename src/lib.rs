@@ -20,7 +20,7 @@
 //! those two; `store` and
 //! `jobs` know nothing of the wire; only `rpc` and `ops` know the gRPC libraries.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod app;

@@ -43,8 +43,8 @@ pub use weights::{
 };
 
 use crate::domain::{Architecture, Loss, Model, ModelId, Timestamp};
-use crate::engine::expression_bytes;
-use crate::jobs::{Limits, Scheduler};
+use crate::engine::{Team, expression_bytes};
+use crate::jobs::{Limits, Scheduler, lower_priority};
 use crate::limits::{BACKUPS_MAX, CALL_BYTES_MAX, EXPRESSION_WORK_BYTES_MAX};
 use crate::store::{PrunedVersions, Store, StoreError};
 use chunks::StoredChunks;
@@ -89,6 +89,8 @@ struct Core {
     chunks: StoredChunks,
     is_draining: AtomicBool,
     streams_end: CancellationToken,
+    /// Who trains large steps.
+    team: Arc<Team>,
     /// Whether the process before this one stopped in good order.
     is_after_good_stop: bool,
 }
@@ -101,6 +103,9 @@ impl App {
             tracing::warn!(%error, "the stop before is taken for a crash");
             false
         });
+        let team = Team::new(limits.threads, lower_priority).map_err(|error| {
+            AppError::Internal(format!("the threads that help trainings cannot be started: {error}"))
+        })?;
         let core = Core {
             store,
             snapshots: Snapshots::default(),
@@ -110,6 +115,7 @@ impl App {
             chunks: StoredChunks::default(),
             is_draining: AtomicBool::new(false),
             streams_end: CancellationToken::new(),
+            team,
             is_after_good_stop,
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -250,6 +250,7 @@ impl Work for TrainingRun {
 
     fn run(&mut self, slice: &Slice) -> bool {
         let _span = self.span().entered();
+        let _entered = self.core.team.enter();
         self.train(slice)
     }
 

@@ -6,6 +6,7 @@ use super::loss::Objective;
 use super::network::Network;
 use super::scaler;
 use super::state::{StateError, Step, TrainerState};
+use super::team::Workers;
 use super::trainer::{Trainer, TrainerInput};
 use crate::domain::{
     Architecture, ElementType, EpochReport, FittedPreprocessing, Loss, Matrix, Reduction, Scaler, Targets, Values,
@@ -60,6 +61,11 @@ impl AnyTrainer {
     /// See [`Trainer::training_rows`].
     pub fn training_rows(&self) -> u64 {
         each!(self, it => it.training_rows())
+    }
+
+    /// See [`Trainer::set_workers`].
+    pub fn set_workers(&mut self, workers: Workers) {
+        each!(self, it => it.set_workers(workers));
     }
 
     /// See [`Trainer::parameters`].

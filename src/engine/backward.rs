@@ -4,10 +4,16 @@ use super::activation::multiply_by_derivative;
 use super::element::Element;
 use super::network::{Pass, Plan, PlanLayer, view, view_mut};
 use super::normalization;
-use super::product::{add_transposed_product, product_with_transposed};
+use super::product::{Onto, product_with_transposed, transposed_product};
+use super::simd::vectorized;
+use super::team::{Workers, piece_length};
 use super::workspace::{Activations, Workspace};
 
-/// Adds the gradient of the first `rows` rows to `gradients`, which is flat in the order of the parameters.
+/// Columns of a piece: whole vectors.
+const LANES: usize = 16;
+
+/// The gradient of the first `rows` rows, in the place of what is in `gradients` or added to it, flat in the order of the parameters.
+/// Where nothing is learned, `gradients` stays as it is.
 ///
 /// On entry the last of `deltas` holds δ = ∂L/∂z of the last layer, from the loss; on return every layer's is there, z being
 /// what goes into its activation. With a₀ the inputs, ε_l = ∂L/∂(a_{l−1}·W_l + b_l), which is δ_l but behind a batch
@@ -24,6 +30,7 @@ pub fn backward<T: Element>(
     workspace: &mut Workspace<T>,
     rows: usize,
     gradients: &mut [T],
+    onto: Onto,
     pass: Pass,
 ) {
     let Workspace { activations, deltas, affine_delta, .. } = workspace;
@@ -33,21 +40,31 @@ pub fn backward<T: Element>(
     };
     for (index, layer) in plan.layers.iter().enumerate().skip(first).rev() {
         let (before, from) = deltas.split_at_mut(index);
+        if onto == Onto::Nothing {
+            // What is summed row by row.
+            gradients[layer.layout.weights.end..layer.layout.trainable().end].fill(T::ZERO);
+        }
         let delta = affine(layer, parameters, activations, index, &from[0], affine_delta, rows, gradients);
         let inputs = inputs_of(activations, index, pass);
-        add_layer_gradient(layer, inputs, delta, rows, gradients);
+        let workers = &activations.workers;
+        layer_gradient(workers, layer, inputs, delta, rows, gradients, onto);
         if let Some(below) = index.checked_sub(1).filter(|_| index > first) {
             let PlanLayer { layout, activation, .. } = &plan.layers[below];
             let count = rows * layout.units;
             let delta_below = &mut before[below][..count];
-            pass_back(layer, parameters, delta, rows, delta_below);
+            pass_back(workers, layer, parameters, delta, rows, delta_below);
             let mask = &activations.drops[index].mask;
             if pass == Pass::Training && !mask.is_empty() {
                 delta_below.iter_mut().zip(mask).for_each(|(delta, &mask)| *delta *= mask);
             }
             let pre_activations = &activations.pre_activations[below];
             let outputs = &activations.layers[below][..count];
-            multiply_by_derivative(*activation, layout.units, outputs, pre_activations, delta_below);
+            let piece = piece_length(count, layout.units);
+            let pieces = delta_below.chunks_mut(piece).zip(outputs.chunks(piece)).enumerate();
+            workers.for_each(pieces, |(index, (delta, outputs))| {
+                let kept = pre_activations.get(index * piece..).unwrap_or_default();
+                multiply_by_derivative(*activation, layout.units, outputs, kept, delta);
+            });
         }
     }
 }
@@ -90,25 +107,45 @@ pub fn input_gradient<T: Element>(plan: &Plan, parameters: &[T], workspace: &mut
     let mut gradient = vec![T::ZERO; rows * plan.input_width];
     // Of the layers behind a batch normalization the first comes last, so its ε is still there.
     let delta = if first.normalization.is_some() { &workspace.affine_delta } else { &workspace.deltas[0] };
-    pass_back(first, parameters, delta, rows, &mut gradient);
+    pass_back(&workspace.activations.workers, first, parameters, delta, rows, &mut gradient);
     gradient
 }
 
 /// ε·Wᵀ: the gradient with respect to what goes into a layer, `[rows, inputs]`.
-fn pass_back<T: Element>(layer: &PlanLayer, parameters: &[T], delta: &[T], rows: usize, to: &mut [T]) {
+fn pass_back<T: Element>(
+    workers: &Workers,
+    layer: &PlanLayer,
+    parameters: &[T],
+    delta: &[T],
+    rows: usize,
+    to: &mut [T],
+) {
     let (inputs, units) = (layer.layout.inputs, layer.layout.units);
-    product_with_transposed(view(rows, units, delta), layer.weights(parameters), view_mut(rows, inputs, to));
+    product_with_transposed(workers, view(rows, units, delta), layer.weights(parameters), view_mut(rows, inputs, to));
 }
 
-fn add_layer_gradient<T: Element>(layer: &PlanLayer, inputs: &[T], delta: &[T], rows: usize, gradients: &mut [T]) {
+fn layer_gradient<T: Element>(
+    workers: &Workers,
+    layer: &PlanLayer,
+    inputs: &[T],
+    delta: &[T],
+    rows: usize,
+    gradients: &mut [T],
+    onto: Onto,
+) {
     let layout = &layer.layout;
     let (width, units) = (layout.inputs, layout.units);
     let weights = view_mut(width, units, &mut gradients[layout.weights.clone()]);
-    add_transposed_product(view(rows, width, inputs), view(rows, units, delta), weights);
+    transposed_product(workers, onto, view(rows, width, inputs), view(rows, units, delta), weights);
     if let Some(bias) = &layout.bias {
-        let bias = &mut gradients[bias.clone()];
-        for row in delta[..rows * units].chunks_exact(units) {
-            bias.iter_mut().zip(row).for_each(|(sum, &delta)| *sum += delta);
-        }
+        let delta = &delta[..rows * units];
+        // Columns, so that each sum runs over the rows in order.
+        let piece = (piece_length(delta.len(), units) / rows).next_multiple_of(LANES);
+        let pieces = gradients[bias.clone()].chunks_mut(piece).enumerate();
+        workers.for_each(pieces, |(index, sums)| {
+            vectorized!(for row in delta.chunks_exact(units) {
+                sums.iter_mut().zip(&row[index * piece..]).for_each(|(sum, &delta)| *sum += delta);
+            });
+        });
     }
 }

@@ -6,7 +6,8 @@ use super::metrics::TargetSpread;
 use super::random::Purpose;
 use super::scaler;
 use super::split::split;
-use super::workspace::Workspace;
+use super::team::piece_length;
+use super::workspace::{Activations, Workspace};
 use crate::domain::settings::validation_rows;
 use crate::domain::{
     ClassWeights, FittedPreprocessing, Matrix, Preprocessing, Rows, Scaler, Scaling, Settings, Targets, TrainingData,
@@ -210,11 +211,18 @@ impl<T: Element> RowSet<T> {
     }
 
     /// Copies rows, in the order given, to the front of a workspace.
-    pub fn load(&self, rows: impl ExactSizeIterator<Item = usize> + Clone, workspace: &mut Workspace<T>) {
+    pub fn load(&self, rows: impl ExactSizeIterator<Item = usize> + Clone + Sync, workspace: &mut Workspace<T>) {
         let width = self.input_width;
-        for (to, row) in workspace.activations.inputs.chunks_exact_mut(width).zip(rows.clone()) {
-            to.copy_from_slice(&self.inputs[row * width..][..width]);
-        }
+        let Activations { inputs, workers, .. } = &mut workspace.activations;
+        let count = rows.len();
+        let piece = piece_length(count * width, width);
+        let pieces = inputs[..count * width].chunks_mut(piece).enumerate();
+        workers.for_each(pieces, |(index, piece_of)| {
+            let rows = rows.clone().skip(index * (piece / width));
+            piece_of.chunks_exact_mut(width).zip(rows).for_each(|(to, row)| {
+                to.copy_from_slice(&self.inputs[row * width..][..width]);
+            });
+        });
         workspace.classes.clear();
         workspace.values.clear();
         workspace.weights.clear();

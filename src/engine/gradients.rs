@@ -4,6 +4,7 @@ use super::backward::{backward, input_gradient};
 use super::element::{Element, all_finite};
 use super::loss::{LossBatch, Objective, TargetRows};
 use super::network::{Pass, Plan, forward};
+use super::product::Onto;
 use super::workspace::Workspace;
 use crate::domain::{Activation, Architecture, Loss, Reduction, Targets};
 
@@ -72,7 +73,7 @@ pub fn compute<T: Element>(
     let sum = objective.evaluate(T::from_f64(1.0 / divisor), &mut workspace.loss_batch(rows, objective.units()));
 
     let mut gradients = vec![T::ZERO; parameters.len()];
-    backward(&plan, parameters, &mut workspace, rows, &mut gradients, Pass::Gradients);
+    backward(&plan, parameters, &mut workspace, rows, &mut gradients, Onto::Nothing, Pass::Gradients);
     let inputs = input_gradient(&plan, parameters, &mut workspace, rows);
     if !(sum.is_finite() && all_finite(&gradients) && all_finite(&inputs)) {
         let is_faulty = |loss: f64, delta: &[T]| !(loss.is_finite() && all_finite(delta));

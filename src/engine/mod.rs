@@ -6,7 +6,9 @@
 //! | file | subject |
 //! |---|---|
 //! | `element` | float32 and float64 as one trait; functions whose bits depend on no C library |
+//! | `simd` | loops compiled for the vectors of the processor at hand |
 //! | `product` | matrix products: the only place that calls faer |
+//! | `team` | threads that help with large steps |
 //! | `random` | streams keyed by (seed, purpose, epoch, batch) |
 //! | `initializer` | initial weights |
 //! | `activation`, `loss` | value beside derivative, the formula above both |
@@ -50,8 +52,10 @@ pub mod product;
 pub mod random;
 pub mod scaler;
 pub mod schedule;
+pub mod simd;
 pub mod split;
 pub mod state;
+pub mod team;
 pub mod trainer;
 pub mod workspace;
 
@@ -69,4 +73,5 @@ pub use optimizer::slot_count;
 pub use random::Purpose;
 pub use split::split;
 pub use state::{EpochEnd, StateError, Step, Stop, TrainerState};
+pub use team::{Entered, Team, Workers};
 pub use trainer::{Trainer, TrainerInput};

@@ -7,7 +7,8 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use super::activation::activate;
 use super::element::Element;
 use super::normalization;
-use super::product::{PADDED_ROWS, add_product, rows_min};
+use super::product::{self, PADDED_ROWS, rows_min};
+use super::team::{Workers, piece_length};
 use super::workspace::{Activations, Dropped};
 use crate::domain::{Activation, Architecture, BatchNormalization, LayerLayout};
 
@@ -127,35 +128,43 @@ pub fn forward<T: Element>(plan: &Plan, parameters: &[T], buffers: &mut Activati
     let last = plan.layers.len() - 1;
     drop_some(buffers, 0, rows * plan.input_width, pass);
     for (index, layer) in plan.layers.iter().enumerate() {
-        pre_activate(plan, parameters, buffers, index, rows, pass);
+        let (count, units) = (rows * layer.layout.units, layer.layout.units);
+        let keeps_z = !buffers.pre_activations[index].is_empty() && pass != Pass::Inference;
+        if index < last && !keeps_z && layer.normalization.is_none() {
+            pre_activate(plan, parameters, buffers, index, rows, pass, |z| activate(layer.activation, units, z));
+            drop_some(buffers, index + 1, count, pass);
+            continue;
+        }
+        pre_activate(plan, parameters, buffers, index, rows, pass, |_| {});
         if index < last {
-            let count = rows * layer.layout.units;
-            let kept = &mut buffers.pre_activations[index];
-            if !kept.is_empty() && pass != Pass::Inference {
-                kept[..count].copy_from_slice(&buffers.layers[index][..count]);
+            if keeps_z {
+                buffers.pre_activations[index][..count].copy_from_slice(&buffers.layers[index][..count]);
             }
-            activate(layer.activation, layer.layout.units, &mut buffers.layers[index][..count]);
+            let pieces = buffers.layers[index][..count].chunks_mut(piece_length(count, units));
+            buffers.workers.for_each(pieces, |values| activate(layer.activation, units, values));
             drop_some(buffers, index + 1, count, pass);
         }
     }
 }
 
-/// What goes into the activation of a layer: x·W + b, or what batch normalization makes of x·W.
-pub(super) fn pre_activate<T: Element>(
+/// What goes into the activation of a layer: x·W + b, or what batch normalization makes of x·W. Without one, `then` goes over pieces of
+/// it, whole rows.
+fn pre_activate<T: Element>(
     plan: &Plan,
     parameters: &[T],
     buffers: &mut Activations<T>,
     index: usize,
     rows: usize,
     pass: Pass,
+    then: impl Fn(&mut [T]) + Sync,
 ) {
     let layer = &plan.layers[index];
-    let Activations { inputs, layers, normalizations, drops, .. } = buffers;
+    let Activations { inputs, layers, normalizations, drops, workers, .. } = buffers;
     let (before, from) = layers.split_at_mut(index);
     let dropped = &drops[index];
     let is_dropped = pass == Pass::Training && !dropped.values.is_empty();
     let inputs = if is_dropped { &dropped.values } else { before.last().unwrap_or(inputs) };
-    affine(layer, parameters, inputs, &mut from[0], rows);
+    affine(workers, layer, parameters, inputs, &mut from[0], rows, then);
     let outputs = &mut from[0][..rows * layer.layout.units];
     match pass {
         Pass::Inference => normalization::by_running_values(layer, parameters, outputs, None),
@@ -180,20 +189,22 @@ fn drop_some<T: Element>(buffers: &mut Activations<T>, place: usize, count: usiz
     values[..count].iter_mut().zip(pairs).for_each(|(value, (&from, &mask))| *value = from * mask);
 }
 
-/// z = x·W + b
-fn affine<T: Element>(layer: &PlanLayer, parameters: &[T], inputs: &[T], outputs: &mut [T], rows: usize) {
+/// z = x·W + b, and then what `then` makes of it.
+fn affine<T: Element>(
+    workers: &Workers,
+    layer: &PlanLayer,
+    parameters: &[T],
+    inputs: &[T],
+    outputs: &mut [T],
+    rows: usize,
+    then: impl Fn(&mut [T]) + Sync,
+) {
     let LayerLayout { inputs: width, units, bias, .. } = &layer.layout;
     // The product may need more rows than there are: the buffers have them, and what is in them does not matter.
     let rows = rows.max(rows_min(*width, *units));
-    let outputs = &mut outputs[..rows * units];
-    match bias {
-        Some(bias) => {
-            let bias = &parameters[bias.clone()];
-            outputs.chunks_exact_mut(*units).for_each(|row| row.copy_from_slice(bias));
-        }
-        None => outputs.fill(T::ZERO),
-    }
-    add_product(view(rows, *width, inputs), layer.weights(parameters), view_mut(rows, *units, outputs));
+    let bias = bias.as_ref().map(|bias| &parameters[bias.clone()]);
+    let (x, weights) = (view(rows, *width, inputs), layer.weights(parameters));
+    product::affine(workers, x, weights, bias, view_mut(rows, *units, outputs), then);
 }
 
 /// A network with its weights, ready to predict. Cheap to clone and to share.
@@ -248,7 +259,7 @@ impl<T: Element> Network<T> {
             let rows = tile.len() / width;
             buffers.inputs[..tile.len()].copy_from_slice(tile);
             for (index, layer) in self.plan.layers.iter().enumerate() {
-                pre_activate(&self.plan, &self.parameters, &mut buffers, index, rows, Pass::Inference);
+                pre_activate(&self.plan, &self.parameters, &mut buffers, index, rows, Pass::Inference, |_| {});
                 let values = &mut buffers.layers[index][..rows * layer.layout.units];
                 let mut tell = |is_before: bool, values: &[T]| {
                     let places = wanted.iter().zip(&mut layers).filter(|(wanted, _)| **wanted == index);

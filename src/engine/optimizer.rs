@@ -23,10 +23,14 @@ use self::rprop::Rprop;
 use self::sgd::Sgd;
 use super::element::Element;
 use super::lbfgs::Lbfgs;
+use super::simd::vectorized;
+use super::team::{Workers, piece_length};
 use crate::domain::{Optimizer, Values};
 
 /// Numbers a parameter that any optimizer but L-BFGS keeps, at most.
 const SLOTS: usize = 3;
+/// A piece of parameters is a whole number of the widest vectors.
+const LANES: usize = 16;
 
 /// What an optimizer remembers from step to step.
 #[derive(Clone, Debug)]
@@ -105,6 +109,7 @@ impl<T: Element> OptimizerState<T> {
     /// With L-BFGS, which has no steps of this kind: see [`as_lbfgs_mut`](Self::as_lbfgs_mut).
     pub fn step(
         &mut self,
+        workers: &Workers,
         optimizer: &Optimizer,
         learning_rate: f64,
         segments: &[Range<usize>],
@@ -114,7 +119,7 @@ impl<T: Element> OptimizerState<T> {
         self.steps += 1;
         let steps = self.steps;
         let [a, b, c] = &mut self.slots;
-        let target = Target { segments, parameters, gradients };
+        let target = Target { workers, segments, parameters, gradients };
         match *optimizer {
             Optimizer::Sgd { momentum, dampening, nesterov, weight_decay, .. } => {
                 let dampening = if steps == 1 { 0.0 } else { dampening };
@@ -223,17 +228,31 @@ fn step_adam<T: Element>(adam: &Adam<T>, amsgrad: bool, target: Target<'_, T>, [
 
 /// What one step moves, and along what.
 struct Target<'a, T> {
+    workers: &'a Workers,
     segments: &'a [Range<usize>],
     parameters: &'a mut [T],
     gradients: &'a [T],
 }
 
 impl<T: Element> Target<'_, T> {
-    /// Calls `update` with the parameters, the gradients and the slots of each segment.
-    fn update<const N: usize>(self, mut slots: [&mut Vec<T>; N], update: impl Fn(&mut [T], &[T], [&mut [T]; N])) {
+    /// Calls `update` with the parameters, the gradients and the slots of each piece of each segment.
+    fn update<const N: usize>(
+        self,
+        mut slots: [&mut Vec<T>; N],
+        update: impl Fn(&mut [T], &[T], [&mut [T]; N]) + Sync,
+    ) {
         for segment in self.segments {
-            let slots = slots.each_mut().map(|slot| &mut slot[segment.clone()]);
-            update(&mut self.parameters[segment.clone()], &self.gradients[segment.clone()], slots);
+            let piece = piece_length(segment.len(), LANES);
+            let mut slots = slots.each_mut().map(|slot| slot[segment.clone()].chunks_mut(piece));
+            let parameters = self.parameters[segment.clone()].chunks_mut(piece);
+            let pieces =
+                parameters.zip(self.gradients[segment.clone()].chunks(piece)).map(|(parameters, gradients)| {
+                    let slots = slots.each_mut().map(|slot| slot.next().unwrap_or_default());
+                    (parameters, gradients, slots)
+                });
+            self.workers.for_each(pieces, |(parameters, gradients, slots)| {
+                vectorized!(update(parameters, gradients, slots));
+            });
         }
     }
 }

@@ -14,6 +14,10 @@ use faer::{Accum, MatMut, MatRef, Par};
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::element::Element;
+use super::simd::vectorized;
+use super::team::{Workers, piece_length};
+
+mod small;
 
 /// Weights of a layer up to which our own kernels do its products.
 const SMALL_WEIGHTS_MAX: usize = 256;
@@ -21,6 +25,14 @@ const SMALL_WEIGHTS_MAX: usize = 256;
 /// Up to this many multiply-adds faer takes its kernel for tiny products (its `NANO_GEMM_THRESHOLD`), which sums in another
 /// way.
 const FAER_TINY_OPERATIONS_MAX: usize = 16 * 16 * 16;
+
+/// Multiply-adds of a part: tens of microseconds, which are worth another thread.
+const PART_OPERATIONS_MIN: usize = 1 << 21;
+/// Parts of a product: more than threads, so that one that is held up holds up little.
+const PARTS: usize = 4;
+/// Columns and rows of a part: those of faer's kernels.
+const COLUMNS_MIN: usize = 64;
+const ROWS_MIN: usize = 16;
 
 /// Rows to which every buffer of a forward pass is padded: the most that [`rows_min`] asks for.
 pub const PADDED_ROWS: usize = FAER_TINY_OPERATIONS_MAX / (SMALL_WEIGHTS_MAX + 1) + 1;
@@ -44,7 +56,41 @@ macro_rules! impl_gemm {
 impl_gemm!(f32);
 impl_gemm!(f64);
 
-/// Rows that [`add_product`] needs with a layer of `inputs × units` weights, at most [`PADDED_ROWS`].
+/// c = a·b, or c += a·b, by as many threads as there are. Where c is cut into parts whose sums run over all of `a`'s columns, faer gives
+/// each element the bits that it has in one piece (a test), but for a part of a single row, which has a kernel of its own.
+fn gemm<T: Element>(workers: &Workers, a: MatRef<'_, T>, b: MatRef<'_, T>, c: MatMut<'_, T>, accum: Accum) {
+    let (rows, columns) = (c.nrows(), c.ncols());
+    // An even number, for two threads.
+    let parts = (rows * columns * a.ncols() / PART_OPERATIONS_MIN).min(PARTS) / 2 * 2;
+    if parts < 2 || !workers.are_several() {
+        return T::gemm(a, b, c, accum);
+    }
+    let mut rest = Some(c);
+    if columns >= rows.min(parts * COLUMNS_MIN) {
+        let parts = cuts(columns, parts, COLUMNS_MIN).map_while(move |(first, width)| {
+            let (part, after) = rest.take()?.split_at_col_mut(width);
+            rest = Some(after);
+            Some((b.subcols(first, width), part))
+        });
+        workers.for_each(parts, |(b, c)| T::gemm(a, b, c, accum));
+    } else {
+        let parts = cuts(rows, parts, ROWS_MIN).map_while(move |(first, height)| {
+            let (part, after) = rest.take()?.split_at_row_mut(height);
+            rest = Some(after);
+            Some((a.subrows(first, height), part))
+        });
+        workers.for_each(parts, |(a, c)| T::gemm(a, b, c, accum));
+    }
+}
+
+/// Where each of at most `parts` parts of a length begins, and how long it is: a multiple of `unit`, but for the last.
+fn cuts(length: usize, parts: usize, unit: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = parts.min(length / unit).max(1);
+    let begin = move |index: usize| if index == count { length } else { length * index / count / unit * unit };
+    (0..count).map(move |index| (begin(index), begin(index + 1) - begin(index)))
+}
+
+/// Rows that [`affine`] needs with a layer of `inputs × units` weights, at most [`PADDED_ROWS`].
 pub fn rows_min(inputs: usize, units: usize) -> usize {
     let weights = inputs * units;
     // faer takes yet other kernels for one row.
@@ -55,71 +101,105 @@ fn is_small(inputs: usize, units: usize) -> bool {
     inputs * units <= SMALL_WEIGHTS_MAX || inputs == 1 || units == 1
 }
 
-/// c += a·b, with a `[rows, inputs]`, b `[inputs, units]`, c `[rows, units]` and at least [`rows_min`] rows. The bits of a
-/// row of c depend on no other row, nor on their number.
-pub fn add_product<T: Element>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, mut c: ArrayViewMut2<'_, T>) {
-    let (inputs, units) = b.dim();
-    if !is_small(inputs, units) {
-        debug_assert!(a.nrows() >= rows_min(inputs, units));
-        return T::gemm(view(&a), view(&b), view_mut(&mut c), Accum::Add);
-    }
-    let (a, b, c) = (flat(&a), flat(&b), flat_mut(&mut c));
-    let rows = a.chunks_exact(inputs).zip(c.chunks_exact_mut(units));
-    if units == 1 {
-        rows.for_each(|(a, c)| c[0] += dot(a, b));
+/// c = x·W + b, with x `[rows, inputs]`, W `[inputs, units]`, b `[units]`, c `[rows, units]` and at least [`rows_min`] rows. The bits of
+/// a row of c depend on no other row, nor on their number. `then` goes over each piece of c, whole rows, while it is at hand.
+pub fn affine<T: Element>(
+    workers: &Workers,
+    x: ArrayView2<'_, T>,
+    weights: ArrayView2<'_, T>,
+    bias: Option<&[T]>,
+    mut c: ArrayViewMut2<'_, T>,
+    then: impl Fn(&mut [T]) + Sync,
+) {
+    let (inputs, units) = weights.dim();
+    let is_small = is_small(inputs, units);
+    if is_small {
+        let c = flat_mut(&mut c);
+        match bias {
+            Some(bias) => c.chunks_exact_mut(units).for_each(|row| row.copy_from_slice(bias)),
+            None => c.fill(T::ZERO),
+        }
+        add_small_product(flat(&x), flat(&weights), (inputs, units), c);
     } else {
-        rows.for_each(|(a, c)| a.iter().zip(b.chunks_exact(units)).for_each(|(&x, weights)| add_scaled(c, x, weights)));
+        debug_assert!(x.nrows() >= rows_min(inputs, units));
+        gemm(workers, view(&x), view(&weights), view_mut(&mut c), Accum::Replace);
     }
+    let c = flat_mut(&mut c);
+    workers.for_each(c.chunks_mut(piece_length(c.len(), units)), |piece| {
+        if let Some(bias) = bias.filter(|_| !is_small) {
+            vectorized!(for row in piece.chunks_exact_mut(units) {
+                row.iter_mut().zip(bias).for_each(|(z, &bias)| *z += bias);
+            });
+        }
+        then(piece);
+    });
 }
 
-/// c += aᵀ·b, with a `[rows, inputs]`, b `[rows, units]`, c `[inputs, units]`.
-pub fn add_transposed_product<T: Element>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, mut c: ArrayViewMut2<'_, T>) {
+fn add_small_product<T: Element>(a: &[T], b: &[T], (inputs, units): (usize, usize), c: &mut [T]) {
+    vectorized!(match units {
+        1 => a.chunks_exact(inputs).zip(c).for_each(|(a, c)| *c += small::dot(a, b)),
+        _ => small::add_product(inputs, units, a, b, c),
+    });
+}
+
+/// What becomes of what is in the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Onto {
+    /// The product takes its place.
+    Nothing,
+    /// The product is added to it.
+    Sum,
+}
+
+/// c = aᵀ·b, or c += aᵀ·b, with a `[rows, inputs]`, b `[rows, units]`, c `[inputs, units]`.
+pub fn transposed_product<T: Element>(
+    workers: &Workers,
+    onto: Onto,
+    a: ArrayView2<'_, T>,
+    b: ArrayView2<'_, T>,
+    mut c: ArrayViewMut2<'_, T>,
+) {
     let (inputs, units) = c.dim();
     if !is_small(inputs, units) && a.nrows() > 1 {
-        return T::gemm(view(&a).transpose(), view(&b), view_mut(&mut c), Accum::Add);
+        let accum = if onto == Onto::Sum { Accum::Add } else { Accum::Replace };
+        return gemm(workers, view(&a).transpose(), view(&b), view_mut(&mut c), accum);
     }
     let (a, b, c) = (flat(&a), flat(&b), flat_mut(&mut c));
-    let rows = a.chunks_exact(inputs).zip(b.chunks_exact(units));
-    if units == 1 {
-        rows.for_each(|(a, b)| add_scaled(c, b[0], a));
-    } else {
-        rows.for_each(|(a, b)| a.iter().zip(c.chunks_exact_mut(units)).for_each(|(&x, c)| add_scaled(c, x, b)));
-    }
+    vectorized!({
+        if units == 1 {
+            if onto == Onto::Nothing {
+                c.fill(T::ZERO);
+            }
+            a.chunks_exact(inputs).zip(b).for_each(|(a, &b)| small::add_scaled_row(c, b, a));
+        } else {
+            small::transposed_product(onto == Onto::Sum, (inputs, units), a, b, c);
+        }
+    });
 }
 
 /// c = a·bᵀ, with a `[rows, units]`, b `[inputs, units]`, c `[rows, inputs]`.
-pub fn product_with_transposed<T: Element>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, mut c: ArrayViewMut2<'_, T>) {
+pub fn product_with_transposed<T: Element>(
+    workers: &Workers,
+    a: ArrayView2<'_, T>,
+    b: ArrayView2<'_, T>,
+    mut c: ArrayViewMut2<'_, T>,
+) {
     let (inputs, units) = b.dim();
     if !is_small(inputs, units) && a.nrows() > 1 {
-        return T::gemm(view(&a), view(&b).transpose(), view_mut(&mut c), Accum::Replace);
+        return gemm(workers, view(&a), view(&b).transpose(), view_mut(&mut c), Accum::Replace);
     }
     let (a, b, c) = (flat(&a), flat(&b), flat_mut(&mut c));
-    for (a, c) in a.chunks_exact(units).zip(c.chunks_exact_mut(inputs)) {
-        c.iter_mut().zip(b.chunks_exact(units)).for_each(|(c, b)| *c = dot(a, b));
-    }
-}
-
-/// to += scale · from
-#[inline]
-fn add_scaled<T: Element>(to: &mut [T], scale: T, from: &[T]) {
-    to.iter_mut().zip(from).for_each(|(to, &from)| *to += scale * from);
-}
-
-/// Σ aᵢ·bᵢ in eight running sums, which the compiler keeps in vector registers; the order is fixed by the length alone.
-#[inline]
-fn dot<T: Element>(a: &[T], b: &[T]) -> T {
-    const LANES: usize = 8;
-    let (a_body, a_tail) = a.as_chunks::<LANES>();
-    let (b_body, b_tail) = b.as_chunks::<LANES>();
-    let mut sums = [T::ZERO; LANES];
-    for (a, b) in a_body.iter().zip(b_body) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
+    vectorized!({
+        if units > 1 && inputs * units <= SMALL_WEIGHTS_MAX {
+            return small::product_with_transposed::<T, SMALL_WEIGHTS_MAX>((inputs, units), a, b, c);
         }
-    }
-    let tail = a_tail.iter().zip(b_tail).fold(T::ZERO, |sum, (&a, &b)| sum + a * b);
-    let [s0, s1, s2, s3, s4, s5, s6, s7] = sums;
-    ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7)) + tail
+        let rows = a.chunks_exact(units).zip(c.chunks_exact_mut(inputs));
+        if units == 1 {
+            rows.for_each(|(a, c)| c.iter_mut().zip(b).for_each(|(c, &b)| *c = a[0] * b));
+        } else {
+            rows.for_each(|(a, c)| c.iter_mut().zip(b.chunks_exact(units)).for_each(|(c, b)| *c = small::dot(a, b)));
+        }
+    });
 }
 
 fn view<'a, T>(matrix: &'a ArrayView2<'_, T>) -> MatRef<'a, T> {
@@ -145,6 +225,7 @@ mod tests {
 
     use super::*;
     use crate::engine::random::{Purpose, Stream};
+    use crate::engine::team::Team;
 
     /// Small and large layers, vectors, sums over more than one of faer's blocks of 512, and the edges between kernels.
     const SHAPES: [(usize, usize); 22] = [
@@ -187,8 +268,9 @@ mod tests {
         // The padding holds what no row may notice.
         let mut wide = Array2::from_elem((padded, a.ncols()), T::from_f64(f64::NAN));
         wide.slice_axis_mut(Axis(0), Slice::from(..rows)).assign(&a);
-        let mut c = Array2::from_elem((padded, b.ncols()), T::ONE);
-        add_product(wide.view(), b.view(), c.view_mut());
+        let mut c = Array2::from_elem((padded, b.ncols()), T::from_f64(f64::NAN));
+        let bias = vec![T::ONE; b.ncols()];
+        affine(&Workers::default(), wide.view(), b.view(), Some(&bias), c.view_mut(), |_| {});
         c.slice_axis(Axis(0), Slice::from(..rows)).to_owned()
     }
 
@@ -226,6 +308,7 @@ mod tests {
 
     #[test]
     fn products_agree_with_the_definition() {
+        let alone = Workers::default();
         for (inputs, units) in SHAPES {
             for rows in [1, 2, 5, 33] {
                 let (a, b) = (random::<f64>(rows, inputs, 1), random::<f64>(inputs, units, 2));
@@ -234,15 +317,46 @@ mod tests {
                 assert!(close(&padded_product(a.view(), &b), &(&product + 1.0)), "{rows} rows, {inputs}×{units}");
 
                 let mut weights = Array2::ones((inputs, units));
-                add_transposed_product(a.view(), product.view(), weights.view_mut());
-                let expected = naive(&a.t().to_owned(), &product) + 1.0;
-                assert!(close(&weights, &expected), "{rows} rows, {inputs}×{units}");
+                let turned = naive(&a.t().to_owned(), &product);
+                transposed_product(&alone, Onto::Sum, a.view(), product.view(), weights.view_mut());
+                assert!(close(&weights, &(&turned + 1.0)), "{rows} rows, {inputs}×{units}");
+                transposed_product(&alone, Onto::Nothing, a.view(), product.view(), weights.view_mut());
+                assert!(close(&weights, &turned), "{rows} rows, {inputs}×{units}");
 
                 let mut back = Array2::ones((rows, inputs));
-                product_with_transposed(product.view(), b.view(), back.view_mut());
+                product_with_transposed(&alone, product.view(), b.view(), back.view_mut());
                 let expected = naive(&product, &b.t().to_owned());
                 assert!(close(&back, &expected), "{rows} rows, {inputs}×{units}");
             }
         }
+    }
+    /// Parts of rows and of columns, with sums over more than one of faer's blocks, and what is left over at the ends.
+    fn check_team<T: Element>() {
+        let team = Workers::of(Team::new(3, || {}).unwrap());
+        for (rows, inputs, units) in
+            [(64, 784, 128), (33, 1_300, 401), (130, 700, 130), (2, 2_000, 2_100), (257, 520, 65)]
+        {
+            let (a, b) = (random::<T>(rows, inputs, 1), random::<T>(inputs, units, 2));
+            let by = |workers: &Workers| {
+                let mut c = Array2::from_elem((rows, units), T::ZERO);
+                affine(workers, a.view(), b.view(), None, c.view_mut(), |_| {});
+                let mut weights = Array2::from_elem((inputs, units), T::ONE);
+                transposed_product(workers, Onto::Sum, a.view(), c.view(), weights.view_mut());
+                let mut back = Array2::from_elem((rows, inputs), T::ZERO);
+                product_with_transposed(workers, c.view(), b.view(), back.view_mut());
+                (c, weights, back)
+            };
+            let (alone, together) = (by(&Workers::default()), by(&team));
+            assert!(alone == together, "{rows}×{inputs}×{units}: {:?}", {
+                let differ = |x: &Array2<T>, y: &Array2<T>| x.iter().zip(y).filter(|(x, y)| x != y).count();
+                [differ(&alone.0, &together.0), differ(&alone.1, &together.1), differ(&alone.2, &together.2)]
+            });
+        }
+    }
+
+    #[test]
+    fn a_team_comes_to_the_bits_of_one_thread() {
+        check_team::<f32>();
+        check_team::<f64>();
     }
 }

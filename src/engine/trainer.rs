@@ -21,6 +21,7 @@ use super::optimizer::OptimizerState;
 use super::random::{Purpose, Stream};
 use super::schedule::{self, ScheduleState};
 use super::state::{EpochEnd, Step};
+use super::team::Workers;
 use super::workspace::Workspace;
 use crate::domain::{Architecture, EpochReport, FittedPreprocessing, Preprocessing, Settings, TrainingData, Values};
 
@@ -227,6 +228,11 @@ impl<T: Element> Trainer<T> {
         let first = batch * self.batch_size;
         let is_last = batch + 1 == self.batches_per_epoch();
         first..if is_last { self.training.rows } else { first + self.batch_size }
+    }
+
+    /// Lets a team compute: the same bits, sooner.
+    pub fn set_workers(&mut self, workers: Workers) {
+        self.workspace.activations.workers = workers;
     }
 
     /// The network's shape.

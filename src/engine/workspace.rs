@@ -4,6 +4,7 @@ use super::element::Element;
 use super::loss::{LossBatch, Objective, Scratch, TargetRows};
 use super::network::{Plan, PlanLayer};
 use super::product::PADDED_ROWS;
+use super::team::Workers;
 
 /// What a forward pass reads and writes. Every buffer that goes into a product has room for at least [`PADDED_ROWS`] rows (see
 /// `product`).
@@ -19,6 +20,8 @@ pub struct Activations<T> {
     pub normalizations: Vec<Normalized<T>>,
     /// What is dropped of the inputs; then of each layer's outputs. Empty where nothing is.
     pub drops: Vec<Dropped<T>>,
+    /// Who computes.
+    pub workers: Workers,
 }
 
 /// What backpropagation needs of a batch normalization.
@@ -71,6 +74,7 @@ impl<T: Element> Activations<T> {
                 .collect(),
             normalizations: layers().map(|layer| Normalized::new(layer, rows, is_training)).collect(),
             drops: inputs.chain(layers().map(|layer| dropped(layer.dropout, layer.layout.units))).collect(),
+            workers: Workers::default(),
         }
     }
 

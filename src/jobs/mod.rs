@@ -11,4 +11,4 @@ mod threads;
 pub use control::{Control, StopRequest};
 pub use history::{Cursor, FullChunk, History, READ_MAX, Read};
 pub use scheduler::{Cancelled, Limits, Permit, QueueFull, Scheduler, Slice, Work};
-pub use threads::Threads;
+pub use threads::{Threads, lower_priority};

@@ -43,7 +43,8 @@ impl Threads {
     }
 }
 
-fn lower_priority() {
+/// Lets the calling thread stand behind those that serve.
+pub fn lower_priority() {
     // On Linux, process 0 means the calling thread, which is what is wanted; elsewhere it would be the whole process.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {

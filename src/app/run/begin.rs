@@ -15,7 +15,7 @@ use crate::app::{AppError, now};
 use crate::domain::{
     EpochReport, Failure, FailureKind, Job, Model, Settings, Start, StopReason, TrainingData, Values, Version,
 };
-use crate::engine::{AnyNetwork, AnyTrainer, TrainerInput};
+use crate::engine::{AnyNetwork, AnyTrainer, TrainerInput, Workers};
 use crate::store::{JobStart, Started};
 
 const REPLACED: &str = "the server stopped before the job's first checkpoint, and the training that it was to continue was \
@@ -118,6 +118,7 @@ impl TrainingRun {
         let fingerprint = continuation::fingerprint(&base.data);
         let architecture = base.model.architecture.clone();
         let mut trainer = AnyTrainer::new(self.input(base, &settings)?);
+        trainer.set_workers(Workers::of(self.core.team.clone()));
         let first_network = trainer.network();
         let resumed = self.resume(&mut trainer, retry)?;
         if resumed.is_none() {

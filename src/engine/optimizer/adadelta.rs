@@ -25,6 +25,7 @@ impl<T: Element> Adadelta<T> {
 
     /// g ← g + λ·w, s ← decay·s + (1 − decay)·g², d = g·√(u + ε) ÷ √(s + ε), u ← decay·u + (1 − decay)·d²,
     /// w ← w − η·d
+    #[inline(always)]
     pub(super) fn step(&self, parameters: &mut [T], gradients: &[T], squares: &mut [T], steps: &mut [T]) {
         for (((w, s), u), &g) in parameters.iter_mut().zip(squares).zip(steps).zip(gradients) {
             let g = g + self.weight_decay * *w;

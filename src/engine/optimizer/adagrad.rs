@@ -17,6 +17,7 @@ impl<T: Element> Adagrad<T> {
     }
 
     /// g ← g + λ·w, s ← s + g², w ← w − rate·g ÷ (√s + ε)
+    #[inline(always)]
     pub(super) fn step(&self, parameters: &mut [T], gradients: &[T], sums: &mut [T]) {
         for ((w, s), &g) in parameters.iter_mut().zip(sums).zip(gradients) {
             let g = g + self.weight_decay * *w;

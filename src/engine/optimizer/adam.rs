@@ -20,7 +20,7 @@ pub(super) struct Adam<T> {
     epsilon: T,
     /// η ÷ (1 − β₁ᵗ)
     step_size: T,
-    /// √(1 − β₂ᵗ)
+    /// 1 ÷ √(1 − β₂ᵗ)
     root_correction: T,
     /// λ of the gradient; 0 with AdamW
     weight_decay: T,
@@ -48,7 +48,7 @@ impl<T: Element> Adam<T> {
             one_minus_beta2: T::from_f64(1.0 - beta2),
             epsilon: T::from_f64(epsilon),
             step_size: T::from_f64(learning_rate / correction(beta1)),
-            root_correction: T::from_f64(correction(beta2).sqrt()),
+            root_correction: T::from_f64(1.0 / correction(beta2).sqrt()),
             weight_decay: T::from_f64(weight_decay),
             kept: T::from_f64(kept),
         }
@@ -56,6 +56,7 @@ impl<T: Element> Adam<T> {
 
     /// m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g², w ← w − η·m̂ ÷ (√v̂ + ε)
     /// with m̂ = m ÷ (1 − β₁ᵗ) and v̂ = v ÷ (1 − β₂ᵗ) in step t; before it g ← g + λ·w, or w ← w·(1 − η·λ) with AdamW
+    #[inline(always)]
     pub(super) fn step(&self, parameters: &mut [T], gradients: &[T], first: &mut [T], second: &mut [T]) {
         for (((w, m), v), &g) in parameters.iter_mut().zip(first).zip(second).zip(gradients) {
             self.follow(*w, g, m, v);
@@ -64,6 +65,7 @@ impl<T: Element> Adam<T> {
     }
 
     /// The same with v̂ = max ÷ (1 − β₂ᵗ), max ← max(max, v) (AMSGrad)
+    #[inline(always)]
     pub(super) fn step_with_maximum(
         &self,
         parameters: &mut [T],
@@ -89,6 +91,6 @@ impl<T: Element> Adam<T> {
 
     #[inline(always)]
     fn moved(&self, w: T, m: T, v: T) -> T {
-        w * self.kept - self.step_size * m / (v.sqrt() / self.root_correction + self.epsilon)
+        w * self.kept - self.step_size * m / (v.sqrt() * self.root_correction + self.epsilon)
     }
 }

@@ -62,6 +62,7 @@ impl<T: Element> Nadam<T> {
 
     /// g ← g + λ·w, m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g²,
     /// w ← w − η·(g·(1 − μₜ) ÷ (1 − Π μ) + m·μₜ₊₁ ÷ (1 − μₜ₊₁·Π μ)) ÷ (√(v ÷ (1 − β₂ᵗ)) + ε)
+    #[inline(always)]
     pub(super) fn step(&self, parameters: &mut [T], gradients: &[T], first: &mut [T], second: &mut [T]) {
         for (((w, m), v), &g) in parameters.iter_mut().zip(first).zip(second).zip(gradients) {
             let g = g + self.weight_decay * *w;

@@ -26,6 +26,7 @@ impl<T: Element> RmsProp<T> {
     }
 
     /// g ← g + λ·w, s ← decay·s + (1 − decay)·g², w ← w − η·g ÷ (√s + ε)
+    #[inline(always)]
     pub(super) fn plain(&self, parameters: &mut [T], gradients: &[T], squares: &mut [T]) {
         for ((w, s), &g) in parameters.iter_mut().zip(squares).zip(gradients) {
             let g = g + self.weight_decay * *w;
@@ -34,6 +35,7 @@ impl<T: Element> RmsProp<T> {
     }
 
     /// The same, with v ← μ·v + g ÷ (√s + ε), w ← w − η·v
+    #[inline(always)]
     pub(super) fn with_momentum(&self, parameters: &mut [T], gradients: &[T], squares: &mut [T], velocity: &mut [T]) {
         for (((w, s), v), &g) in parameters.iter_mut().zip(squares).zip(velocity).zip(gradients) {
             let g = g + self.weight_decay * *w;
@@ -43,6 +45,7 @@ impl<T: Element> RmsProp<T> {
     }
 
     /// As `plain`, with m ← decay·m + (1 − decay)·g and √(s − m²) in the place of √s
+    #[inline(always)]
     pub(super) fn centered(&self, parameters: &mut [T], gradients: &[T], squares: &mut [T], means: &mut [T]) {
         for (((w, s), m), &g) in parameters.iter_mut().zip(squares).zip(means).zip(gradients) {
             let g = g + self.weight_decay * *w;
@@ -51,6 +54,7 @@ impl<T: Element> RmsProp<T> {
     }
 
     /// As `with_momentum`, centred
+    #[inline(always)]
     pub(super) fn centered_with_momentum(
         &self,
         parameters: &mut [T],

@@ -23,6 +23,7 @@ impl<T: Element> Rprop<T> {
 
     /// size ← size·η₊ where g·last > 0, size·η₋ (and then g ← 0) where g·last < 0, size where it is 0; within the bounds;
     /// w ← w − sign(g)·size, last ← g. The first step has last = 0, so that each size is the learning rate.
+    #[inline(always)]
     pub(super) fn step(&self, parameters: &mut [T], gradients: &[T], sizes: &mut [T], last: &mut [T]) {
         for (((w, size), last), &g) in parameters.iter_mut().zip(sizes).zip(last).zip(gradients) {
             // Of signs, not of the gradients: their product may round to 0 where neither is.

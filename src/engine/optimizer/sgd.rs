@@ -22,11 +22,13 @@ impl<T: Element> Sgd<T> {
     }
 
     /// w ← w − η·(g + λ·w)
+    #[inline(always)]
     pub(super) fn descend(&self, parameters: &mut [T], gradients: &[T]) {
         parameters.iter_mut().zip(gradients).for_each(|(w, &g)| *w -= self.rate * (g + self.weight_decay * *w));
     }
 
     /// g ← g + λ·w, v ← μ·v + (1 − dampening)·g (v = g in the first step), w ← w − η·v
+    #[inline(always)]
     pub(super) fn descend_with_momentum(&self, parameters: &mut [T], gradients: &[T], velocity: &mut [T]) {
         for ((w, v), &g) in parameters.iter_mut().zip(velocity).zip(gradients) {
             let g = g + self.weight_decay * *w;
@@ -37,6 +39,7 @@ impl<T: Element> Sgd<T> {
     }
 
     /// g ← g + λ·w, v ← μ·v + g, w ← w − η·(g + μ·v)
+    #[inline(always)]
     pub(super) fn descend_with_nesterov(&self, parameters: &mut [T], gradients: &[T], velocity: &mut [T]) {
         for ((w, v), &g) in parameters.iter_mut().zip(velocity).zip(gradients) {
             let g = g + self.weight_decay * *w;

@@ -65,7 +65,7 @@ fn every_optimizer_takes_the_steps_that_pytorch_takes() {
         let mut w = toy.start;
         for (index, expected) in steps.iter().enumerate() {
             let gradient = toy.gradient(&w);
-            state.step(&optimizer, optimizer.learning_rate(), &whole(3), &mut w, &gradient);
+            state.step(&Workers::default(), &optimizer, optimizer.learning_rate(), &whole(3), &mut w, &gradient);
             let is_close = w.iter().zip(expected).all(|(w, e)| (w - e).abs() <= 1e-12 * e.abs().max(1.0));
             assert!(is_close, "{optimizer:?}, step {}: {w:?} for {expected:?}", index + 1);
         }
@@ -88,8 +88,8 @@ fn only_the_segments_move_and_those_as_if_they_were_alone() {
         let mut parts_state = OptimizerState::new(&optimizer, 13);
         for step in 0..5 {
             let gradients = gradients(step, 13);
-            all_state.step(&optimizer, 0.1, &whole(13), &mut all, &gradients);
-            parts_state.step(&optimizer, 0.1, &segments, &mut parts, &gradients);
+            all_state.step(&Workers::default(), &optimizer, 0.1, &whole(13), &mut all, &gradients);
+            parts_state.step(&Workers::default(), &optimizer, 0.1, &segments, &mut parts, &gradients);
         }
         for i in 0..13 {
             let is_in_segment = segments.iter().any(|segment| segment.contains(&i));
@@ -104,9 +104,9 @@ fn the_learning_rate_is_the_schedules() {
     for optimizer in steppers().iter().filter(|optimizer| !optimizer.is_full_batch_only()) {
         let mut state = OptimizerState::new(optimizer, 5);
         let mut w = vec![0.5; 5];
-        state.step(optimizer, 0.0, &whole(5), &mut w, &gradients(1, 5));
+        state.step(&Workers::default(), optimizer, 0.0, &whole(5), &mut w, &gradients(1, 5));
         assert_eq!(w, [0.5; 5], "{optimizer:?}");
-        state.step(optimizer, 1e-3, &whole(5), &mut w, &gradients(2, 5));
+        state.step(&Workers::default(), optimizer, 1e-3, &whole(5), &mut w, &gradients(2, 5));
         assert_ne!(w, [0.5; 5], "{optimizer:?}");
     }
 }
@@ -117,7 +117,9 @@ fn saved_at_any_step_it_goes_on_to_the_same_bits() {
         for saved_after in 0..6 {
             let (mut w, mut state) = (vec![0.5; 7], OptimizerState::new(&optimizer, 7));
             let go = |state: &mut OptimizerState<f64>, w: &mut Vec<f64>, steps: Range<u64>| {
-                steps.for_each(|step| state.step(&optimizer, 0.05, &whole(7), w, &gradients(step, 7)));
+                steps.for_each(|step| {
+                    state.step(&Workers::default(), &optimizer, 0.05, &whole(7), w, &gradients(step, 7))
+                });
             };
             go(&mut state, &mut w, 0..saved_after);
             let stored = rmp_serde::to_vec_named(&state.save()).unwrap();
@@ -146,7 +148,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
                 let settings = Lbfgs::<f64>::test_settings(3);
                 lbfgs.iterate(&settings, &mut [1.0, 2.0, 3.0], &mut [1.0, 2.0, 3.0], 7.0, evaluate);
             }
-            None => state.step(&optimizer, 0.1, &whole(3), &mut [1.0, 2.0, 3.0], &[1.0, 2.0, 3.0]),
+            None => state.step(&Workers::default(), &optimizer, 0.1, &whole(3), &mut [1.0, 2.0, 3.0], &[1.0, 2.0, 3.0]),
         }
         let before = state.save();
         let mut wrongs = vec![
@@ -173,10 +175,10 @@ fn an_optimizer_with_other_numbers_goes_on_with_what_there_is() {
         |momentum| Optimizer::Sgd { learning_rate: 0.1, momentum, dampening: 0.0, nesterov: false, weight_decay: 0.0 };
     let mut plain = OptimizerState::<f32>::new(&sgd(0.0), 2);
     let mut w = [1.0, 1.0];
-    plain.step(&sgd(0.0), 0.1, &whole(2), &mut w, &[1.0, 1.0]);
+    plain.step(&Workers::default(), &sgd(0.0), 0.1, &whole(2), &mut w, &[1.0, 1.0]);
     let mut with_momentum = OptimizerState::<f32>::new(&sgd(0.9), 2);
     assert_eq!(with_momentum.restore(plain.save()), Ok(()));
-    with_momentum.step(&sgd(0.9), 0.1, &whole(2), &mut w, &[1.0, 1.0]);
+    with_momentum.step(&Workers::default(), &sgd(0.9), 0.1, &whole(2), &mut w, &[1.0, 1.0]);
     assert_eq!(with_momentum.save().slots[0], Values::F32(vec![1.0, 1.0]));
     assert_eq!(plain.restore(with_momentum.save()), Ok(()));
     assert_eq!(plain.save().steps, 2);
@@ -206,11 +208,11 @@ fn nothing_stays_denormal_behind_a_dead_unit() {
     for optimizer in steppers() {
         let mut state = OptimizerState::<f32>::new(&optimizer, 2);
         let mut w = [0.0, 0.0];
-        state.step(&optimizer, 1e-3, &whole(2), &mut w, &[1.0, 1e-22]);
+        state.step(&Workers::default(), &optimizer, 1e-3, &whole(2), &mut w, &[1.0, 1e-22]);
         for step in 0..20_000 {
             // Weight decay would keep the gradient alive.
             w = [0.0, 0.0];
-            state.step(&optimizer, 1e-3, &whole(2), &mut w, &[0.0, 1e-22]);
+            state.step(&Workers::default(), &optimizer, 1e-3, &whole(2), &mut w, &[0.0, 1e-22]);
             let is_clean = !state.slots.iter().flatten().any(|&x| is_denormal(x.to_f64()));
             assert!(is_clean, "{optimizer:?}, step {step}: {:?}", state.slots);
         }
@@ -231,7 +233,7 @@ fn a_centred_root_is_never_of_a_number_below_zero() {
     let mut state = OptimizerState::<f32>::new(&optimizer, 300);
     let mut w = [0.0; 300];
     for _ in 0..1_000 {
-        state.step(&optimizer, 1e-3, &whole(300), &mut w, &gradients);
+        state.step(&Workers::default(), &optimizer, 1e-3, &whole(300), &mut w, &gradients);
         assert!(w.iter().all(|w| w.is_finite()));
     }
     // Rounding did put some of them there.
@@ -246,7 +248,7 @@ fn rprop_stands_still_without_a_gradient_and_forgets_one_that_turned() {
     let mut state = OptimizerState::<f64>::new(&optimizer, 1);
     let mut w = [0.0];
     let mut at = |gradient: f64| {
-        state.step(&optimizer, 0.1, &whole(1), &mut w, &[gradient]);
+        state.step(&Workers::default(), &optimizer, 0.1, &whole(1), &mut w, &[gradient]);
         w[0]
     };
     // So small that their product is 0: the signs count.
@@ -266,8 +268,8 @@ fn a_step_in_float32_is_that_of_float64_rounded() {
         let mut wide_state = OptimizerState::new(&optimizer, 7);
         assert_eq!(f32::ELEMENT_TYPE, ElementType::Float32);
         for step in 0..5 {
-            narrow_state.step(&optimizer, 0.01, &whole(7), &mut narrow, &gradients(step, 7));
-            wide_state.step(&optimizer, 0.01, &whole(7), &mut wide, &gradients(step, 7));
+            narrow_state.step(&Workers::default(), &optimizer, 0.01, &whole(7), &mut narrow, &gradients(step, 7));
+            wide_state.step(&Workers::default(), &optimizer, 0.01, &whole(7), &mut wide, &gradients(step, 7));
         }
         let is_close = narrow.iter().zip(&wide).all(|(n, w)| (n.to_f64() - w).abs() < 1e-5);
         assert!(is_close, "{optimizer:?}: {narrow:?} for {wide:?}");
@@ -280,7 +282,7 @@ fn a_step_allocates_nothing() {
         let mut state = OptimizerState::<f32>::new(&optimizer, 100);
         let (mut w, gradients) = (vec![0.5; 100], gradients(1, 100));
         let info = allocation_counter::measure(|| {
-            state.step(&optimizer, 0.1, &[0..40, 60..100], &mut w, &gradients);
+            state.step(&Workers::default(), &optimizer, 0.1, &[0..40, 60..100], &mut w, &gradients);
         });
         assert_eq!(info.count_total, 0, "{optimizer:?}");
     }

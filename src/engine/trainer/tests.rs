@@ -3,6 +3,7 @@
 mod continuation;
 mod memory;
 mod options;
+mod workers;
 
 use std::collections::BTreeSet;
 

@@ -14,6 +14,7 @@ use crate::engine::lbfgs::Progress;
 use crate::engine::metrics::MetricSums;
 use crate::engine::network::{Pass, Plan, forward};
 use crate::engine::normalization::update_running_values;
+use crate::engine::product::Onto;
 use crate::engine::workspace::Workspace;
 
 /// Added to a norm that divides, as PyTorch's `clip_grad_norm_`.
@@ -44,14 +45,15 @@ impl<T: Element> BatchPass<'_, T> {
         mut before: impl FnMut(u32, usize, &mut Workspace<T>),
         mut after: impl FnMut(usize, &Workspace<T>),
     ) -> f64 {
-        gradients.fill(T::ZERO);
         let mut sum = 0.0;
+        let mut onto = Onto::Nothing;
         for (index, tile) in self.rows.chunks(self.tile_rows).enumerate() {
             self.training.load(tile.iter().map(|&row| row as usize), workspace);
             before(index as u32, tile.len(), workspace);
             let sums = sums.as_deref_mut();
             sum += self.judge.pass(parameters, self.scale, workspace, tile.len(), Pass::Training, sums);
-            backward(self.judge.plan, parameters, workspace, tile.len(), gradients, Pass::Training);
+            backward(self.judge.plan, parameters, workspace, tile.len(), gradients, onto, Pass::Training);
+            onto = Onto::Sum;
             after(tile.len(), workspace);
         }
         sum
@@ -116,8 +118,9 @@ impl<T: Element> Trainer<T> {
             self.search_line(rows, loss_sum);
         } else {
             self.clip();
-            let Self { optimizer, settings, rate, segments, parameters, gradients, .. } = self;
-            optimizer.step(&settings.optimizer, *rate, segments, parameters, gradients);
+            let Self { optimizer, settings, rate, segments, parameters, gradients, workspace, .. } = self;
+            let workers = &workspace.activations.workers;
+            optimizer.step(workers, &settings.optimizer, *rate, segments, parameters, gradients);
             bound_norms(&self.plan, &mut self.parameters);
         }
         if let Some(diagnostics) = self.diagnostics.as_mut().filter(|_| is_last) {
