@@ -6,6 +6,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `element` | float32 and float64 as one trait; functions whose bits depend on no C library |
+//! | `elementary` | exponentials, logarithms and tanh of float32 that run as vectors |
 //! | `product` | matrix products: the only place that calls faer |
 //! | `random` | streams keyed by (seed, purpose, epoch, batch) |
 //! | `initializer` | initial weights |
@@ -36,6 +37,7 @@ pub mod data;
 pub mod dropout;
 pub mod early_stopping;
 pub mod element;
+pub mod elementary;
 pub mod expression;
 pub mod gradients;
 pub mod initializer;
