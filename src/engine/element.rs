@@ -4,11 +4,13 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
+use super::elementary;
 use super::product::Gemm;
 use crate::domain::{ElementType, Values};
 
-/// `f32` or `f64`. Transcendental functions come from the `libm` crate, so that a build gives the same bits whichever C
-/// library it runs on; square roots are exact by IEEE 754 and need no library.
+/// `f32` or `f64`. Of float32 exponentials, logarithms and tanh are those of [`elementary`]; all other transcendental functions
+/// come from the `libm` crate. So a build gives the same bits whichever C library it runs on; square roots are exact by
+/// IEEE 754 and need no library.
 pub trait Element:
     Gemm
     + Copy
@@ -87,7 +89,8 @@ pub trait Element:
 
 macro_rules! impl_element {
     ($t:ident, $name:ident, $variant:ident, $tiny:expr, $tiny_root:expr,
-     $exp:ident, $expm1:ident, $log:ident, $log1p:ident, $tanh:ident, $erfc:ident, $pow:ident) => {
+     $functions:ident::{$exp:ident, $exp_m1:ident, $ln:ident, $ln_1p:ident, $tanh:ident},
+     libm::{$erfc:ident, $pow:ident}) => {
         impl Element for $t {
             const ELEMENT_TYPE: ElementType = ElementType::$name;
             const ZERO: Self = 0.0;
@@ -104,25 +107,25 @@ macro_rules! impl_element {
             fn to_f64(self) -> f64 {
                 f64::from(self)
             }
-            #[inline]
+            #[inline(always)]
             fn exp(self) -> Self {
-                libm::$exp(self)
+                $functions::$exp(self)
             }
-            #[inline]
+            #[inline(always)]
             fn exp_m1(self) -> Self {
-                libm::$expm1(self)
+                $functions::$exp_m1(self)
             }
-            #[inline]
+            #[inline(always)]
             fn ln(self) -> Self {
-                libm::$log(self)
+                $functions::$ln(self)
             }
-            #[inline]
+            #[inline(always)]
             fn ln_1p(self) -> Self {
-                libm::$log1p(self)
+                $functions::$ln_1p(self)
             }
-            #[inline]
+            #[inline(always)]
             fn tanh(self) -> Self {
-                libm::$tanh(self)
+                $functions::$tanh(self)
             }
             #[inline]
             fn erfc(self) -> Self {
@@ -171,8 +174,16 @@ const TINY_ROOT_F32: f32 = f32::from_bits((127 - 50) << 23);
 const TINY_F64: f64 = f64::from_bits((1023 - 900) << 52);
 const TINY_ROOT_F64: f64 = f64::from_bits((1023 - 450) << 52);
 
-impl_element!(f32, Float32, F32, TINY_F32, TINY_ROOT_F32, expf, expm1f, logf, log1pf, tanhf, erfcf, powf);
-impl_element!(f64, Float64, F64, TINY_F64, TINY_ROOT_F64, exp, expm1, log, log1p, tanh, erfc, pow);
+impl_element!(
+    f32,
+    Float32,
+    F32,
+    TINY_F32,
+    TINY_ROOT_F32,
+    elementary::{exp, exp_m1, ln, ln_1p, tanh},
+    libm::{erfcf, powf}
+);
+impl_element!(f64, Float64, F64, TINY_F64, TINY_ROOT_F64, libm::{exp, expm1, log, log1p, tanh}, libm::{erfc, pow});
 
 /// Whether every number is finite.
 pub fn all_finite<T: Element>(values: &[T]) -> bool {

@@ -7,6 +7,7 @@ use super::activation::{activate, multiply_by_derivative};
 use super::data::RowSet;
 use super::element::Element;
 use super::expression::{Slots, Tape};
+use super::simd::vectorized;
 use crate::domain::{Activation, Architecture, Layer, Loss, Reduction};
 
 mod amounts;
@@ -177,10 +178,10 @@ impl Objective {
         match &self.loss {
             Loss::Perceptron => return self.each(scale, batch, margins::perceptron),
             Loss::SoftmaxCrossEntropy { .. } | Loss::NegativeLogLikelihood | Loss::KlDivergence => {
-                return classes::evaluate(self, scale, batch);
+                return vectorized!(classes::evaluate(self, scale, batch));
             }
             &Loss::Focal { gamma, .. } if self.activation == Activation::Softmax => {
-                return classes::focal(self.units, T::from_f64(gamma), scale, batch);
+                return vectorized!(classes::focal(self.units, T::from_f64(gamma), scale, batch));
             }
             _ => {}
         }
@@ -235,13 +236,16 @@ impl Objective {
             return self.each_weighted(scale, batch, |_, output, y| f(output, y));
         }
         let targets = dense_targets(batch.targets, self.units, &mut batch.scratch.one_hot);
-        let mut sum = 0.0;
-        for ((&mut output, &y), g) in batch.outputs.iter_mut().zip(targets).zip(batch.gradient.iter_mut()) {
-            let (loss, slope) = f(output, y);
-            sum += loss.to_f64();
-            *g = (slope * scale).flush();
-        }
-        sum
+        let (outputs, gradient) = (&*batch.outputs, &mut *batch.gradient);
+        vectorized!({
+            let mut sum = 0.0;
+            for ((&output, &y), g) in outputs.iter().zip(targets).zip(gradient) {
+                let (loss, slope) = f(output, y);
+                sum += loss.to_f64();
+                *g = (slope * scale).flush();
+            }
+            sum
+        })
     }
 
     /// The same with a weight a row, with missing targets, and for functions that look at the output's index.

@@ -3,26 +3,27 @@
 use crate::engine::element::Element;
 
 /// 1 / (1 + e^−z), without overflow on either side.
-#[inline]
+#[inline(always)]
 pub fn sigmoid<T: Element>(z: T) -> T {
     let e = (-z.abs()).exp();
-    if z >= T::ZERO { T::ONE / (T::ONE + e) } else { e / (T::ONE + e) }
+    let above = if z >= T::ZERO { T::ONE } else { e };
+    above / (T::ONE + e)
 }
 
 /// The derivative of the sigmoid, from its output: a·(1 − a)
-#[inline]
+#[inline(always)]
 pub fn sigmoid_derivative<T: Element>(a: T) -> T {
     a * (T::ONE - a)
 }
 
 /// The derivative of tanh, from its output: 1 − a²
-#[inline]
+#[inline(always)]
 pub fn tanh_derivative<T: Element>(a: T) -> T {
     T::ONE - a * a
 }
 
 /// −1, 0 or 1; sign(0) = 0 (Rust's `signum` gives ±1 there). Its derivative is 0 wherever it has one.
-#[inline]
+#[inline(always)]
 pub fn sign<T: Element>(z: T) -> T {
     if z > T::ZERO {
         T::ONE
@@ -35,7 +36,7 @@ pub fn sign<T: Element>(z: T) -> T {
 }
 
 /// 1 where z > 0, else 0. Its derivative is 0 wherever it has one.
-#[inline]
+#[inline(always)]
 pub fn step<T: Element>(z: T) -> T {
     if z > T::ZERO {
         T::ONE
@@ -47,37 +48,37 @@ pub fn step<T: Element>(z: T) -> T {
 }
 
 /// max(0, z)
-#[inline]
+#[inline(always)]
 pub fn relu<T: Element>(z: T) -> T {
     if z <= T::ZERO { T::ZERO } else { z }
 }
 
 /// The derivative of ReLU, from its output: 1 where a > 0, else 0
-#[inline]
+#[inline(always)]
 pub fn relu_derivative<T: Element>(a: T) -> T {
     if a > T::ZERO { T::ONE } else { T::ZERO }
 }
 
 /// z where z > 0, else α·z
-#[inline]
+#[inline(always)]
 pub fn leaky_relu<T: Element>(z: T, alpha: T) -> T {
     if z > T::ZERO { z } else { alpha * z }
 }
 
 /// The derivative of Leaky ReLU, from its output: 1 where a > 0, else α (α ≥ 0, so a has the sign of z)
-#[inline]
+#[inline(always)]
 pub fn leaky_relu_derivative<T: Element>(a: T, alpha: T) -> T {
     if a > T::ZERO { T::ONE } else { alpha }
 }
 
 /// z where z > 0, else α·(e^z − 1)
-#[inline]
+#[inline(always)]
 pub fn elu<T: Element>(z: T, alpha: T) -> T {
     if z > T::ZERO { z } else { alpha * z.exp_m1() }
 }
 
 /// The derivative of ELU, from its output: 1 where a > 0, else α·e^z = a + α
-#[inline]
+#[inline(always)]
 pub fn elu_derivative<T: Element>(a: T, alpha: T) -> T {
     if a > T::ZERO { T::ONE } else { a + alpha }
 }
@@ -88,50 +89,50 @@ pub const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
 pub const SELU_LAMBDA: f64 = 1.050_700_987_355_480_5;
 
 /// λ·z where z > 0, else λ·α·(e^z − 1)
-#[inline]
+#[inline(always)]
 pub fn selu<T: Element>(z: T) -> T {
     T::from_f64(SELU_LAMBDA) * elu(z, T::from_f64(SELU_ALPHA))
 }
 
 /// The derivative of SELU, from its output: λ where a > 0, else λ·α·e^z = a + λ·α
-#[inline]
+#[inline(always)]
 pub fn selu_derivative<T: Element>(a: T) -> T {
     if a > T::ZERO { T::from_f64(SELU_LAMBDA) } else { a + T::from_f64(SELU_LAMBDA * SELU_ALPHA) }
 }
 
 /// ln(1 + e^z), as max(0, z) + ln(1 + e^−|z|)
-#[inline]
+#[inline(always)]
 pub fn softplus<T: Element>(z: T) -> T {
     relu(z) + (-z.abs()).exp().ln_1p()
 }
 
 /// The derivative of softplus, from its output: σ(z) = 1 − e^−a
-#[inline]
+#[inline(always)]
 pub fn softplus_derivative<T: Element>(a: T) -> T {
     -(-a).exp_m1()
 }
 
 /// z / (1 + |z|)
-#[inline]
+#[inline(always)]
 pub fn softsign<T: Element>(z: T) -> T {
     z / (T::ONE + z.abs())
 }
 
 /// The derivative of softsign, from its output: 1 / (1 + |z|)² = (1 − |a|)²
-#[inline]
+#[inline(always)]
 pub fn softsign_derivative<T: Element>(a: T) -> T {
     let rest = T::ONE - a.abs();
     rest * rest
 }
 
 /// The derivative of e^z, from its output: a
-#[inline]
+#[inline(always)]
 pub fn exponential_derivative<T: Element>(a: T) -> T {
     a
 }
 
 /// min(max(z + 3, 0), 6) / 6
-#[inline]
+#[inline(always)]
 pub fn hard_sigmoid<T: Element>(z: T) -> T {
     let shifted = relu(z + T::from_f64(3.0));
     let six = T::from_f64(6.0);
@@ -139,25 +140,25 @@ pub fn hard_sigmoid<T: Element>(z: T) -> T {
 }
 
 /// The derivative of the hard sigmoid, from its output: 1/6 where 0 < a < 1, else 0
-#[inline]
+#[inline(always)]
 pub fn hard_sigmoid_derivative<T: Element>(a: T) -> T {
     if a > T::ZERO && a < T::ONE { T::from_f64(1.0 / 6.0) } else { T::ZERO }
 }
 
 /// Φ(z), the distribution function of a standard normal, as ½·erfc(−z/√2), which keeps its digits far below 0.
-#[inline]
+#[inline(always)]
 fn normal_distribution<T: Element>(z: T) -> T {
     T::from_f64(0.5) * (-z * T::from_f64(std::f64::consts::FRAC_1_SQRT_2)).erfc()
 }
 
 /// z·Φ(z)
-#[inline]
+#[inline(always)]
 pub fn gelu<T: Element>(z: T) -> T {
     z * normal_distribution(z)
 }
 
 /// The derivative of GELU: Φ(z) + z·φ(z) with φ(z) = e^(−z²/2) ÷ √(2π)
-#[inline]
+#[inline(always)]
 pub fn gelu_derivative<T: Element>(z: T) -> T {
     let inverse_root = T::from_f64(ROOT_2_BY_PI / 2.0);
     normal_distribution(z) + z * (inverse_root * (-z * z / T::TWO).exp())
@@ -167,7 +168,7 @@ pub fn gelu_derivative<T: Element>(z: T) -> T {
 const ROOT_2_BY_PI: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
 
 /// t = tanh u with u = √(2/π)·(z + 0.044715·z³), and u′.
-#[inline]
+#[inline(always)]
 fn gelu_bend<T: Element>(z: T) -> (T, T) {
     let (root, cubic) = (T::from_f64(ROOT_2_BY_PI), T::from_f64(0.044_715));
     let square = z * z;
@@ -175,13 +176,13 @@ fn gelu_bend<T: Element>(z: T) -> (T, T) {
 }
 
 /// ½·z·(1 + tanh(√(2/π)·(z + 0.044715·z³)))
-#[inline]
+#[inline(always)]
 pub fn gelu_tanh<T: Element>(z: T) -> T {
     T::from_f64(0.5) * z * (T::ONE + gelu_bend(z).0)
 }
 
 /// The derivative of GELU by tanh: ½·(1 + t) + ½·z·(1 − t²)·u′
-#[inline]
+#[inline(always)]
 pub fn gelu_tanh_derivative<T: Element>(z: T) -> T {
     let half = T::from_f64(0.5);
     let (t, slope) = gelu_bend(z);
@@ -192,55 +193,99 @@ pub fn gelu_tanh_derivative<T: Element>(z: T) -> T {
 }
 
 /// z·σ(z)
-#[inline]
+#[inline(always)]
 pub fn silu<T: Element>(z: T) -> T {
     z * sigmoid(z)
 }
 
 /// The derivative of SiLU: σ(z)·(1 + z·(1 − σ(z))), with 1 − σ(z) as σ(−z)
-#[inline]
+#[inline(always)]
 pub fn silu_derivative<T: Element>(z: T) -> T {
     sigmoid(z) * (T::ONE + z * sigmoid(-z))
 }
 
 /// z·tanh(ln(1 + e^z))
-#[inline]
+#[inline(always)]
 pub fn mish<T: Element>(z: T) -> T {
     z * softplus(z).tanh()
 }
 
 /// The derivative of Mish: t + z·(1 − t²)·σ(z) with t = tanh(ln(1 + e^z))
-#[inline]
+#[inline(always)]
 pub fn mish_derivative<T: Element>(z: T) -> T {
     let t = softplus(z).tanh();
     t + z * (T::ONE - t * t) * sigmoid(z)
 }
 
-/// z − ln Σ e^zⱼ over one row, in place; shifted by the largest z, so nothing overflows. Returns what [`softmax`] does.
+/// How many running values a sum over a row has. One alone would wait for itself at each number, and the compiler, which keeps the
+/// order of a sum, could not make a vector of it.
+const LANES: usize = 8;
+
+/// Rows are exponentiated so many numbers at a time: they stay in the first cache, and short rows share vectors.
+const BLOCK: usize = 2_048;
+
+/// f over all g(x) of a row, in an order that the row's length alone decides; `start` changes nothing.
+#[inline(always)]
+fn fold<T: Element>(row: &[T], start: T, g: impl Fn(T) -> T, f: impl Fn(T, T) -> T) -> T {
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    if chunks.is_empty() {
+        return rest.iter().fold(start, |folded, &x| f(folded, g(x)));
+    }
+    let mut lanes = [start; LANES];
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane = f(*lane, g(x)));
+    }
+    let fours: [T; 4] = std::array::from_fn(|lane| f(lanes[lane], lanes[lane + 4]));
+    let pair = [f(fours[0], fours[2]), f(fours[1], fours[3])];
+    rest.iter().fold(f(pair[0], pair[1]), |folded, &x| f(folded, g(x)))
+}
+
+/// Σ xᵢ over one row.
+#[inline(always)]
+pub fn sum<T: Element>(row: &[T]) -> T {
+    fold(row, T::ZERO, |x| x, |sum, x| sum + x)
+}
+
+#[inline(always)]
+fn largest<T: Element>(row: &[T]) -> T {
+    fold(row, row[0], |x| x, |largest, z| if z > largest { z } else { largest })
+}
+
+/// zᵢ − max z over one row, in place: nothing overflows in e^z any more, and Σ e^z is at least 1.
+#[inline(always)]
+pub fn shift<T: Element>(row: &mut [T]) {
+    let largest = largest(row);
+    row.iter_mut().for_each(|z| *z -= largest);
+}
+
+/// Numbers of whole rows of so many units that are worked on at a time.
+pub fn block_length(units: usize) -> usize {
+    (BLOCK / units).max(1) * units
+}
+
+/// z − ln Σ e^zⱼ over each of some rows, in place, by the [shifted](shift) z.
 ///
 /// Its derivative is a matrix, ∂aᵢ/∂zⱼ = δᵢⱼ − e^aⱼ.
-pub fn log_softmax<T: Element>(row: &mut [T]) -> (T, T) {
-    let largest = largest(row);
-    let log_sum = row.iter().fold(T::ZERO, |sum, &z| sum + (z - largest).exp()).ln();
-    row.iter_mut().for_each(|z| *z = (*z - largest) - log_sum);
-    (largest, log_sum)
+#[inline(always)]
+pub fn log_softmax<T: Element>(units: usize, values: &mut [T]) {
+    for row in values.chunks_exact_mut(units) {
+        shift(row);
+        let log_sum = fold(row, T::ZERO, T::exp, |sum, e| sum + e).ln();
+        row.iter_mut().for_each(|z| *z -= log_sum);
+    }
 }
 
-fn largest<T: Element>(row: &[T]) -> T {
-    row.iter().fold(row[0], |largest, &z| if z > largest { z } else { largest })
-}
-
-/// e^zᵢ / Σ e^zⱼ over one row, in place; shifted by the largest z, so nothing overflows. Returns the largest z and
-/// ln Σ e^(zⱼ − largest), whose sum is ln Σ e^zⱼ: apart, since the sum would round away what the losses need.
+/// e^zᵢ / Σ e^zⱼ over each of some rows, in place, by the [shifted](shift) z.
 ///
 /// Its derivative is a matrix, ∂pᵢ/∂zⱼ = pᵢ·(δᵢⱼ − pⱼ); the losses multiply by it (see `loss`).
-pub fn softmax<T: Element>(row: &mut [T]) -> (T, T) {
-    let largest = largest(row);
-    let mut sum = T::ZERO;
-    for z in row.iter_mut() {
-        *z = (*z - largest).exp();
-        sum += *z;
+#[inline(always)]
+pub fn softmax<T: Element>(units: usize, values: &mut [T]) {
+    for block in values.chunks_mut(block_length(units)) {
+        block.chunks_exact_mut(units).for_each(shift);
+        block.iter_mut().for_each(|z| *z = z.exp());
+        for row in block.chunks_exact_mut(units) {
+            let sum = sum(row);
+            row.iter_mut().for_each(|e| *e /= sum);
+        }
     }
-    row.iter_mut().for_each(|e| *e /= sum);
-    (largest, sum.ln())
 }

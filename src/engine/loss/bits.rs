@@ -6,6 +6,7 @@ use crate::engine::element::Element;
 
 /// −w·y·ln p − (1 − y)·ln(1 − p) with p = σ(z); derivative (1 + (w − 1)·y)·p − w·y. `weights` has w for all outputs, or one
 /// an output; none is 1.
+#[inline(always)]
 pub(super) fn cross_entropy<T: Element>(
     objective: &Objective,
     weights: &[f64],
@@ -19,16 +20,18 @@ pub(super) fn cross_entropy<T: Element>(
     }
 }
 
-/// ln(1 + e^−z) is −ln σ(z), and σ(−z) is 1 − σ(z): both keep their digits where p rounds to 1.
-#[inline]
+/// ln(1 + e^−z) is −ln σ(z), and σ(−z) is 1 − σ(z): both keep their digits where p rounds to 1. Without a branch, since which side
+/// a target is on cannot be foretold.
+#[inline(always)]
 fn of_target<T: Element>(positive_weight: T, z: T, y: T) -> (T, T) {
     let tail = (-z.abs()).exp().ln_1p();
-    let positive_part = |z: T| if z > T::ZERO { z } else { z * T::ZERO };
-    if y == T::ONE {
-        (positive_weight * (positive_part(-z) + tail), -positive_weight * sigmoid(-z))
-    } else {
-        (positive_part(z) + tail, sigmoid(z))
-    }
+    let is_positive = y == T::ONE;
+    // Of the side that is wrong.
+    let wrong = if is_positive { -z } else { z };
+    let above = if wrong > T::ZERO { wrong } else { wrong * T::ZERO };
+    let weight = if is_positive { positive_weight } else { T::ONE };
+    let slope = weight * sigmoid(wrong);
+    (weight * (above + tail), if is_positive { -slope } else { slope })
 }
 
 /// −a·(1 − p)^γ·ln p with p the probability of what is right, σ(z) or σ(−z), and a the weight of its side (Lin et al. 2017).
@@ -43,7 +46,7 @@ impl Focal {
     }
 
     /// With s = ±z: derivative by s a·(γ·p·q^γ·ln p − q^(γ+1)) with q = 1 − p.
-    #[inline]
+    #[inline(always)]
     pub(super) fn evaluate<T: Element>(&self, z: T, y: T) -> (T, T) {
         let is_positive = y == T::ONE;
         let s = if is_positive { z } else { -z };

@@ -2,117 +2,135 @@
 
 use super::{LossBatch, Objective, TargetRows};
 use crate::domain::Loss;
-use crate::engine::activation::{log_softmax, softmax};
+use crate::engine::activation::functions::{block_length, shift, sum};
 use crate::engine::element::Element;
 
 /// Cross-entropy, negative log-likelihood and KL divergence: Σ q·(ln Σ e^z − z), less the entropy of q for KL; the derivative
 /// is p·Σq − q. On return the outputs are p, or ln p for the negative log-likelihood.
+#[inline(always)]
 pub(super) fn evaluate<T: Element>(objective: &Objective, scale: T, batch: &mut LossBatch<'_, T>) -> f64 {
     let units = objective.units();
     match (objective.loss(), batch.targets) {
         (Loss::NegativeLogLikelihood, TargetRows::Classes(classes)) => {
-            rows(units, scale, batch, |row, z, gradient| negative_log_likelihood(classes[row] as usize, z, gradient))
+            rows(units, scale, batch, |row, e, z| negative_log_likelihood(classes[row] as usize, e, z))
         }
         (Loss::SoftmaxCrossEntropy { label_smoothing: 0.0 }, TargetRows::Classes(classes)) => {
-            rows(units, scale, batch, |row, z, gradient| right_class(classes[row] as usize, z, gradient))
+            rows(units, scale, batch, |row, e, z| right_class(classes[row] as usize, e, z))
         }
         // Of a single class the entropy is 0.
         (Loss::KlDivergence, TargetRows::Classes(classes)) => {
-            rows(units, scale, batch, |row, z, gradient| right_class(classes[row] as usize, z, gradient))
+            rows(units, scale, batch, |row, e, z| right_class(classes[row] as usize, e, z))
         }
         (&Loss::SoftmaxCrossEntropy { label_smoothing }, targets) => {
             let smooth = Smoothing::new(label_smoothing, units);
-            rows(units, scale, batch, |row, z, gradient| {
+            rows(units, scale, batch, |row, e, z| {
                 let q = |unit: usize| smooth.apply(probability(targets, units, row, unit));
-                distribution(q, z, gradient)
+                distribution(q, e, z)
             })
         }
-        (Loss::KlDivergence, targets) => rows(units, scale, batch, |row, z, gradient| {
+        (Loss::KlDivergence, targets) => rows(units, scale, batch, |row, e, z| {
             let q = |unit: usize| probability::<T>(targets, units, row, unit);
             let entropy = (0..units).fold(T::ZERO, |sum, unit| sum - q(unit) * log_or_zero(q(unit)));
-            distribution(q, z, gradient) - entropy
+            distribution(q, e, z) - entropy
         }),
         (loss, _) => panic!("{} with targets of another kind", loss.name()),
     }
 }
 
 /// −(1 − p)^γ·ln p of the right class; derivative by z (δ − p)·(γ·p·(1 − p)^(γ−1)·ln p − (1 − p)^γ) (Lin et al. 2017)
+#[inline(always)]
 pub(super) fn focal<T: Element>(units: usize, gamma: T, scale: T, batch: &mut LossBatch<'_, T>) -> f64 {
     let TargetRows::Classes(classes) = batch.targets else { panic!("focal with targets of another kind") };
-    rows(units, scale, batch, |row, z, gradient| {
+    rows(units, scale, batch, |row, e, z| {
         let class = classes[row] as usize;
         let right = z[class];
-        let (largest, log_sum) = softmax(z);
-        let log_p = (right - largest) - log_sum;
+        let log_p = right - divide_by_sum(e).ln();
         // 1 − p with all its digits.
         let rest = -log_p.exp_m1();
         let focus = rest.pow(gamma);
         // For p = 1 its limit, 0: (1 − p)^(γ−1) may be infinite there.
-        let bend = if rest > T::ZERO { gamma * z[class] * focus / rest * log_p } else { T::ZERO };
+        let bend = if rest > T::ZERO { gamma * e[class] * focus / rest * log_p } else { T::ZERO };
         let slope = bend - focus;
-        gradient.iter_mut().zip(z.iter()).for_each(|(g, &p)| *g = -p * slope);
-        gradient[class] = rest * slope;
+        z.iter_mut().zip(&*e).for_each(|(g, &p)| *g = -p * slope);
+        z[class] = rest * slope;
         -focus * log_p
     })
 }
 
-/// A loss a row: `f` turns the row's z into outputs, writes the gradient by z, and returns the loss.
+/// A loss a row. `f` gets a row's e^z and, where its gradient belongs, its z, less their largest; it turns the first into outputs,
+/// the second into the gradient by z, and returns the loss.
+#[inline(always)]
 fn rows<T: Element>(
     units: usize,
     scale: T,
     batch: &mut LossBatch<'_, T>,
     f: impl Fn(usize, &mut [T], &mut [T]) -> T,
 ) -> f64 {
-    let mut sum = 0.0;
-    let both = batch.outputs.chunks_exact_mut(units).zip(batch.gradient.chunks_exact_mut(units));
-    for (row, (outputs, gradient)) in both.enumerate() {
-        let weight = batch.weights.map_or(T::ONE, |weights| weights[row]);
-        let loss = f(row, outputs, gradient);
-        if weight == T::ZERO {
-            gradient.fill(T::ZERO);
-            continue;
+    let (mut total, mut row) = (0.0, 0);
+    let block = block_length(units);
+    for (outputs, gradient) in batch.outputs.chunks_mut(block).zip(batch.gradient.chunks_mut(block)) {
+        gradient.copy_from_slice(outputs);
+        gradient.chunks_exact_mut(units).for_each(shift);
+        outputs.iter_mut().zip(&*gradient).for_each(|(e, z)| *e = z.exp());
+        for (outputs, gradient) in outputs.chunks_exact_mut(units).zip(gradient.chunks_exact_mut(units)) {
+            let weight = batch.weights.map_or(T::ONE, |weights| weights[row]);
+            let loss = f(row, outputs, gradient);
+            row += 1;
+            if weight == T::ZERO {
+                gradient.fill(T::ZERO);
+                continue;
+            }
+            total += loss.to_f64() * weight.to_f64();
+            let scale = scale * weight;
+            gradient.iter_mut().for_each(|g| *g = (*g * scale).flush());
         }
-        sum += loss.to_f64() * weight.to_f64();
-        let scale = scale * weight;
-        gradient.iter_mut().for_each(|g| *g = (*g * scale).flush());
     }
+    total
+}
+
+/// Turns e^z into p, and returns Σ e^z.
+#[inline(always)]
+fn divide_by_sum<T: Element>(e: &mut [T]) -> T {
+    let sum = sum(e);
+    e.iter_mut().for_each(|e| *e /= sum);
     sum
 }
 
-#[inline]
-fn right_class<T: Element>(class: usize, z: &mut [T], gradient: &mut [T]) -> T {
+#[inline(always)]
+fn right_class<T: Element>(class: usize, e: &mut [T], z: &mut [T]) -> T {
     let right = z[class];
-    let (largest, log_sum) = softmax(z);
-    gradient.copy_from_slice(z);
-    gradient[class] = z[class] - T::ONE;
-    (largest - right) + log_sum
+    let log_sum = divide_by_sum(e).ln();
+    z.copy_from_slice(e);
+    z[class] -= T::ONE;
+    log_sum - right
 }
 
-#[inline]
-fn negative_log_likelihood<T: Element>(class: usize, z: &mut [T], gradient: &mut [T]) -> T {
+#[inline(always)]
+fn negative_log_likelihood<T: Element>(class: usize, e: &mut [T], z: &mut [T]) -> T {
     let right = z[class];
-    gradient.copy_from_slice(z);
-    softmax(gradient);
-    gradient[class] -= T::ONE;
-    let (largest, log_sum) = log_softmax(z);
-    (largest - right) + log_sum
+    let sum = sum(e);
+    let log_sum = sum.ln();
+    for (e, z) in e.iter_mut().zip(z.iter_mut()) {
+        (*e, *z) = (*z - log_sum, *e / sum);
+    }
+    z[class] -= T::ONE;
+    log_sum - right
 }
 
-#[inline]
-fn distribution<T: Element>(q: impl Fn(usize) -> T, z: &mut [T], gradient: &mut [T]) -> T {
-    gradient.copy_from_slice(z);
-    let (largest, log_sum) = softmax(z);
+#[inline(always)]
+fn distribution<T: Element>(q: impl Fn(usize) -> T, e: &mut [T], z: &mut [T]) -> T {
+    let log_sum = divide_by_sum(e).ln();
     let (mut loss, mut total) = (T::ZERO, T::ZERO);
-    for (unit, &z) in gradient.iter().enumerate() {
-        loss += q(unit) * ((largest - z) + log_sum);
+    for (unit, &z) in z.iter().enumerate() {
+        loss += q(unit) * (log_sum - z);
         total += q(unit);
     }
-    gradient.iter_mut().zip(z.iter()).enumerate().for_each(|(unit, (g, &p))| *g = p * total - q(unit));
+    z.iter_mut().zip(&*e).enumerate().for_each(|(unit, (g, &p))| *g = p * total - q(unit));
     loss
 }
 
 /// q of a class in a row.
-#[inline]
+#[inline(always)]
 fn probability<T: Element>(targets: TargetRows<'_, T>, units: usize, row: usize, unit: usize) -> T {
     match targets {
         TargetRows::Values(values) => values[row * units + unit],
@@ -133,14 +151,14 @@ impl<T: Element> Smoothing<T> {
         Self { kept: T::from_f64(1.0 - epsilon), shared: T::from_f64(epsilon / classes as f64) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn apply(&self, q: T) -> T {
         self.kept * q + self.shared
     }
 }
 
 /// ln q, 0 for q = 0: q·ln q has the limit 0.
-#[inline]
+#[inline(always)]
 fn log_or_zero<T: Element>(q: T) -> T {
     if q > T::ZERO { q.ln() } else { T::ZERO }
 }

@@ -236,6 +236,24 @@ fn probabilities_of_one_and_zero_cost_what_the_formula_says() {
     assert_eq!(evaluate(&sigmoid, TargetRows::Values(&[0.0]), &[800.0]).0, 800.0);
 }
 
+/// More rows than are exponentiated at a time.
+#[test]
+fn a_row_of_logits_has_the_same_gradient_alone_as_among_many() {
+    let (rows, units) = (1_500, 3);
+    let z: Vec<f64> = (0..rows * units).map(|index| (index * 37 % 101) as f64 / 10.0 - 5.0).collect();
+    let classes: Vec<u32> = (0..rows as u32).map(|row| row % 3).collect();
+    let objective = objective(Activation::Softmax, units, cross_entropy(0.0), Reduction::Sum);
+    let (sum, outputs, gradient) = evaluate(&objective, TargetRows::Classes(&classes), &z);
+    let (mut sum_alone, mut outputs_alone, mut gradient_alone) = (0.0, Vec::new(), Vec::new());
+    for (class, z) in classes.chunks(1).zip(z.chunks(units)) {
+        let (loss, outputs, gradient) = evaluate(&objective, TargetRows::Classes(class), z);
+        sum_alone += loss;
+        outputs_alone.extend(outputs);
+        gradient_alone.extend(gradient);
+    }
+    assert_eq!((sum, outputs, gradient), (sum_alone, outputs_alone, gradient_alone));
+}
+
 #[test]
 fn focal_without_focus_is_cross_entropy() {
     let z = [0.3, -1.2, 2.0, 40.0, -40.0, 0.0];
