@@ -2,7 +2,7 @@
 
 use super::activation::multiply_by_derivative;
 use super::element::Element;
-use super::network::{Pass, Plan, PlanLayer, view, view_mut};
+use super::network::{Pass, Plan, PlanLayer};
 use super::normalization;
 use super::product::{Onto, product_with_transposed, transposed_product};
 use super::simd::vectorized;
@@ -59,11 +59,9 @@ pub fn backward<T: Element>(
             }
             let pre_activations = &activations.pre_activations[below];
             let outputs = &activations.layers[below][..count];
-            let piece = piece_length(count, layout.units);
-            let pieces = delta_below.chunks_mut(piece).zip(outputs.chunks(piece)).enumerate();
-            workers.for_each(pieces, |(index, (delta, outputs))| {
-                let kept = pre_activations.get(index * piece..).unwrap_or_default();
-                multiply_by_derivative(*activation, layout.units, outputs, kept, delta);
+            workers.for_each_piece(delta_below, layout.units, |first, delta| {
+                let kept = pre_activations.get(first..).unwrap_or_default();
+                multiply_by_derivative(*activation, layout.units, &outputs[first..], kept, delta);
             });
         }
     }
@@ -120,8 +118,7 @@ fn pass_back<T: Element>(
     rows: usize,
     to: &mut [T],
 ) {
-    let (inputs, units) = (layer.layout.inputs, layer.layout.units);
-    product_with_transposed(workers, view(rows, units, delta), layer.weights(parameters), view_mut(rows, inputs, to));
+    product_with_transposed(workers, layer.shape(rows), delta, layer.weights(parameters), to);
 }
 
 fn layer_gradient<T: Element>(
@@ -134,9 +131,8 @@ fn layer_gradient<T: Element>(
     onto: Onto,
 ) {
     let layout = &layer.layout;
-    let (width, units) = (layout.inputs, layout.units);
-    let weights = view_mut(width, units, &mut gradients[layout.weights.clone()]);
-    transposed_product(workers, onto, view(rows, width, inputs), view(rows, units, delta), weights);
+    let units = layout.units;
+    transposed_product(workers, onto, layer.shape(rows), inputs, delta, &mut gradients[layout.weights.clone()]);
     if let Some(bias) = &layout.bias {
         let delta = &delta[..rows * units];
         // Columns, so that each sum runs over the rows in order.

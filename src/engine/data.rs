@@ -6,7 +6,6 @@ use super::metrics::TargetSpread;
 use super::random::Purpose;
 use super::scaler;
 use super::split::split;
-use super::team::piece_length;
 use super::workspace::{Activations, Workspace};
 use crate::domain::settings::validation_rows;
 use crate::domain::{
@@ -215,11 +214,9 @@ impl<T: Element> RowSet<T> {
         let width = self.input_width;
         let Activations { inputs, workers, .. } = &mut workspace.activations;
         let count = rows.len();
-        let piece = piece_length(count * width, width);
-        let pieces = inputs[..count * width].chunks_mut(piece).enumerate();
-        workers.for_each(pieces, |(index, piece_of)| {
-            let rows = rows.clone().skip(index * (piece / width));
-            piece_of.chunks_exact_mut(width).zip(rows).for_each(|(to, row)| {
+        workers.for_each_piece(&mut inputs[..count * width], width, |first, piece| {
+            let rows = rows.clone().skip(first / width);
+            piece.chunks_exact_mut(width).zip(rows).for_each(|(to, row)| {
                 to.copy_from_slice(&self.inputs[row * width..][..width]);
             });
         });

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use ndarray::{ArrayView2, ArrayViewMut2};
-
 use super::activation::activate;
 use super::element::Element;
 use super::normalization;
-use super::product::{self, PADDED_ROWS, rows_min};
-use super::team::{Workers, piece_length};
+use super::product::{self, PADDED_ROWS, Shape, rows_min};
+use super::team::Workers;
 use super::workspace::{Activations, Dropped};
 use crate::domain::{Activation, Architecture, BatchNormalization, LayerLayout};
 
@@ -91,24 +89,19 @@ impl Plan {
 
 impl PlanLayer {
     /// W in a flat buffer of parameters, `[inputs, units]`.
-    pub fn weights<'a, T>(&self, parameters: &'a [T]) -> ArrayView2<'a, T> {
-        view(self.layout.inputs, self.layout.units, &parameters[self.layout.weights.clone()])
+    pub fn weights<'a, T>(&self, parameters: &'a [T]) -> &'a [T] {
+        &parameters[self.layout.weights.clone()]
+    }
+
+    /// The shape of its products with some rows.
+    pub fn shape(&self, rows: usize) -> Shape {
+        Shape { rows, inputs: self.layout.inputs, units: self.layout.units }
     }
 
     /// Whether a training step normalizes it by the batch: a frozen layer keeps to its running values.
     pub fn has_batch_statistics(&self) -> bool {
         self.normalization.is_some() && !self.is_frozen
     }
-}
-
-/// The first `rows` rows of a row-major buffer as a matrix.
-pub fn view<T>(rows: usize, columns: usize, values: &[T]) -> ArrayView2<'_, T> {
-    ArrayView2::from_shape((rows, columns), &values[..rows * columns]).expect("a slice of that length")
-}
-
-/// See [`view`].
-pub fn view_mut<T>(rows: usize, columns: usize, values: &mut [T]) -> ArrayViewMut2<'_, T> {
-    ArrayViewMut2::from_shape((rows, columns), &mut values[..rows * columns]).expect("a slice of that length")
 }
 
 /// What a forward pass is for.
@@ -140,8 +133,9 @@ pub fn forward<T: Element>(plan: &Plan, parameters: &[T], buffers: &mut Activati
             if keeps_z {
                 buffers.pre_activations[index][..count].copy_from_slice(&buffers.layers[index][..count]);
             }
-            let pieces = buffers.layers[index][..count].chunks_mut(piece_length(count, units));
-            buffers.workers.for_each(pieces, |values| activate(layer.activation, units, values));
+            let Activations { layers, workers, .. } = &mut *buffers;
+            let outputs = &mut layers[index][..count];
+            workers.for_each_piece(outputs, units, |_, values| activate(layer.activation, units, values));
             drop_some(buffers, index + 1, count, pass);
         }
     }
@@ -201,10 +195,9 @@ fn affine<T: Element>(
 ) {
     let LayerLayout { inputs: width, units, bias, .. } = &layer.layout;
     // The product may need more rows than there are: the buffers have them, and what is in them does not matter.
-    let rows = rows.max(rows_min(*width, *units));
+    let shape = layer.shape(rows.max(rows_min(*width, *units)));
     let bias = bias.as_ref().map(|bias| &parameters[bias.clone()]);
-    let (x, weights) = (view(rows, *width, inputs), layer.weights(parameters));
-    product::affine(workers, x, weights, bias, view_mut(rows, *units, outputs), then);
+    product::affine(workers, shape, inputs, layer.weights(parameters), bias, outputs, then);
 }
 
 /// A network with its weights, ready to predict. Cheap to clone and to share.

@@ -15,7 +15,7 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::element::Element;
 use super::simd::vectorized;
-use super::team::{Workers, piece_length};
+use super::team::Workers;
 
 mod small;
 
@@ -101,44 +101,58 @@ fn is_small(inputs: usize, units: usize) -> bool {
     inputs * units <= SMALL_WEIGHTS_MAX || inputs == 1 || units == 1
 }
 
+/// Rows, and the layer that they meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows of a batch.
+    pub rows: usize,
+    /// Rows of W.
+    pub inputs: usize,
+    /// Columns of W.
+    pub units: usize,
+}
+
+impl Shape {
+    fn is_small(self) -> bool {
+        is_small(self.inputs, self.units)
+    }
+}
+
 /// c = x·W + b, with x `[rows, inputs]`, W `[inputs, units]`, b `[units]`, c `[rows, units]` and at least [`rows_min`] rows. The bits of
 /// a row of c depend on no other row, nor on their number. `then` goes over each piece of c, whole rows, while it is at hand.
 pub fn affine<T: Element>(
     workers: &Workers,
-    x: ArrayView2<'_, T>,
-    weights: ArrayView2<'_, T>,
+    shape: Shape,
+    x: &[T],
+    weights: &[T],
     bias: Option<&[T]>,
-    mut c: ArrayViewMut2<'_, T>,
+    c: &mut [T],
     then: impl Fn(&mut [T]) + Sync,
 ) {
-    let (inputs, units) = weights.dim();
-    let is_small = is_small(inputs, units);
-    if is_small {
-        let c = flat_mut(&mut c);
+    let Shape { rows, inputs, units } = shape;
+    let c = &mut c[..rows * units];
+    if shape.is_small() {
         match bias {
             Some(bias) => c.chunks_exact_mut(units).for_each(|row| row.copy_from_slice(bias)),
             None => c.fill(T::ZERO),
         }
-        add_small_product(flat(&x), flat(&weights), (inputs, units), c);
-    } else {
-        debug_assert!(x.nrows() >= rows_min(inputs, units));
-        gemm(workers, view(&x), view(&weights), view_mut(&mut c), Accum::Replace);
+        let x = &x[..rows * inputs];
+        vectorized!(match units {
+            1 => x.chunks_exact(inputs).zip(&mut *c).for_each(|(x, c)| *c += small::dot(x, weights)),
+            _ => small::add_product(inputs, units, x, weights, c),
+        });
+        return workers.for_each_piece(c, units, |_, piece| then(piece));
     }
-    let c = flat_mut(&mut c);
-    workers.for_each(c.chunks_mut(piece_length(c.len(), units)), |piece| {
-        if let Some(bias) = bias.filter(|_| !is_small) {
+    debug_assert!(rows >= rows_min(inputs, units));
+    let product = view_mut(rows, units, c);
+    gemm(workers, faer(&view(rows, inputs, x)), faer(&view(inputs, units, weights)), faer_mut(product), Accum::Replace);
+    workers.for_each_piece(c, units, |_, piece| {
+        if let Some(bias) = bias {
             vectorized!(for row in piece.chunks_exact_mut(units) {
                 row.iter_mut().zip(bias).for_each(|(z, &bias)| *z += bias);
             });
         }
         then(piece);
-    });
-}
-
-fn add_small_product<T: Element>(a: &[T], b: &[T], (inputs, units): (usize, usize), c: &mut [T]) {
-    vectorized!(match units {
-        1 => a.chunks_exact(inputs).zip(c).for_each(|(a, c)| *c += small::dot(a, b)),
-        _ => small::add_product(inputs, units, a, b, c),
     });
 }
 
@@ -152,19 +166,14 @@ pub enum Onto {
 }
 
 /// c = aᵀ·b, or c += aᵀ·b, with a `[rows, inputs]`, b `[rows, units]`, c `[inputs, units]`.
-pub fn transposed_product<T: Element>(
-    workers: &Workers,
-    onto: Onto,
-    a: ArrayView2<'_, T>,
-    b: ArrayView2<'_, T>,
-    mut c: ArrayViewMut2<'_, T>,
-) {
-    let (inputs, units) = c.dim();
-    if !is_small(inputs, units) && a.nrows() > 1 {
+pub fn transposed_product<T: Element>(workers: &Workers, onto: Onto, shape: Shape, a: &[T], b: &[T], c: &mut [T]) {
+    let Shape { rows, inputs, units } = shape;
+    if !shape.is_small() && rows > 1 {
         let accum = if onto == Onto::Sum { Accum::Add } else { Accum::Replace };
-        return gemm(workers, view(&a).transpose(), view(&b), view_mut(&mut c), accum);
+        let (a, b) = (view(rows, inputs, a), view(rows, units, b));
+        return gemm(workers, faer(&a).transpose(), faer(&b), faer_mut(view_mut(inputs, units, c)), accum);
     }
-    let (a, b, c) = (flat(&a), flat(&b), flat_mut(&mut c));
+    let (a, b) = (&a[..rows * inputs], &b[..rows * units]);
     vectorized!({
         if units == 1 {
             if onto == Onto::Nothing {
@@ -178,17 +187,13 @@ pub fn transposed_product<T: Element>(
 }
 
 /// c = a·bᵀ, with a `[rows, units]`, b `[inputs, units]`, c `[rows, inputs]`.
-pub fn product_with_transposed<T: Element>(
-    workers: &Workers,
-    a: ArrayView2<'_, T>,
-    b: ArrayView2<'_, T>,
-    mut c: ArrayViewMut2<'_, T>,
-) {
-    let (inputs, units) = b.dim();
-    if !is_small(inputs, units) && a.nrows() > 1 {
-        return gemm(workers, view(&a), view(&b).transpose(), view_mut(&mut c), Accum::Replace);
+pub fn product_with_transposed<T: Element>(workers: &Workers, shape: Shape, a: &[T], b: &[T], c: &mut [T]) {
+    let Shape { rows, inputs, units } = shape;
+    if !shape.is_small() && rows > 1 {
+        let (a, b) = (view(rows, units, a), view(inputs, units, b));
+        return gemm(workers, faer(&a), faer(&b).transpose(), faer_mut(view_mut(rows, inputs, c)), Accum::Replace);
     }
-    let (a, b, c) = (flat(&a), flat(&b), flat_mut(&mut c));
+    let (a, c) = (&a[..rows * units], &mut c[..rows * inputs]);
     vectorized!({
         if units > 1 && inputs * units <= SMALL_WEIGHTS_MAX {
             return small::product_with_transposed::<T, SMALL_WEIGHTS_MAX>((inputs, units), a, b, c);
@@ -202,21 +207,24 @@ pub fn product_with_transposed<T: Element>(
     });
 }
 
-fn view<'a, T>(matrix: &'a ArrayView2<'_, T>) -> MatRef<'a, T> {
-    MatRef::from_row_major_slice(flat(matrix), matrix.nrows(), matrix.ncols())
+/// The first `rows` rows of a row-major buffer as a matrix.
+fn view<T>(rows: usize, columns: usize, values: &[T]) -> ArrayView2<'_, T> {
+    ArrayView2::from_shape((rows, columns), &values[..rows * columns]).expect("a slice of that length")
 }
 
-fn view_mut<'a, T>(matrix: &'a mut ArrayViewMut2<'_, T>) -> MatMut<'a, T> {
+/// See [`view`].
+fn view_mut<T>(rows: usize, columns: usize, values: &mut [T]) -> ArrayViewMut2<'_, T> {
+    ArrayViewMut2::from_shape((rows, columns), &mut values[..rows * columns]).expect("a slice of that length")
+}
+
+fn faer<'a, T>(matrix: &ArrayView2<'a, T>) -> MatRef<'a, T> {
     let (rows, columns) = matrix.dim();
-    MatMut::from_row_major_slice_mut(flat_mut(matrix), rows, columns)
+    MatRef::from_row_major_slice(matrix.to_slice().expect("engine matrices are row-major"), rows, columns)
 }
 
-fn flat<'a, T>(matrix: &'a ArrayView2<'_, T>) -> &'a [T] {
-    matrix.as_slice().expect("engine matrices are row-major")
-}
-
-fn flat_mut<'a, T>(matrix: &'a mut ArrayViewMut2<'_, T>) -> &'a mut [T] {
-    matrix.as_slice_mut().expect("engine matrices are row-major")
+fn faer_mut<T>(matrix: ArrayViewMut2<'_, T>) -> MatMut<'_, T> {
+    let (rows, columns) = matrix.dim();
+    MatMut::from_row_major_slice_mut(matrix.into_slice().expect("engine matrices are row-major"), rows, columns)
 }
 
 #[cfg(test)]
@@ -258,6 +266,14 @@ mod tests {
         Array2::from_shape_simple_fn((rows, columns), || T::from_f64(stream.uniform() * 2.0 - 1.0))
     }
 
+    fn flat<T>(matrix: &Array2<T>) -> &[T] {
+        matrix.as_slice().unwrap()
+    }
+
+    fn flat_mut<T>(matrix: &mut Array2<T>) -> &mut [T] {
+        matrix.as_slice_mut().unwrap()
+    }
+
     fn naive(a: &Array2<f64>, b: &Array2<f64>) -> Array2<f64> {
         Array2::from_shape_fn((a.nrows(), b.ncols()), |(i, j)| (0..a.ncols()).map(|k| a[(i, k)] * b[(k, j)]).sum())
     }
@@ -270,7 +286,8 @@ mod tests {
         wide.slice_axis_mut(Axis(0), Slice::from(..rows)).assign(&a);
         let mut c = Array2::from_elem((padded, b.ncols()), T::from_f64(f64::NAN));
         let bias = vec![T::ONE; b.ncols()];
-        affine(&Workers::default(), wide.view(), b.view(), Some(&bias), c.view_mut(), |_| {});
+        let shape = Shape { rows: padded, inputs: b.nrows(), units: b.ncols() };
+        affine(&Workers::default(), shape, flat(&wide), flat(b), Some(&bias), flat_mut(&mut c), |_| {});
         c.slice_axis(Axis(0), Slice::from(..rows)).to_owned()
     }
 
@@ -318,13 +335,15 @@ mod tests {
 
                 let mut weights = Array2::ones((inputs, units));
                 let turned = naive(&a.t().to_owned(), &product);
-                transposed_product(&alone, Onto::Sum, a.view(), product.view(), weights.view_mut());
+                let shape = Shape { rows, inputs, units };
+                let (x, z) = (flat(&a), flat(&product));
+                transposed_product(&alone, Onto::Sum, shape, x, z, flat_mut(&mut weights));
                 assert!(close(&weights, &(&turned + 1.0)), "{rows} rows, {inputs}×{units}");
-                transposed_product(&alone, Onto::Nothing, a.view(), product.view(), weights.view_mut());
+                transposed_product(&alone, Onto::Nothing, shape, x, z, flat_mut(&mut weights));
                 assert!(close(&weights, &turned), "{rows} rows, {inputs}×{units}");
 
                 let mut back = Array2::ones((rows, inputs));
-                product_with_transposed(&alone, product.view(), b.view(), back.view_mut());
+                product_with_transposed(&alone, shape, z, flat(&b), flat_mut(&mut back));
                 let expected = naive(&product, &b.t().to_owned());
                 assert!(close(&back, &expected), "{rows} rows, {inputs}×{units}");
             }
@@ -339,11 +358,12 @@ mod tests {
             let (a, b) = (random::<T>(rows, inputs, 1), random::<T>(inputs, units, 2));
             let by = |workers: &Workers| {
                 let mut c = Array2::from_elem((rows, units), T::ZERO);
-                affine(workers, a.view(), b.view(), None, c.view_mut(), |_| {});
+                let shape = Shape { rows, inputs, units };
+                affine(workers, shape, flat(&a), flat(&b), None, flat_mut(&mut c), |_| {});
                 let mut weights = Array2::from_elem((inputs, units), T::ONE);
-                transposed_product(workers, Onto::Sum, a.view(), c.view(), weights.view_mut());
+                transposed_product(workers, Onto::Sum, shape, flat(&a), flat(&c), flat_mut(&mut weights));
                 let mut back = Array2::from_elem((rows, inputs), T::ZERO);
-                product_with_transposed(workers, c.view(), b.view(), back.view_mut());
+                product_with_transposed(workers, shape, flat(&c), flat(&b), flat_mut(&mut back));
                 (c, weights, back)
             };
             let (alone, together) = (by(&Workers::default()), by(&team));

@@ -300,6 +300,17 @@ impl Workers {
     }
 }
 
+impl Workers {
+    /// Calls `work` with pieces of some numbers, whole `unit`s each, and where each begins.
+    pub fn for_each_piece<T: Send>(&self, numbers: &mut [T], unit: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+        if numbers.len() < 2 * PIECE_MIN || !self.are_several() {
+            return work(0, numbers);
+        }
+        let piece = piece_length(numbers.len(), unit);
+        self.for_each(numbers.chunks_mut(piece).enumerate(), |(index, numbers)| work(index * piece, numbers));
+    }
+}
+
 /// How long the pieces of `length` numbers are that go side by side, in whole `unit`s (of a row, say): it follows from these alone.
 /// One piece where it is not worth the while.
 pub fn piece_length(length: usize, unit: usize) -> usize {

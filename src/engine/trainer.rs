@@ -97,7 +97,10 @@ pub struct Trainer<T> {
     last_report: Option<EpochReport>,
     /// Empty where an epoch has one step: then `parameters` are always those of a whole epoch.
     last_parameters: Vec<T>,
+    /// Where it is not the last.
     best_report: Option<EpochReport>,
+    /// An epoch that is the best so far is copied once: most are.
+    last_is_best: bool,
     /// Empty where the best epoch's weights are not asked for.
     best_parameters: Vec<T>,
     patience: Patience,
@@ -154,6 +157,7 @@ impl<T: Element> Trainer<T> {
             last_report: None,
             last_parameters: copy_if(has_several_steps),
             best_report: None,
+            last_is_best: false,
             best_parameters: copy_if(settings.keeps_best()),
             patience: Patience::default(),
             end: None,
@@ -279,7 +283,7 @@ impl<T: Element> Trainer<T> {
     /// epoch otherwise; before the first, those it started from or has come to. Where a metric was to be reached and is, the
     /// last epoch's are the ones.
     pub fn result_parameters(&self) -> &[T] {
-        if self.shows_best() && self.best_report.is_some() {
+        if self.shows_best() && self.best_report().is_some() {
             return &self.best_parameters;
         }
         self.last_whole_epoch().map_or(&self.parameters, |(parameters, _)| parameters)
@@ -287,12 +291,12 @@ impl<T: Element> Trainer<T> {
 
     /// The report of the epoch whose weights [`result_parameters`](Self::result_parameters) are.
     pub fn result_report(&self) -> Option<&EpochReport> {
-        if self.shows_best() { self.best_report.as_ref() } else { self.last_report.as_ref() }
+        if self.shows_best() { self.best_report() } else { self.last_report.as_ref() }
     }
 
     /// The report of the epoch with the best monitored metric, with early stopping or without.
     pub fn best_report(&self) -> Option<&EpochReport> {
-        self.best_report.as_ref()
+        if self.last_is_best { self.last_report.as_ref() } else { self.best_report.as_ref() }
     }
 
     /// Puts the caller's timings into the report of the last whole epoch, wherever it is kept.

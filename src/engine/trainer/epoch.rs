@@ -64,16 +64,25 @@ impl<T: Element> Trainer<T> {
 
     /// Keeps what an interruption in the midst of the next epoch, or the end, may ask for.
     fn keep(&mut self, report: &EpochReport) {
+        let metric = self.settings.monitored();
+        let is_best = self.best_report().is_none_or(|best| is_better(report, best, metric));
+        if !is_best {
+            self.part_best_from_last();
+        }
         self.last_report = Some(report.clone());
+        self.last_is_best = is_best;
         if !self.last_parameters.is_empty() {
             self.last_parameters.copy_from_slice(&self.parameters);
         }
-        let metric = self.settings.monitored();
-        if self.best_report.as_ref().is_none_or(|best| is_better(report, best, metric)) {
-            self.best_report = Some(report.clone());
-            if !self.best_parameters.is_empty() {
-                self.best_parameters.copy_from_slice(&self.parameters);
-            }
+        if is_best && !self.best_parameters.is_empty() {
+            self.best_parameters.copy_from_slice(&self.parameters);
+        }
+    }
+
+    /// The last report is about to be replaced: what is best of it is kept by itself.
+    fn part_best_from_last(&mut self) {
+        if std::mem::take(&mut self.last_is_best) {
+            self.best_report = self.last_report.take();
         }
     }
 
@@ -127,6 +136,7 @@ impl<T: Element> Trainer<T> {
         self.epoch -= 1;
         if self.last_parameters.is_empty() {
             // The update went over the weights of the epoch before.
+            self.part_best_from_last();
             self.last_report = None;
         }
         self.diverged(what)

@@ -11,7 +11,7 @@ impl<T: Element> Trainer<T> {
         let values = |values: &[T]| T::values_from(values.to_vec());
         let is_within_epoch = self.next_batch > 0 || self.end.is_some();
         let keeps_last = is_within_epoch && self.last_report.is_some() && !self.last_parameters.is_empty();
-        let keeps_best = self.best_report.is_some() && !self.best_parameters.is_empty();
+        let keeps_best = self.best_report().is_some() && !self.best_parameters.is_empty();
         TrainerState {
             epoch: self.epoch,
             last_epoch: self.last_epoch,
@@ -27,7 +27,7 @@ impl<T: Element> Trainer<T> {
             metric_sums: self.metric_sums.clone(),
             last_report: self.last_report.clone(),
             last_parameters: keeps_last.then(|| values(&self.last_parameters)),
-            best_report: self.best_report.clone(),
+            best_report: self.best_report().cloned(),
             best_parameters: keeps_best.then(|| values(&self.best_parameters)),
             patience: self.patience,
             end: self.end.clone(),
@@ -56,6 +56,7 @@ impl<T: Element> Trainer<T> {
                 None => self.last_parameters.copy_from_slice(&self.parameters),
             }
         }
+        self.last_is_best = false;
         self.best_report = state.best_report;
         if let Some(values) = state.best_parameters {
             self.best_parameters = T::vec_from(values);
