@@ -2,18 +2,18 @@
 
 Seven trainings, workloads.py lists them. In every round ours and each peer train a workload in turn, with one thread and with two,
 each in a process of its own; medians of the rounds count, and of each side the better number of threads. Prints a Markdown table
-of samples a second and of their ratios; exits 1 where a ratio to the best peer is below what it must be. docs/performance.md tells
-more.
+of samples a second and of their ratios, and with `--limit` another of what the matrix products alone take of our time; exits 1
+where a number is below what it must be. docs/performance.md tells more.
 
 How to run, from the root of the repository, on a machine that does nothing else:
 
     python3 -m venv target/peers
     target/peers/bin/pip install --requirement benches/peers/requirements.txt
-    target/peers/bin/python benches/peers/compare.py
+    target/peers/bin/python benches/peers/compare.py --limit
 
-It builds ours itself, as `cargo bench --bench training --no-run` does; `--profile dist` takes the profile that is shipped. A process
-may run on as many processors as it has threads (taskset): XLA takes its number of threads from that. `--quick` trains ours alone for
-moments, without any peer's library: it shows that the benchmark works, and no speed.
+It builds ours itself, as `cargo bench --bench training --no-run` does; `--profile dist` takes the profile that is shipped. A
+process may run on as many processors as it has threads (taskset): XLA takes its number of threads from that. `--quick` trains ours
+alone for moments, without any peer's library: it shows that the benchmark works, and no speed.
 """
 
 import argparse
@@ -46,6 +46,8 @@ class Row:
     must: float
     aim: float
     report_every: int = 1
+    share: float | None = None
+    """Of our time, what the matrix products alone must be at least."""
 
     @property
     def title(self) -> str:
@@ -57,19 +59,20 @@ ROWS = [
     Row("W1_xor", 2.5, 6, report_every=100),
     Row("W2_iris", 2, 4),
     Row("W3_digits", 1.6, 2.2),
-    Row("W4_mnist", 1.3, 1.7),
-    Row("W5_mnist_deep", 1.2, 1.4),
-    Row("W6_tabular", 1.05, 1.12),
-    Row("W7_gemm", 1.03, 1.1),
+    Row("W4_mnist", 1.3, 1.7, share=0.7),
+    Row("W5_mnist_deep", 1.2, 1.4, share=0.75),
+    Row("W6_tabular", 1.05, 1.12, share=0.85),
+    Row("W7_gemm", 1.03, 1.1, share=0.85),
 ]
 
 
 @dataclass(frozen=True)
 class Side:
-    """Who trains: ours with its reports, or a peer (`report_every` 0)."""
+    """Who trains: ours with its reports, or a peer (`report_every` 0); ours beside its products alone is a side of its own."""
 
     name: str
     report_every: int = 0
+    products: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,16 @@ class Plan:
     threads: list[int]
     rounds: int
     repeats: int
+    limit: bool
     quick: bool
 
     def runs(self) -> Iterator[tuple[str, Side, int]]:
         """Workload, side and threads of every process of a round: sides take turns."""
         for workload in dict.fromkeys(row.workload for row in self.rows):
-            ours = [Side("epochd", row.report_every) for row in self.rows if row.workload == workload]
+            rows = [row for row in self.rows if row.workload == workload]
+            ours = [Side("epochd", row.report_every) for row in rows]
+            if self.limit and rows[0].share:
+                ours.append(Side("epochd", products=True, report_every=1))
             for threads in self.threads:
                 for side in [*ours, *map(Side, self.peers)]:
                     yield workload, side, threads
@@ -111,7 +118,8 @@ def command(program: str, plan: Plan, workload: str, side: Side, threads: int) -
     if side.name != "epochd":
         return [*pinned, sys.executable, str(FOLDER / f"{side.name}_peer.py"), *asked]
     brief = ["--epochs", "1", "--rows-max", "1024"] if plan.quick else []
-    return [*pinned, program, *asked, "--report-every", str(side.report_every), *brief]
+    products = ["--products"] if side.products else []
+    return [*pinned, program, *asked, "--report-every", str(side.report_every), *products, *brief]
 
 
 def measure(program: str, plan: Plan, workload: str, side: Side, threads: int) -> dict[str, Any]:
@@ -128,7 +136,7 @@ def measure(program: str, plan: Plan, workload: str, side: Side, threads: int) -
     return line
 
 
-# The table.
+# The tables.
 
 
 @dataclass(frozen=True)
@@ -158,7 +166,7 @@ def speeds(lines: Lines) -> dict[tuple[str, Side], Speed]:
     """Of every workload and side."""
     found: dict[tuple[str, Side], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for line in lines:
-        side = Side(line["peer"], line.get("report_every", 0))
+        side = Side(line["peer"], line.get("report_every", 0), "products_share" in line)
         found[line["workload"], side][line["threads"]].append(line["samples_per_s"])
     return {
         key: max((Speed(statistics.median(them), threads) for threads, them in each.items()), key=lambda it: it.samples)
@@ -167,7 +175,7 @@ def speeds(lines: Lines) -> dict[tuple[str, Side], Speed]:
 
 
 def table(plan: Plan, lines: Lines) -> bool:
-    """Prints the table; whether every ratio is what it must be."""
+    """Prints the table of ratios; whether every one is what it must be."""
     titles = ["workload", "epochd", *(PEERS[peer] for peer in plan.peers), "× best peer", "× PyTorch", "must", "aim", "verdict"]
     print(f"| {' | '.join(titles)} |")
     print(f"|---|{'---:|' * (len(titles) - 2)}---|")
@@ -186,6 +194,34 @@ def table(plan: Plan, lines: Lines) -> bool:
     return all_good
 
 
+LIMIT_KEYS = {"ns_per_step", "gflops", "products_gflops", "products_share"}
+
+
+def limit_key(line: dict[str, Any]) -> tuple[str, int, int | None, bool]:
+    return line["workload"], line["threads"], line.get("report_every"), "products_share" in line
+
+
+def limits(plan: Plan, lines: Lines) -> bool:
+    """Prints how near ours is to what the machine could do; whether the products' share is what it must be."""
+    print("\n| workload | threads | µs a step | GFLOP/s | products alone, GFLOP/s | products' share of the time | must |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    all_good = True
+    for row in plan.rows:
+        for threads in plan.threads:
+            asked = (row.workload, threads, row.report_every, row.share is not None)
+            same = [line for line in lines if asked == limit_key(line)]
+            medians = {key: statistics.median(line[key] for line in same) for key in same[0] if key in LIMIT_KEYS}
+            cells = [row.title, str(threads), f"{medians['ns_per_step'] / 1e3:.2f}", f"{medians['gflops']:.1f}"]
+            if row.share is None:
+                cells += ["–"] * 3
+            else:
+                share = medians["products_share"]
+                all_good &= share >= row.share
+                cells += [f"{medians['products_gflops']:.1f}", f"{share:.0%}", f"{row.share:.0%}"]
+            print(f"| {' | '.join(cells)} |")
+    return all_good
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = list(dict.fromkeys(row.workload for row in ROWS))
@@ -195,6 +231,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of a process, 3 where it is left out")
     parser.add_argument("--threads", default="1,2", help="1, 2 or both, by a comma")
     parser.add_argument("--profile", default="bench", help="what cargo builds ours with")
+    parser.add_argument("--limit", action="store_true", help="ours beside its matrix products alone, too: a second table")
     parser.add_argument("--quick", action="store_true", help="one brief round of ours alone")
     parser.add_argument("--save", type=Path, metavar="FILE", help="every process's line, as JSON")
     asked = parser.parse_args()
@@ -203,9 +240,9 @@ def main() -> int:
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}")
     rows, threads = [row for row in ROWS if row.workload in workloads], [int(it) for it in asked.threads.split(",")]
-    plan = Plan(rows, peers, threads, asked.rounds, asked.repeats, quick=False)
+    plan = Plan(rows, peers, threads, asked.rounds, asked.repeats, asked.limit, quick=False)
     if asked.quick:
-        plan = Plan(rows, [], threads, rounds=1, repeats=1, quick=True)
+        plan = Plan(rows, [], threads, rounds=1, repeats=1, limit=asked.limit, quick=True)
     program, clock = build(asked.profile), time.monotonic()
     lines: Lines = []
     for _ in range(plan.rounds):
@@ -214,6 +251,8 @@ def main() -> int:
             if asked.save:
                 asked.save.write_text(json.dumps(lines, indent=1))
     all_good = table(plan, lines)
+    if plan.limit:
+        all_good &= limits(plan, lines)
     versions = dict.fromkeys(f"{PEERS.get(line['peer'], line['peer'])} {line['version']}" for line in lines)
     told = f"{', '.join(versions)}, Python {platform.python_version()}; {time.monotonic() - clock:.0f} s."
     print(f"\nSamples a second (threads); medians of {plan.rounds} rounds; {told}")

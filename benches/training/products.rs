@@ -1,9 +1,8 @@
 //! The matrix products of a training alone: what no training with the same products can be quicker than.
 
-use std::hint;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{hint, slice, thread};
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -13,7 +12,9 @@ use crate::workloads::Workload;
 /// How long a measurement takes at least: starting two threads is nothing beside it.
 const TIME_MIN: Duration = Duration::from_millis(300);
 /// The same while ways to share a product are tried.
-const TRIAL_TIME_MIN: Duration = Duration::from_millis(30);
+const TRIAL_TIME_MIN: Duration = Duration::from_millis(10);
+/// How often each way is tried: what else runs disturbs some of them.
+const TRIALS: usize = 3;
 
 /// Seconds of the products of one epoch with one thread or two, each product shared between them in the way that is quickest
 /// for it alone.
@@ -88,15 +89,13 @@ impl Product {
     }
 
     fn choose_split(&mut self) {
-        let mut best = (f64::INFINITY, Split::Whole);
-        for split in [Split::Whole, Split::Rows, Split::Columns] {
+        let splits = [Split::Whole, Split::Rows, Split::Columns];
+        let tried = splits.into_iter().cycle().take(TRIALS * splits.len()).map(|split| {
             self.split = split;
-            let seconds = measure(std::slice::from_mut(self), 2, TRIAL_TIME_MIN);
-            if seconds < best.0 {
-                best = (seconds, split);
-            }
-        }
-        self.split = best.1;
+            (measure(slice::from_mut(self), 2, TRIAL_TIME_MIN), split)
+        });
+        let best = tried.min_by(|a, b| a.0.total_cmp(&b.0));
+        self.split = best.map_or(Split::Whole, |(_, split)| split);
     }
 
     /// What the first thread does, and the second.
