@@ -1,6 +1,8 @@
 """PyTorch on the CPU, eager, with its fused optimizers; prints one line of JSON.
 
     python benches/peers/torch_peer.py --workload W3_digits --threads 1 --repeats 5
+
+Its number of threads is a setting of the library's, which `--threads` sets.
 """
 
 from collections.abc import Callable

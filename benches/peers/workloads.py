@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class Workload:
 
     @property
     def layers(self) -> list[tuple[int, int]]:
-        return list(zip(self.widths, self.widths[1:]))
+        return list(pairwise(self.widths))
 
     @property
     def operations_per_row(self) -> int:
