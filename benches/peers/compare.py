@@ -255,7 +255,7 @@ def main() -> int:
         all_good &= limits(plan, lines)
     versions = dict.fromkeys(f"{PEERS.get(line['peer'], line['peer'])} {line['version']}" for line in lines)
     told = f"{', '.join(versions)}, Python {platform.python_version()}; {time.monotonic() - clock:.0f} s."
-    print(f"\nSamples a second (threads); medians of {plan.rounds} rounds; {told}")
+    print(f"\nSamples a second (threads), medians; rounds: {plan.rounds}; {told}")
     return 0 if all_good else 1
 
 

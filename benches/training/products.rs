@@ -177,6 +177,9 @@ impl Task<'_> {
     }
 }
 
+/// How often a thread looks for the other before it lets others run: on a machine with other work the other one may stand still.
+const SPINS_MAX: u32 = 10_000;
+
 /// Where two threads wait for each other without sleeping.
 #[derive(Default)]
 struct Barrier(AtomicUsize);
@@ -186,8 +189,10 @@ impl Barrier {
     fn meet(&self, met: &mut usize) {
         *met += 1;
         self.0.fetch_add(1, Ordering::AcqRel);
+        let mut spins = 0;
         while self.0.load(Ordering::Acquire) < 2 * *met {
-            hint::spin_loop();
+            spins += 1;
+            if spins < SPINS_MAX { hint::spin_loop() } else { thread::yield_now() }
         }
     }
 }
