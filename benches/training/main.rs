@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{bail, ensure};
 use clap::Parser;
 use epochd::domain::EpochReport;
-use epochd::engine::{AnyTrainer, Step};
+use epochd::engine::{AnyTrainer, Step, Team, Workers};
 use serde_json::{Value, json};
 use workloads::{Workload, workloads};
 
@@ -66,7 +66,7 @@ fn measure(workload: &Workload, arguments: &Arguments) -> anyhow::Result<Value> 
     // One epoch more than are trained: the last one of a training is not like the others.
     let epochs = u64::from(workload.epochs) * u64::from(arguments.repeats + 1) + 1;
     let mut trainer = workload.trainer(epochs, arguments.report_every)?;
-    set_threads(&mut trainer, threads);
+    set_threads(&mut trainer, threads)?;
     let mut products = arguments.products.then(|| products::of_step(workload, threads));
     let mut run = Run { trainer, reports: Vec::with_capacity(REPORTS_OF_CHUNK), final_loss: f64::NAN };
     run.train(workload.epochs)?;
@@ -85,8 +85,13 @@ fn measure(workload: &Workload, arguments: &Arguments) -> anyhow::Result<Value> 
     Ok(line)
 }
 
-/// Lets the steps of a training use so many threads: the one place that does. A step runs on its caller's thread alone as yet.
-fn set_threads(_trainer: &mut AnyTrainer, _threads: usize) {}
+/// Lets the steps of a training use so many threads, as the server does.
+fn set_threads(trainer: &mut AnyTrainer, threads: usize) -> anyhow::Result<()> {
+    if threads > 1 {
+        trainer.set_workers(Workers::of(Team::new(threads, || {})?));
+    }
+    Ok(())
+}
 
 /// A training under way, and what the service would do with what it tells.
 struct Run {
