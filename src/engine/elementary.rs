@@ -4,7 +4,16 @@
 //!
 //! | function | largest error, ulp | at |
 //! |---|---|---|
-//! | [`exp`] | | |
+//! | [`exp`] | 1.00 | −5.844485 |
+//! | [`exp_m1`] | 1.65 | 0.38349497 |
+//! | [`tanh`] | 1.99 | ±0.5191197 |
+//! | [`ln`] | 0.84 | 1.3335308 |
+//! | [`ln_1p`] | 1.59 | 0.33353075 |
+//! | `activation::sigmoid` | 2.41 | −4.157294 |
+//! | `activation::functions::softplus` | 1.87 | −1.0902219 |
+//!
+//! These are over every float32, against float64 functions of `libm`, in units in the last place of the exact value; of
+//! subnormal values 2⁻¹⁴⁹. `EPOCHD_ALL_FLOATS=1 cargo test --release --lib engine::elementary` looks at all of them again.
 //!
 //! The reductions of the argument are Cody and Waite's (Software Manual for the Elementary Functions, 1980): ln 2 in two
 //! parts, the first of so few bits that its multiples are exact. The coefficients are our own:
