@@ -48,7 +48,11 @@ struct Arguments {
 }
 
 fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+    let arguments = match std::env::args_os().len() {
+        // As `cargo test --benches` calls it: all of them once and briefly, to see that they work.
+        1 => Arguments::parse_from(["training", "--repeats", "1", "--epochs", "1", "--rows-max", "512"]),
+        _ => Arguments::parse(),
+    };
     let name = arguments.workload.as_deref();
     let chosen: Vec<_> = workloads().into_iter().filter(|it| name.is_none_or(|name| name == it.name)).collect();
     ensure!(!chosen.is_empty(), "no workload has that name: --help lists them");
