@@ -14,7 +14,7 @@ const TIME_MIN: Duration = Duration::from_millis(300);
 /// The same while ways to share a product are tried.
 const TRIAL_TIME_MIN: Duration = Duration::from_millis(10);
 /// How often each way is tried: what else runs disturbs some of them.
-const TRIALS: usize = 3;
+const TRIALS: usize = 2;
 
 /// Seconds of the products of one epoch with one thread or two, each product shared between them in the way that is quickest
 /// for it alone.
@@ -34,9 +34,7 @@ pub fn of_step(workload: &Workload, threads: usize) -> Vec<Product> {
         [Some(weights), input].into_iter().flatten()
     });
     let mut products: Vec<_> = forward.chain(backward).collect();
-    if threads == 2 {
-        products.iter_mut().for_each(Product::choose_split);
-    }
+    products.iter_mut().for_each(|product| product.choose(threads));
     products
 }
 
@@ -62,6 +60,23 @@ enum Split {
     Columns,
 }
 
+/// How much of a product a thread gives to faer at once: columns of the result, and terms of its sums.
+#[derive(Clone, Copy)]
+struct Block {
+    columns: usize,
+    terms: usize,
+}
+
+/// What is tried.
+const BLOCKS: [Block; 6] = [
+    Block { columns: usize::MAX, terms: usize::MAX },
+    Block { columns: 512, terms: usize::MAX },
+    Block { columns: 256, terms: usize::MAX },
+    Block { columns: 128, terms: usize::MAX },
+    Block { columns: 512, terms: 128 },
+    Block { columns: usize::MAX, terms: 128 },
+];
+
 /// One product with operands of its own: `[rows, inner]` by `[inner, columns]`.
 pub struct Product {
     kind: Kind,
@@ -72,6 +87,7 @@ pub struct Product {
     right: Vec<f32>,
     result: Vec<f32>,
     split: Split,
+    block: Block,
 }
 
 /// What one thread has to do of a product.
@@ -79,28 +95,33 @@ struct Task<'a> {
     left: MatRef<'a, f32>,
     right: MatRef<'a, f32>,
     result: MatMut<'a, f32>,
+    block: Block,
 }
 
 impl Product {
     fn new(kind: Kind, rows: usize, inner: usize, columns: usize) -> Self {
         let numbers = |count: usize| (0..count).map(|index| (index as f32 * 0.618_034).fract() - 0.5).collect();
         let (left, right) = (numbers(rows * inner), numbers(inner * columns));
-        Self { kind, rows, inner, columns, left, right, result: vec![0.0; rows * columns], split: Split::Whole }
+        let (result, split, block) = (vec![0.0; rows * columns], Split::Whole, BLOCKS[0]);
+        Self { kind, rows, inner, columns, left, right, result, split, block }
     }
 
-    fn choose_split(&mut self) {
-        let splits = [Split::Whole, Split::Rows, Split::Columns];
-        let tried = splits.into_iter().cycle().take(TRIALS * splits.len()).map(|split| {
-            self.split = split;
-            (measure(slice::from_mut(self), 2, TRIAL_TIME_MIN), split)
+    /// The quickest way for so many threads.
+    fn choose(&mut self, threads: usize) {
+        let splits = if threads == 1 { &[Split::Whole][..] } else { &[Split::Whole, Split::Rows, Split::Columns] };
+        let ways = splits.iter().flat_map(|&split| BLOCKS.map(|block| (split, block)));
+        let tried = ways.clone().cycle().take(TRIALS * ways.count()).map(|way| {
+            (self.split, self.block) = way;
+            (measure(slice::from_mut(self), threads, TRIAL_TIME_MIN), way)
         });
-        let best = tried.min_by(|a, b| a.0.total_cmp(&b.0));
-        self.split = best.map_or(Split::Whole, |(_, split)| split);
+        if let Some((_, way)) = tried.min_by(|a, b| a.0.total_cmp(&b.0)) {
+            (self.split, self.block) = way;
+        }
     }
 
     /// What the first thread does, and the second.
     fn tasks(&mut self) -> (Option<Task<'_>>, Option<Task<'_>>) {
-        let (rows, inner, columns) = (self.rows, self.inner, self.columns);
+        let (rows, inner, columns, block) = (self.rows, self.inner, self.columns, self.block);
         let left = match self.kind {
             Kind::WeightGradient => MatRef::from_row_major_slice(&self.left, inner, rows).transpose(),
             Kind::Forward | Kind::InputGradient => MatRef::from_row_major_slice(&self.left, rows, inner),
@@ -113,14 +134,17 @@ impl Product {
         match self.split {
             Split::Rows if rows > 1 => {
                 let ((upper, lower), (a, b)) = (left.split_at_row(half(rows)), result.split_at_row_mut(half(rows)));
-                (Some(Task { left: upper, right, result: a }), Some(Task { left: lower, right, result: b }))
+                (
+                    Some(Task { left: upper, right, result: a, block }),
+                    Some(Task { left: lower, right, result: b, block }),
+                )
             }
             Split::Columns if columns > 1 => {
                 let ((west, east), (a, b)) =
                     (right.split_at_col(half(columns)), result.split_at_col_mut(half(columns)));
-                (Some(Task { left, right: west, result: a }), Some(Task { left, right: east, result: b }))
+                (Some(Task { left, right: west, result: a, block }), Some(Task { left, right: east, result: b, block }))
             }
-            Split::Whole | Split::Rows | Split::Columns => (Some(Task { left, right, result }), None),
+            Split::Whole | Split::Rows | Split::Columns => (Some(Task { left, right, result, block }), None),
         }
     }
 }
@@ -173,7 +197,17 @@ fn work(mut tasks: Vec<Option<Task<'_>>>, rounds: usize, barrier: &Barrier) -> D
 
 impl Task<'_> {
     fn run(&mut self) {
-        matmul(self.result.as_mut(), Accum::Replace, self.left, self.right, 1.0, Par::Seq);
+        let (columns, terms) = (self.result.ncols(), self.left.ncols());
+        for column in (0..columns).step_by(self.block.columns.min(columns)) {
+            let width = self.block.columns.min(columns - column);
+            for first in (0..terms).step_by(self.block.terms.min(terms)) {
+                let length = self.block.terms.min(terms - first);
+                let accum = if first == 0 { Accum::Replace } else { Accum::Add };
+                let right = self.right.submatrix(first, column, length, width);
+                let result = self.result.as_mut().subcols_mut(column, width);
+                matmul(result, accum, self.left.subcols(first, length), right, 1.0, Par::Seq);
+            }
+        }
     }
 }
 

@@ -103,7 +103,9 @@ impl App {
             tracing::warn!(%error, "the stop before is taken for a crash");
             false
         });
-        let team = Team::new(limits.threads, lower_priority).map_err(|error| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        // More than there are cores would wait for one another.
+        let team = Team::new(limits.threads.min(cores), lower_priority).map_err(|error| {
             AppError::Internal(format!("the threads that help trainings cannot be started: {error}"))
         })?;
         let core = Core {
@@ -118,7 +120,6 @@ impl App {
             team,
             is_after_good_stop,
         };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let app = Self {
             core: Arc::new(core),
             scheduler: Scheduler::new(threads, limits),

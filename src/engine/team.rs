@@ -32,7 +32,7 @@ pub struct Team {
     /// Trainings that are at it now: the cores that helpers may not use.
     callers: AtomicUsize,
     helpers: Box<[Arc<Helper>]>,
-    handles: Mutex<Vec<JoinHandle<()>>>,
+    handles: Vec<JoinHandle<()>>,
 }
 
 /// One thread that helps.
@@ -79,19 +79,20 @@ impl Team {
     /// # Errors
     /// Where the system starts no more threads.
     pub fn new(threads: usize, at_start: fn()) -> io::Result<Arc<Self>> {
-        let helpers: Box<[_]> = (1..threads).map(|place| Arc::new(Helper::new(place, threads))).collect();
-        let start = |(index, helper): (usize, &Arc<Helper>)| {
-            let helper = helper.clone();
-            thread::Builder::new().name(format!("help-{index}")).spawn(move || {
+        let helpers = (1..threads).map(|place| Arc::new(Helper::new(place, threads))).collect();
+        let mut team = Self { threads, callers: AtomicUsize::new(0), helpers, handles: Vec::new() };
+        for helper in &team.helpers {
+            let started = helper.clone();
+            let builder = thread::Builder::new().name(format!("epochd-help-{}", helper.place));
+            // Where this fails, those that were started end with the team.
+            let handle = builder.spawn(move || {
                 at_start();
-                helper.help();
-            })
-        };
-        let handles = helpers.iter().enumerate().map(start).collect::<io::Result<Vec<_>>>()?;
-        for (helper, handle) in helpers.iter().zip(&handles) {
+                started.help();
+            })?;
             helper.thread.get_or_init(|| handle.thread().clone());
+            team.handles.push(handle);
         }
-        Ok(Arc::new(Self { threads, callers: AtomicUsize::new(0), helpers, handles: Mutex::new(handles) }))
+        Ok(Arc::new(team))
     }
 
     /// Says that a training is at it until what is returned is dropped.
@@ -125,7 +126,7 @@ impl Drop for Team {
             helper.ends.store(true, Ordering::Release);
             helper.wake();
         }
-        for handle in mem::take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner)) {
+        for handle in self.handles.drain(..) {
             // It has caught its panics.
             let _ = handle.join();
         }
@@ -222,9 +223,11 @@ impl Helper {
 
     fn take(&self) -> Option<*const Job> {
         let job = self.job.load(Ordering::Relaxed);
-        let is_taken =
-            !job.is_null() && self.job.compare_exchange(job, taken(), Ordering::Acquire, Ordering::Relaxed).is_ok();
-        is_taken.then_some(job.cast_const())
+        if job.is_null() {
+            return None;
+        }
+        // What was exchanged, not what was loaded: another job may have come to the same place on a stack meanwhile.
+        self.job.compare_exchange(job, taken(), Ordering::Acquire, Ordering::Relaxed).ok().map(<*mut Job>::cast_const)
     }
 
     /// Until there may be something to do.
