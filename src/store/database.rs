@@ -31,8 +31,21 @@ pub(super) enum Medium {
 }
 
 impl Medium {
-    /// Opens it; with `verify`, only if every page of it has the right checksum.
-    pub fn open(&self, verify: bool) -> Result<Database, StoreError> {
+    /// Opens it after a fault, if every page of it has the right checksum. What is read back becomes durable first: after a sync that
+    /// failed some of it may stand in the system's cache alone, and a commit on top of it would be lost with the power.
+    pub fn reopen(&self) -> Result<Database, StoreError> {
+        if let Self::File { disk, path } = self {
+            disk.write_again(path).map_err(StoreError::io(format!("write {} once more", path.display())))?;
+        }
+        self.open_and(true)
+    }
+
+    /// Opens it.
+    pub fn open(&self) -> Result<Database, StoreError> {
+        self.open_and(false)
+    }
+
+    fn open_and(&self, verify: bool) -> Result<Database, StoreError> {
         self.open_with_tables(|| {
             let builder = builder(verify);
             match self {

@@ -5,11 +5,14 @@ use std::any::Any;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, StorageBackend};
+
+/// Moved at a time.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// A folder's lock, held until it is dropped or the process ends.
 pub(super) type Held = Box<dyn Any + Send + Sync>;
@@ -32,6 +35,9 @@ pub(super) trait Disk: fmt::Debug + Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>>;
     /// Makes a file's bytes durable.
     fn sync(&self, path: &Path) -> io::Result<()>;
+    /// Writes a file's bytes where they are once more, and makes them durable: after a sync that failed, what is read back may stand in the
+    /// system's cache alone, and no later sync would write it.
+    fn write_again(&self, path: &Path) -> io::Result<()>;
     /// Gives a file another name in its folder, in the place of what had that name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
@@ -101,6 +107,23 @@ impl Disk for FileSystem {
 
     fn sync(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    fn write_again(&self, path: &Path) -> io::Result<()> {
+        let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut at = 0;
+        loop {
+            file.seek(SeekFrom::Start(at))?;
+            let length = file.read(&mut piece)?;
+            if length == 0 {
+                file.set_len(at)?;
+                return file.sync_all();
+            }
+            file.seek(SeekFrom::Start(at))?;
+            file.write_all(&piece[..length])?;
+            at += length as u64;
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

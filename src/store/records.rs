@@ -186,7 +186,7 @@ pub(super) struct Records {
 
 impl Records {
     pub fn open(medium: Medium) -> Result<Self, StoreError> {
-        let database = medium.open(false)?;
+        let database = medium.open()?;
         let slot = Arc::new(Slot::new(medium, database));
         let (requests, received) = mpsc::sync_channel(QUEUE_TRANSACTIONS);
         let writer = Writer::new(Arc::clone(&slot), received);

@@ -177,7 +177,7 @@ impl Writer {
 
     /// Opens the file again. Where it cannot be written it is opened to be read, which is an error as well.
     fn reopen(&self) -> Result<(), StoreError> {
-        let error = match self.slot.medium.open(true) {
+        let error = match self.slot.medium.reopen() {
             Ok(database) => {
                 tracing::info!("the record file is open again, and verified");
                 self.slot.replace(Access::Full(database));
@@ -326,7 +326,7 @@ mod tests {
     /// Runs a writer over what waits already, until it has answered all; returns how often the disk synced.
     fn run(disk: &Arc<Disk>, transactions: Vec<Transaction>) -> (Vec<Outcome>, usize) {
         let medium = Medium::Backend(Arc::clone(disk) as Arc<_>);
-        let database = medium.open(false).unwrap();
+        let database = medium.open().unwrap();
         let (sender, received) = mpsc::sync_channel(transactions.len());
         let answers: Vec<Receiver<Outcome>> = (transactions.into_iter())
             .map(|transaction| {

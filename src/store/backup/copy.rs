@@ -41,7 +41,7 @@ pub(super) fn copy_records(
 
 /// Says in the copy that the process before stopped in good order, and gives back what redb took beyond what it needs: up to half.
 pub(super) fn finish_copy(path: &Path) -> Result<(), StoreError> {
-    let mut database = Medium::File { disk: Arc::new(FileSystem), path: path.to_owned() }.open(false)?;
+    let mut database = Medium::File { disk: Arc::new(FileSystem), path: path.to_owned() }.open()?;
     let done = guarded("compact the copy of the records", || {
         database.compact().map_err(StoreError::from_redb)?;
         // After it: see `Slot::compact`.

@@ -183,7 +183,7 @@ impl Backup {
         let mut records = File::open(&self.records.path)?;
         let length = records.metadata()?.len();
         archive.add(RECORDS_FILE, &mut records, length)?;
-        let database = Medium::File { disk: Arc::new(FileSystem), path: self.records.path.clone() }.open(false)?;
+        let database = Medium::File { disk: Arc::new(FileSystem), path: self.records.path.clone() }.open()?;
         let written = self.add_blobs(&database, &mut archive);
         close_database(database);
         written?;

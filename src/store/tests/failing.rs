@@ -6,6 +6,15 @@ use super::reference::{Reading, Reference, Step};
 use super::simulated::{Fault, Kind, Plan, Random, SimulatedDisk};
 use super::*;
 
+/// What a fault at an operation leaves is drawn from this, and what a power cut leaves after it; with EPOCHD_FAULT_SEED other draws.
+fn seed(from: usize) -> u64 {
+    let base = std::env::var("EPOCHD_FAULT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
+    (from as u64) << 32 | base
+}
+
+/// How often each fault of a compaction is drawn.
+const DRAWS: u64 = 8;
+
 /// A store with some of everything, and verbs that each find something to do in it.
 pub(super) struct Scene {
     pub disk: SimulatedDisk,
@@ -89,7 +98,7 @@ impl Scene {
         let store = open(&disk).unwrap();
         let mut after = self.reference.clone();
         let expected = after.apply(step);
-        disk.plan(Plan { fault, kinds, from, is_lasting, percent: 100 }, from as u64);
+        disk.plan(Plan { fault, kinds, from, is_lasting, percent: 100 }, seed(from));
         let answer = step.run(&store);
         if is_read_meanwhile {
             self.check_seen(&store, &after, &format!("meanwhile, {told}"));
@@ -106,7 +115,7 @@ impl Scene {
         }
         let last = self.check_again(&store, step, seen, &after, &told);
         // What was acknowledged after the fault is as durable as ever: after a sync that failed, above all.
-        let left = disk.cut(from as u64);
+        let left = disk.cut(seed(from));
         check_survivor(&left, &Moment::known(told.clone(), &last), "a power cut after the trouble");
         drop(store);
         let store = open(&disk).unwrap();
@@ -287,30 +296,37 @@ fn a_compaction_that_is_cut_short_or_fails_costs_nothing() {
     let cuts = check_cuts(disk.state(), &compacted, &moments, &mut Random::new(3));
     let mut cases = 0;
     for fault in [Fault::Refused, Fault::Done, Fault::NoSpace] {
-        let mut from = 0;
-        loop {
-            let told = format!("{fault:?} at {from}");
-            let disk = disk.fork();
-            let store = open(&disk).unwrap();
-            disk.plan(Plan { fault, kinds: Kind::any, from, is_lasting: false, percent: 100 }, from as u64);
-            let answer = store.records().compact_for_test();
-            if disk.lift() == 0 {
-                answer.unwrap();
-                break;
-            }
-            assert!(answer.as_ref().err().is_none_or(is_of_the_disk), "{told}: {answer:?}");
-            let mut after = reference.clone();
-            assert!(Reference::seen(&store).unwrap() == after, "{told}");
-            let step = Step::create("another");
-            after.apply(&step);
-            step.run(&store).unwrap_or_else(|error| panic!("{told}: {error}"));
-            check_survivor(&disk.cut(from as u64), &Moment::known(told, &after), "a power cut after the trouble");
-            from += 1;
+        for draw in 0..DRAWS {
+            cases += check_compaction_with(fault, draw, &disk, &reference);
         }
-        cases += from;
     }
     println!("a compaction: {cuts} power cuts, {cases} faults");
     assert!(cuts > 20 && cases > 20, "{cuts} cuts, {cases} faults");
+}
+
+/// A compaction that fails at any of its operations, and a power cut after the next answer; how many there were.
+fn check_compaction_with(fault: Fault, draw: u64, disk: &SimulatedDisk, reference: &Reference) -> usize {
+    let mut from = 0;
+    loop {
+        let told = format!("{fault:?} at {from}, draw {draw}");
+        let disk = disk.fork();
+        let store = open(&disk).unwrap();
+        let seed = seed(from) + (draw << 16);
+        disk.plan(Plan { fault, kinds: Kind::any, from, is_lasting: false, percent: 100 }, seed);
+        let answer = store.records().compact_for_test();
+        if disk.lift() == 0 {
+            answer.unwrap();
+            return from;
+        }
+        assert!(answer.as_ref().err().is_none_or(is_of_the_disk), "{told}: {answer:?}");
+        let mut after = reference.clone();
+        assert!(Reference::seen(&store).unwrap() == after, "{told}");
+        let step = Step::create("another");
+        after.apply(&step);
+        step.run(&store).unwrap_or_else(|error| panic!("{told}: {error}"));
+        check_survivor(&disk.cut(seed), &Moment::known(told, &after), "a power cut after the trouble");
+        from += 1;
+    }
 }
 
 /// As where the disk that holds them is not mounted: none of them is taken for lost.

@@ -88,7 +88,7 @@ fn a_verified_opening_finds_damage_wherever_it_matters() {
         let mut image = image.clone();
         image[at] ^= 0xa5;
         let medium = Medium::Backend(Arc::new(Disk::of_image(image)));
-        match medium.open(true) {
+        match medium.reopen() {
             Err(_) => refused += 1,
             Ok(database) => {
                 drop(database);

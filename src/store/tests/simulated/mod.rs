@@ -323,6 +323,15 @@ impl Disk for SimulatedDisk {
         self.change(Kind::Sync, Change::Sync(file))
     }
 
+    fn write_again(&self, path: &Path) -> Result<()> {
+        let bytes = Bytes { disk: self.clone(), file: self.look(Kind::OpenToWrite, |state| state.file(path))? };
+        let mut piece = vec![0; bytes.len()? as usize];
+        bytes.read(0, &mut piece)?;
+        bytes.write(0, &piece)?;
+        bytes.set_len(piece.len() as u64)?;
+        bytes.sync_data()
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.change(Kind::Rename, Change::Rename(from.to_owned(), to.to_owned()))
     }
