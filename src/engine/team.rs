@@ -5,7 +5,7 @@
 //! spin for a moment, since a step has many and each is short; then they sleep.
 //!
 //! This is the one module with `unsafe` code: the work borrows from its caller's stack, which no safe way of handing it to a thread
-//! that lives on allows (a scope of threads would start them anew for every part of a step). What makes it sound: [`Team::run`] does not
+//! that lives on allows (a scope of threads would start them anew for every part of a step). What makes it sound: `Team::run` does not
 //! return, nor unwind, before every helper that was given the work has let go of it.
 #![allow(unsafe_code)]
 
