@@ -104,7 +104,7 @@ pub const QUEUED_JOBS_PER_MODEL_DEFAULT: usize = 100;
 pub const CHECKPOINT_INTERVAL_MICROS: u64 = 10_000_000;
 
 /// The share of its time that a job may spend on checkpoints is one in this many, whatever interval was asked for. What it loses besides,
-/// to caches, to a core that has cooled down and to the disk, was up to three times as much again (docs/durability.md).
+/// to caches, to a core that has cooled down and to the disk, was up to four times as much again (docs/durability.md).
 pub const CHECKPOINT_COST_INVERSE: u32 = 120;
 
 /// Starts of a job in a row that may end with the process, before a new checkpoint: then it is set aside, so that it does not take the

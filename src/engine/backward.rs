@@ -136,7 +136,7 @@ fn layer_gradient<T: Element>(
     if let Some(bias) = &layout.bias {
         let delta = &delta[..rows * units];
         // Columns, so that each sum runs over the rows in order.
-        let piece = (piece_length(delta.len(), units) / rows).next_multiple_of(LANES);
+        let piece = (piece_length(delta.len(), units) / rows).next_multiple_of(LANES).max(LANES);
         let pieces = gradients[bias.clone()].chunks_mut(piece).enumerate();
         workers.for_each(pieces, |(index, sums)| {
             vectorized!(for row in delta.chunks_exact(units) {

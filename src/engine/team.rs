@@ -123,7 +123,8 @@ impl Team {
 impl Drop for Team {
     fn drop(&mut self) {
         for helper in &self.helpers {
-            helper.ends.store(true, Ordering::Release);
+            // Before it looks whether the helper is asleep, as in `give`.
+            helper.ends.store(true, Ordering::SeqCst);
             helper.wake();
         }
         for handle in self.handles.drain(..) {
@@ -210,8 +211,11 @@ impl Helper {
                 Some(job) => {
                     // SAFETY: a job that was taken stays where it is until its `helpers` was counted down, which comes last.
                     let job = unsafe { &*job };
-                    if catch_unwind(AssertUnwindSafe(|| job.work(job.parts * self.place / self.threads))).is_err() {
+                    let worked = catch_unwind(AssertUnwindSafe(|| job.work(job.parts * self.place / self.threads)));
+                    if let Err(panic) = worked {
                         job.has_panicked.store(true, Ordering::Relaxed);
+                        // To drop it could panic again, and the caller would wait for ever.
+                        mem::forget(panic);
                     }
                     self.job.store(ptr::null_mut(), Ordering::Relaxed);
                     job.helpers.fetch_sub(1, Ordering::Release);

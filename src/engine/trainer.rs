@@ -49,7 +49,7 @@ pub struct TrainerInput {
     pub parameters: Values,
 }
 
-/// One training. Owns all it needs, reads no clock, and allocates nothing in a step.
+/// One training. Owns all it needs but the threads that may help it, reads no clock, and allocates nothing in a step.
 pub struct Trainer<T> {
     // What never changes.
     architecture: Architecture,

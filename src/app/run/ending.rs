@@ -8,6 +8,9 @@ use crate::domain::{EpochReport, Failure, FailureKind, Job, JobState, StopReason
 use crate::jobs::StopRequest;
 use crate::store::{Finished, Outcome, StoreError, VersionDraft};
 
+/// So often is it tried to store an end for which there is no record, some 20 s.
+const LOST_MAX: u32 = 9;
+
 /// How a job ends.
 pub(super) struct End {
     state: JobState,
@@ -22,6 +25,8 @@ pub(super) struct Ending {
     job: Job,
     result: Option<Outcome>,
     retry: Retry,
+    /// Attempts in a row, without a result, for which the record was damaged or gone.
+    lost: u32,
 }
 
 impl End {
@@ -86,7 +91,7 @@ impl TrainingRun {
             let continuation = continuation.inspect_err(|error| tracing::error!(%error, "kept without its end")).ok();
             Outcome { draft, parameters, continuation }
         });
-        self.try_to_end(Box::new(Ending { job, result, retry: Retry::new() }))
+        self.try_to_end(Box::new(Ending { job, result, retry: Retry::new(), lost: 0 }))
     }
 
     /// A disk that is full or gone for a while costs no training: the end is tried again, turn after turn.
@@ -101,7 +106,7 @@ impl TrainingRun {
                 Ok(job) => ending.job.attempt = job.attempt,
                 Err(error) => {
                     ending.failed(&error);
-                    if ending.is_given_up(&error) {
+                    if ending.lost >= LOST_MAX {
                         tracing::error!("the end of the job is told although it could not be stored");
                         self.tell_end(ending.job);
                         return true;
@@ -136,14 +141,11 @@ impl TrainingRun {
 }
 
 impl Ending {
-    fn is_given_up(&self, error: &StoreError) -> bool {
-        self.result.is_none() && is_lost(error, &self.retry)
-    }
-
     /// After an attempt that failed. What no later attempt would mend is given up: the job fails instead.
     fn failed(&mut self, error: &StoreError) {
         tracing::error!(%error, pause = ?self.retry.pause(), "the end of the job could not be stored; it is tried again");
         self.retry.failed();
+        self.lost = lost(self.lost, error, self.result.is_some());
         let may_pass =
             matches!(error, StoreError::Io { .. } | StoreError::Unavailable { .. } | StoreError::Conflict { .. });
         if !may_pass && self.result.take().is_some() {
@@ -159,9 +161,10 @@ impl Ending {
     }
 }
 
-/// Whether nothing is left to store an end in: the job's own record is damaged or gone, and stays so.
-fn is_lost(error: &StoreError, retry: &Retry) -> bool {
-    matches!(error, StoreError::Corrupt { .. }) && retry.is_long()
+/// How often in a row nothing was there to store an end in: the job's own record is damaged or gone. Another fault says nothing of it, and
+/// with a result it may be the model that is damaged.
+fn lost(before: u32, error: &StoreError, has_result: bool) -> u32 {
+    if matches!(error, StoreError::Corrupt { .. }) && !has_result { before + 1 } else { 0 }
 }
 
 #[cfg(test)]
@@ -169,13 +172,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_is_given_up_where_its_record_is_damaged_and_stays_so() {
+    fn an_end_is_given_up_where_its_record_is_damaged_again_and_again() {
         let damaged = StoreError::Corrupt { what: "default/jobs/…".to_owned() };
         let away = StoreError::Unavailable { reason: "the disk is full".to_owned() };
-        let mut retry = Retry::new();
-        for failures in 1..100 {
-            retry.failed();
-            assert_eq!((is_lost(&damaged, &retry), is_lost(&away, &retry)), (failures >= 9, false));
-        }
+        let after = |errors: &[(&StoreError, bool)]| {
+            errors.iter().fold(0, |before, (error, has_result)| lost(before, error, *has_result))
+        };
+        assert_eq!(after(&[(&damaged, false); 9]), 9);
+        assert_eq!(after(&[(&away, false); 9]), 0);
+        assert_eq!(after(&[(&damaged, true), (&damaged, false)]), 1);
+        assert_eq!(after(&[(&damaged, false), (&away, false), (&damaged, false)]), 1);
     }
 }

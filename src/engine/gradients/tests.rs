@@ -376,3 +376,18 @@ fn a_kink_that_the_masks_bring_is_seen() {
     let case = case_with_dropout(Activation::Relu, 96_051);
     assert!(case.is_smooth() && !is_smooth_when_dropped(&case, 96_051));
 }
+
+/// More rows than a tile has: a batch goes through as one here, and with batch normalization.
+#[test]
+fn a_narrow_layer_has_gradients_of_very_many_rows() {
+    let rows = 40_000;
+    for units in 1..10 {
+        let architecture = network(ElementType::Float32, 1, &[(units, Activation::Identity)]);
+        let targets = Targets::Values(Matrix::from_values(rows, units, Values::F32(vec![1.0; rows * units])));
+        let (parameters, inputs) = (vec![0.0_f32; 2 * units], vec![1.0_f32; rows]);
+        let loss = Loss::SquaredError;
+        let gradients = compute(&architecture, &parameters, &inputs, &targets, &loss, Reduction::Sum).unwrap();
+        // Of (0 − 1)² each.
+        assert_eq!(gradients.parameters, vec![-2.0 * rows as f32; 2 * units]);
+    }
+}
