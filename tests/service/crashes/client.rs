@@ -203,12 +203,14 @@ impl Client {
         let Some(job) = self.ledger.unfinished().next() else { return Ok(()) };
         let (job_id, mut told) = (job.job_id.clone(), job.told);
         let mut events = api.watch(&job_id, Some(reference::epoch_after(told))).await?;
+        // A job may outlive its model by a little: nothing else is asked of that one.
+        let has_model = self.ledger.model.is_some();
         match self.random.below(16) {
             0 | 1 => self.cancel(api, &job_id, false).await?,
             2 | 3 => self.cancel(api, &job_id, true).await?,
-            4 => return self.delete(api).await,
-            5 | 6 => self.pin(api).await?,
-            7 => self.serve(api).await?,
+            4 if has_model => return self.delete(api).await,
+            5 | 6 if has_model => self.pin(api).await?,
+            7 if has_model => self.serve(api).await?,
             _ => {}
         }
         while let Some(event) = events.message().await? {
