@@ -10,7 +10,7 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageBackend, T
 
 use super::disk::Disk;
 use super::error::StoreError;
-use super::lock::{parent_of, sync_folder};
+use super::lock::{OPEN_FILE, parent_of, sync_folder};
 use super::overlay::Overlay;
 use crate::limits::STORE_CACHE_BYTES;
 
@@ -31,13 +31,43 @@ pub(super) enum Medium {
 }
 
 impl Medium {
+    /// Opens it as a start does. Where the process before did not close it, what is read back becomes durable first (see
+    /// [`Medium::reopen`]): that process may have met a fault of which nobody knows any more.
+    pub fn open_at_start(&self) -> Result<Database, StoreError> {
+        let Self::File { disk, path } = self else { return self.open() };
+        let mark = path.with_file_name(OPEN_FILE);
+        if disk.exists(&mark).map_err(StoreError::io(format!("look for {}", mark.display())))? {
+            self.write_again()?;
+        } else if let Err(error) = disk.create(&mark) {
+            // It is not synced: after a power cut nothing stands in a cache. A start matters more than the mark.
+            tracing::error!(%error, "{} cannot be created; should this process meet a fault of the disk and be killed, tell the next start to \
+                write records.redb once more by creating an empty file of that name", mark.display());
+        }
+        self.open()
+    }
+
+    /// It was closed without a fault.
+    pub fn note_closed(&self) {
+        let Self::File { disk, path } = self else { return };
+        if let Err(error) = disk.remove(&path.with_file_name(OPEN_FILE)) {
+            tracing::warn!(%error, "the next start takes the record file for one that was not closed");
+        }
+    }
+
     /// Opens it after a fault, if every page of it has the right checksum. What is read back becomes durable first: after a sync that
     /// failed some of it may stand in the system's cache alone, and a commit on top of it would be lost with the power.
     pub fn reopen(&self) -> Result<Database, StoreError> {
-        if let Self::File { disk, path } = self {
-            disk.write_again(path).map_err(StoreError::io(format!("write {} once more", path.display())))?;
-        }
+        self.write_again()?;
         self.open_and(true)
+    }
+
+    fn write_again(&self) -> Result<(), StoreError> {
+        match self {
+            Self::File { disk, path } => {
+                disk.write_again(path).map_err(StoreError::io(format!("write {} once more", path.display())))
+            }
+            Self::Backend(_) => Ok(()),
+        }
     }
 
     /// Opens it.
@@ -162,14 +192,10 @@ pub(super) fn guarded<T>(action: &str, work: impl FnOnce() -> Result<T, StoreErr
     })
 }
 
-/// Drops a database. redb writes when it closes, which on a damaged file may panic, too; all that was acknowledged is on the
-/// disk already.
-pub(super) fn close_database(database: Database) {
-    // The fault is logged there, and nobody is left to hear of it.
-    let _ = guarded("close records.redb", || {
-        drop(database);
-        Ok(())
-    });
+/// Closes a database; whether that met no fault. redb writes when it closes, which on a damaged file may panic, too; all that was
+/// acknowledged is on the disk already.
+pub(super) fn close_database(database: Database) -> bool {
+    guarded("close records.redb", || database.close().map_err(StoreError::from_redb)).is_ok()
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

@@ -9,6 +9,8 @@ use super::error::StoreError;
 
 pub(super) const LOCK_FILE: &str = "LOCK";
 pub(super) const FORMAT_FILE: &str = "FORMAT";
+/// There while a process has the record file open, and after one that did not close it.
+pub(super) const OPEN_FILE: &str = "OPEN";
 /// There from the first byte of a restore until all of it is in place.
 pub(super) const RESTORE_FILE: &str = "RESTORE";
 /// What a file system may have in its root.

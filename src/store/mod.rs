@@ -16,6 +16,7 @@
 //!
 //! ```text
 //! LOCK              held by the process that uses the folder
+//! OPEN              there while a process has the records open, and after one that did not close them
 //! FORMAT            "epochd store format 1": written last at creation; anything else is refused
 //! records.redb      two tables: records (key to sealed MessagePack), and log (chunks of histories)
 //! blobs/<uid>_<blob>.weights   a version's weights; <blob> is drawn for each attempt, and stands in the version's record

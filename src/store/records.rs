@@ -148,15 +148,19 @@ impl Slot {
         self.access.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts another database, or none, in the place of the one before, which is closed.
-    pub fn replace(&self, access: Access) {
+    /// Puts another database, or none, in the place of the one before, which is closed; whether that one could be written to its end.
+    pub fn replace(&self, access: Access) -> bool {
         let before = {
             let mut current = self.access.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *current, access)
         };
         match before {
-            Access::Full(database) | Access::ReadOnly(database, _) => close_database(database),
-            Access::Closed(_) => {}
+            Access::Full(database) => close_database(database),
+            Access::ReadOnly(database, _) => {
+                close_database(database);
+                false
+            }
+            Access::Closed(_) => false,
         }
     }
 }
@@ -186,7 +190,7 @@ pub(super) struct Records {
 
 impl Records {
     pub fn open(medium: Medium) -> Result<Self, StoreError> {
-        let database = medium.open()?;
+        let database = medium.open_at_start()?;
         let slot = Arc::new(Slot::new(medium, database));
         let (requests, received) = mpsc::sync_channel(QUEUE_TRANSACTIONS);
         let writer = Writer::new(Arc::clone(&slot), received);
@@ -239,7 +243,9 @@ impl Records {
     /// As the writer does where much was deleted.
     #[cfg(test)]
     pub fn compact_for_test(&self) -> Result<(), StoreError> {
-        self.slot.compact().inspect_err(|error| self.slot.replace(Access::Closed(error.to_string())))
+        self.slot.compact().inspect_err(|error| {
+            self.slot.replace(Access::Closed(error.to_string()));
+        })
     }
 
     fn try_read<T>(&self, work: impl Fn(&View) -> Result<T, StoreError>) -> Result<T, StoreError> {
@@ -267,7 +273,9 @@ impl Drop for Records {
         {
             tracing::error!("the store's writer thread panicked");
         }
-        self.slot.replace(Access::Closed("the store is closed".to_owned()));
+        if self.slot.replace(Access::Closed("the store is closed".to_owned())) {
+            self.slot.medium.note_closed();
+        }
     }
 }
 

@@ -44,7 +44,7 @@ fn checked(folder: &Path) -> (Vec<String>, Vec<String>, String) {
 fn files(folder: &Path) -> Vec<PathBuf> {
     let list = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
     let mut files = [list(folder), list(&folder.join("blobs"))].concat();
-    files.retain(|path| path.is_file() && !path.ends_with("LOCK"));
+    files.retain(|path| path.is_file() && !path.ends_with("LOCK") && !path.ends_with("OPEN"));
     files.sort();
     files
 }

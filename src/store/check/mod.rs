@@ -158,7 +158,7 @@ fn top_level(folder: &Path, findings: &mut Findings<'_>) {
     }
     for name in names(folder, findings) {
         match name.as_str() {
-            RECORDS_FILE | BLOBS_FOLDER | lock::FORMAT_FILE | lock::LOCK_FILE => {}
+            RECORDS_FILE | BLOBS_FOLDER | lock::FORMAT_FILE | lock::LOCK_FILE | lock::OPEN_FILE => {}
             lock::RESTORE_FILE => {
                 findings.fault(name, "a restore was cut short; remove what is here, and restore again")
             }

@@ -14,6 +14,8 @@ fn seed(from: usize) -> u64 {
 
 /// How often each fault of a compaction is drawn.
 const DRAWS: u64 = 8;
+/// How often a power cut is drawn after the start that follows a fault and a kill.
+const DRAWS_KILLED: u64 = 2;
 
 /// A store with some of everything, and verbs that each find something to do in it.
 pub(super) struct Scene {
@@ -108,6 +110,8 @@ impl Scene {
             assert_eq!(answer.unwrap(), expected);
             return None;
         }
+        // Before anything is read: what is read may open the record file again.
+        self.check_killed(&disk.fork(), &after, &told, seed(from));
         let seen = self.check_seen(&store, &after, &told);
         match &answer {
             Ok(answer) => assert!(*answer == expected && seen == after, "{told}: {answer}"),
@@ -122,6 +126,24 @@ impl Scene {
         let seen = Reference::seen(&store).unwrap();
         assert_eq!(blob_count(&disk), seen.blob_count(), "{told}");
         Some(answer.is_err())
+    }
+
+    /// The process is killed after the trouble and the machine goes on, so what no sync made durable may be seen. The next process finds
+    /// what happened, and what it acknowledges outlives a power cut.
+    fn check_killed(&self, disk: &SimulatedDisk, after: &Reference, told: &str, seed: u64) {
+        let told = format!("a process after it, {told}");
+        let store = open(disk).unwrap_or_else(|error| panic!("{told}: {error}"));
+        let mut seen = self.check_seen(&store, after, &told);
+        let another = Step::create("another");
+        seen.apply(&another);
+        another.run(&store).unwrap_or_else(|error| panic!("{told}: {error}"));
+        for draw in 0..DRAWS_KILLED {
+            check_survivor(
+                &disk.cut(seed ^ draw),
+                &Moment::known(told.clone(), &seen),
+                "a power cut after the next start",
+            );
+        }
     }
 
     fn check_seen(&self, store: &Store, after: &Reference, told: &str) -> Reference {
@@ -319,14 +341,20 @@ fn check_compaction_with(fault: Fault, draw: u64, disk: &SimulatedDisk, referenc
             return from;
         }
         assert!(answer.as_ref().err().is_none_or(is_of_the_disk), "{told}: {answer:?}");
-        let mut after = reference.clone();
-        assert!(Reference::seen(&store).unwrap() == after, "{told}");
-        let step = Step::create("another");
-        after.apply(&step);
-        step.run(&store).unwrap_or_else(|error| panic!("{told}: {error}"));
-        check_survivor(&disk.cut(seed), &Moment::known(told, &after), "a power cut after the trouble");
+        let killed = disk.fork();
+        check_after_compaction(&killed, &open(&killed).unwrap(), reference, &format!("{told}, killed"), seed);
+        check_after_compaction(&disk, &store, reference, &told, seed);
         from += 1;
     }
+}
+
+fn check_after_compaction(disk: &SimulatedDisk, store: &Store, reference: &Reference, told: &str, seed: u64) {
+    let mut after = reference.clone();
+    assert!(Reference::seen(store).unwrap() == after, "{told}");
+    let step = Step::create("another");
+    after.apply(&step);
+    step.run(store).unwrap_or_else(|error| panic!("{told}: {error}"));
+    check_survivor(&disk.cut(seed), &Moment::known(told.to_owned(), &after), "a power cut after the trouble");
 }
 
 /// As where the disk that holds them is not mounted: none of them is taken for lost.
