@@ -75,6 +75,10 @@ impl From<QueueFull> for AppError {
                 "{bound} jobs of this model are unfinished, as many as one model may have; wait for one to end, cancel one, or raise \
                  the server's --queued-jobs-per-model-max"
             )),
+            QueueFull::ForOwner(owned, bound) => Self::Exhausted(format!(
+                "{owned} jobs from your address are unfinished, and of the {bound} that this server takes those that are free are kept for other \
+                 callers; wait for one of yours to end, cancel one, or raise the server's --queued-jobs-max"
+            )),
             QueueFull::Stopping => Self::Stopping,
         }
     }

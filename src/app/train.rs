@@ -120,7 +120,7 @@ impl App {
         let disk_bytes = training_disk_bytes(&model.architecture, &settings);
         let rows_bytes = rows_disk_bytes(&model.architecture, &settings);
         self.bound_disk(disk_bytes)?;
-        let permit = self.scheduler.reserve(model.uid)?;
+        let permit = self.scheduler.reserve(model.uid, command.caller.as_str().into())?;
         let cancel_on_drop = settings.cancel_on_disconnect;
         let job = Job {
             job_id: new_uuid(),

@@ -54,7 +54,8 @@ pub struct Args {
     #[arg(long, env = "EPOCHD_TRAINING_BYTES_MAX", value_name = "BYTES", default_value_t = TRAINING_BYTES_DEFAULT)]
     training_bytes_max: u64,
 
-    /// Jobs that may be unfinished at once.
+    /// Jobs that may be unfinished at once. One caller (an address) has at most three for each place that is free: three quarters of all where
+    /// nobody else has any, so that whoever comes finds a place.
     #[arg(long, env = "EPOCHD_QUEUED_JOBS_MAX", value_name = "COUNT", default_value_t = QUEUED_JOBS_DEFAULT)]
     queued_jobs_max: usize,
 

@@ -17,6 +17,9 @@ use tokio::sync::Notify;
 
 use turns::Turns;
 
+/// An owner that has this many pieces of work for each free place has no more: so a quarter of all places is kept from one that asks for all.
+const OWNED_PER_FREE_PLACE: usize = 3;
+
 /// Something that runs in slices on a training thread.
 pub trait Work: Send + 'static {
     /// What excludes other work while this runs, and in whose queue it waits.
@@ -85,6 +88,8 @@ pub enum QueueFull {
     Overall(usize),
     /// For this key; its bound.
     ForKey(usize),
+    /// For this owner, while others may come; how much it has there, and the bound of the whole scheduler.
+    ForOwner(usize, usize),
     /// The scheduler is shutting down.
     Stopping,
 }
@@ -130,6 +135,8 @@ struct State<W: Work> {
     begun_bytes: u64,
     free_threads: usize,
     count: usize,
+    /// How much of `count` is an owner's; none where it is nothing.
+    counts: HashMap<W::Owner, usize>,
 }
 
 /// The work of one key: the one that has begun, and those that wait behind it.
@@ -172,6 +179,7 @@ impl<W: Work> Scheduler<W> {
             begun_bytes: 0,
             free_threads: limits.threads,
             count: 0,
+            counts: HashMap::new(),
         };
         Self(Arc::new(Shared {
             limits,
@@ -182,10 +190,11 @@ impl<W: Work> Scheduler<W> {
         }))
     }
 
-    /// Promises a place in the queue of `key`, before the work is made durable.
-    pub fn reserve(&self, key: W::Key) -> Result<Permit<W>, QueueFull> {
+    /// Promises a place in the queue of `key`, before the work is made durable. An owner has a place only while it has less than three times
+    /// those that are free: whoever comes finds some, however many owners take all that they get. One alone may fill three quarters.
+    pub fn reserve(&self, key: W::Key, owner: W::Owner) -> Result<Permit<W>, QueueFull> {
         let Limits { queued_max, queued_per_key_max, .. } = self.0.limits;
-        let mut state = self.0.lock();
+        let state = self.0.lock();
         if self.0.is_stopping.load(Ordering::Relaxed) {
             return Err(QueueFull::Stopping);
         }
@@ -195,20 +204,23 @@ impl<W: Work> Scheduler<W> {
         if state.lanes.get(&key).is_some_and(|lane| lane.len() >= queued_per_key_max) {
             return Err(QueueFull::ForKey(queued_per_key_max));
         }
-        state.lanes.entry(key.clone()).or_default().reserved += 1;
-        state.count += 1;
-        Ok(Permit { scheduler: self.clone(), key: Some(key) })
+        let owned = state.counts.get(&owner).copied().unwrap_or_default();
+        if owned >= OWNED_PER_FREE_PLACE * (queued_max - state.count) {
+            return Err(QueueFull::ForOwner(owned, queued_max));
+        }
+        Ok(self.promise(state, key, owner))
     }
 
     /// Queues work that was accepted before this process, whatever the bounds on new work are now.
     pub fn readmit(&self, work: W) {
-        let key = work.key();
-        {
-            let mut state = self.0.lock();
-            state.lanes.entry(key.clone()).or_default().reserved += 1;
-            state.count += 1;
-        }
-        Permit { scheduler: self.clone(), key: Some(key) }.submit(work);
+        let permit = self.promise(self.0.lock(), work.key(), work.owner());
+        permit.submit(work);
+    }
+
+    fn promise(&self, mut state: MutexGuard<'_, State<W>>, key: W::Key, owner: W::Owner) -> Permit<W> {
+        state.lanes.entry(key.clone()).or_default().reserved += 1;
+        state.note(owner.clone());
+        Permit { scheduler: self.clone(), place: Some((key, owner)) }
     }
 
     /// The work of `key` that has begun and is not done.
@@ -224,7 +236,7 @@ impl<W: Work> Scheduler<W> {
             return Cancelled::Begun;
         }
         let Some(place) = lane.waiting.iter().position(|work| work.id() == id) else { return Cancelled::Unknown };
-        let work = lane.waiting.remove(place);
+        let Some(work) = lane.waiting.remove(place) else { return Cancelled::Unknown };
         let has_none = lane.begun.is_none() && lane.waiting.is_empty();
         // The next of this key may be smaller, and those behind it need not wait for what is gone.
         state.try_those_that_wait();
@@ -232,16 +244,16 @@ impl<W: Work> Scheduler<W> {
             // Else work that is queued anew would have this place, too, and so two turns in each round.
             state.turns.remove(key);
         }
-        state.forget(key);
+        state.forget(key, &work.owner());
         self.dispatch(state);
-        work.map_or(Cancelled::Unknown, Cancelled::Waiting)
+        Cancelled::Waiting(work)
     }
 
     /// Puts back what [`Scheduler::take_waiting`] took, to the front of its queue: it still has something to do.
     pub fn put_back(&self, work: W) {
         let (key, owner) = (work.key(), work.owner());
         let mut state = self.0.lock();
-        state.count += 1;
+        state.note(owner.clone());
         let lane = state.lanes.entry(key.clone()).or_default();
         lane.waiting.push_front(work);
         // Where other work of its key waits, the key has its place in the line.
@@ -367,12 +379,7 @@ impl<W: Work> State<W> {
     /// The work of an owner that had begun is done.
     fn end(&mut self, begun: &Begun<W>) {
         self.begun_bytes -= begun.bytes;
-        if let Some(count) = self.begun_by.get_mut(&begun.owner) {
-            *count -= 1;
-            if *count == 0 {
-                self.begun_by.remove(&begun.owner);
-            }
-        }
+        one_less(&mut self.begun_by, &begun.owner);
     }
 
     /// After a slice: the work for its next turn, or `None` where it is done.
@@ -387,14 +394,16 @@ impl<W: Work> State<W> {
             _ => {
                 let begun = lane.begun.take();
                 let next = lane.waiting.front().map(Work::owner);
-                if let Some(begun) = begun {
-                    self.end(&begun);
+                if let Some(begun) = &begun {
+                    self.end(begun);
                 }
                 self.try_those_that_wait();
                 if let Some(owner) = next {
                     self.turns.push_back(owner, key.clone());
                 }
-                self.forget(key);
+                if let Some(begun) = begun {
+                    self.forget(key, &begun.owner);
+                }
             }
         }
     }
@@ -406,11 +415,28 @@ impl<W: Work> State<W> {
         }
     }
 
+    /// One piece of work, or one promise, more.
+    fn note(&mut self, owner: W::Owner) {
+        self.count += 1;
+        *self.counts.entry(owner).or_default() += 1;
+    }
+
     /// One piece of work, or one promise, less.
-    fn forget(&mut self, key: &W::Key) {
+    fn forget(&mut self, key: &W::Key, owner: &W::Owner) {
         self.count -= 1;
+        one_less(&mut self.counts, owner);
         if self.lanes.get(key).is_some_and(|lane| lane.len() == 0) {
             self.lanes.remove(key);
+        }
+    }
+}
+
+/// Counts one less of what an owner has; nothing is kept of one that has nothing.
+fn one_less<O: Eq + Hash>(counts: &mut HashMap<O, usize>, owner: &O) {
+    if let Some(count) = counts.get_mut(owner) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(owner);
         }
     }
 }
@@ -418,17 +444,18 @@ impl<W: Work> State<W> {
 /// A promised place in a queue; given back when dropped unused.
 pub struct Permit<W: Work> {
     scheduler: Scheduler<W>,
-    key: Option<W::Key>,
+    /// In whose queue, and whose it is.
+    place: Option<(W::Key, W::Owner)>,
 }
 
 impl<W: Work> Permit<W> {
     /// Queues the work at the promised place.
     pub fn submit(mut self, work: W) {
-        let Some(key) = self.key.take() else { return };
+        let Some((key, owner)) = self.place.take() else { return };
         let mut state = self.scheduler.0.lock();
         let lane = state.lanes.entry(key.clone()).or_default();
         lane.reserved -= 1;
-        let (owner, id) = (work.owner(), work.id());
+        let id = work.id();
         // Of two that were made durable at once, either may come here first: after a restart the ids decide, so here they do, too.
         let place = lane.waiting.iter().rposition(|other| other.id() < id).map_or(0, |before| before + 1);
         lane.waiting.insert(place, work);
@@ -442,12 +469,12 @@ impl<W: Work> Permit<W> {
 
 impl<W: Work> Drop for Permit<W> {
     fn drop(&mut self) {
-        let Some(key) = self.key.take() else { return };
+        let Some((key, owner)) = self.place.take() else { return };
         let mut state = self.scheduler.0.lock();
         if let Some(lane) = state.lanes.get_mut(&key) {
             lane.reserved -= 1;
         }
-        state.forget(&key);
+        state.forget(&key, &owner);
     }
 }
 

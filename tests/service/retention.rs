@@ -6,7 +6,9 @@ use std::path::Path;
 use epochd::config::RawConfig;
 use epochd::rpc::pb;
 use epochd::rpc::pb::JobState;
+use epochd::rpc::pb::model_service_client::ModelServiceClient;
 use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::support::*;
 
@@ -221,13 +223,35 @@ async fn a_damaged_model_is_listed_as_unreachable_and_can_be_deleted() {
 
 /// Callers are told apart by their addresses; every address of 127.0.0.0/8 is this machine on Linux.
 #[cfg(target_os = "linux")]
+async fn models_from(server: &Server, address: &str) -> ModelServiceClient<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
+    let endpoint = endpoint.local_address(Some(address.parse::<IpAddr>().unwrap()));
+    ModelServiceClient::new(endpoint.connect().await.unwrap())
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_takes_all_places_it_gets_leaves_some_to_others() {
+    let server = Server::with(RawConfig { queued_jobs_max: 8, ephemeral: true, ..Server::raw() });
+    let api = server.api().await;
+    api.create(xor_model("xor", 4)).await;
+    let mut jobs = Vec::new();
+    for _ in 0..6 {
+        jobs.push(api.start(endless("xor")).await.0);
+    }
+    for part in ["6 jobs from your address", "the 8 ", "--queued-jobs-max"] {
+        refused(api.models.clone().train(endless("xor")).await, Code::ResourceExhausted, part);
+    }
+    let _other = models_from(&server, "127.0.0.2").await.train(endless("xor")).await.unwrap();
+    api.jobs.clone().cancel_job(cancel(&jobs[5], false)).await.unwrap();
+    // Five of the seven that are taken: there are three free ones for each two.
+    api.start(endless("xor")).await;
+}
+
+#[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_with_many_jobs_takes_no_more_of_the_threads_than_one_with_a_single_job() {
     let server = Server::with(RawConfig { train_threads: Some(1), ephemeral: true, ..Server::raw() });
-    let from = |address: &str| {
-        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
-        endpoint.local_address(Some(address.parse::<IpAddr>().unwrap()))
-    };
     let api = server.api().await;
     let mut many = Vec::new();
     for index in 0..6 {
@@ -236,8 +260,7 @@ async fn a_caller_with_many_jobs_takes_no_more_of_the_threads_than_one_with_a_si
         many.push(api.start(endless(&model_id)).await.0);
     }
     api.create(xor_model("one", 4)).await;
-    let channel = from("127.0.0.2").connect().await.unwrap();
-    let mut models = pb::model_service_client::ModelServiceClient::new(channel);
+    let mut models = models_from(&server, "127.0.0.2").await;
     let mut events = models.train(endless("one")).await.unwrap().into_inner();
     next_reports(&mut events).await;
     let epochs = async |job_id: &str| api.job(job_id).await.last_report.map_or(0, |report| report.epoch);

@@ -82,13 +82,13 @@ impl Bench {
 
     fn submit(&self, key: &'static str, id: u32, turns: u32) {
         let work = Turns { key, owner: "caller", id, left: turns, told: self.tell.clone(), gate: None, bytes: 1 };
-        self.scheduler.reserve(key).unwrap().submit(work);
+        self.scheduler.reserve(key, "caller").unwrap().submit(work);
     }
 
     fn submit_gated(&self, key: &'static str, id: u32, turns: u32) -> mpsc::Sender<()> {
         let (open, gate) = mpsc::channel();
         let work = Turns { key, owner: "caller", id, left: turns, told: self.tell.clone(), gate: Some(gate), bytes: 1 };
-        self.scheduler.reserve(key).unwrap().submit(work);
+        self.scheduler.reserve(key, "caller").unwrap().submit(work);
         open
     }
 
@@ -141,13 +141,43 @@ fn work_of_two_keys_runs_at_once() {
 fn a_full_queue_refuses_with_its_bound_and_a_dropped_permit_gives_its_place_back() {
     let bench = Bench::new(1);
     let scheduler = bench.scheduler.clone();
-    let permits: Vec<_> = (0..3).map(|_| scheduler.reserve("a").unwrap()).collect();
-    assert_eq!(scheduler.reserve("a").err(), Some(QueueFull::ForKey(3)));
-    let _other = scheduler.reserve("b").unwrap();
-    assert_eq!(scheduler.reserve("c").err(), Some(QueueFull::Overall(4)));
+    let permits: Vec<_> = (0..3).map(|_| scheduler.reserve("a", "caller").unwrap()).collect();
+    assert_eq!(scheduler.reserve("a", "caller").err(), Some(QueueFull::ForKey(3)));
+    let other = scheduler.reserve("b", "other").unwrap();
+    assert_eq!(scheduler.reserve("c", "third").err(), Some(QueueFull::Overall(4)));
     drop(permits);
-    assert!(scheduler.reserve("a").is_ok());
-    drop(_other);
+    assert!(scheduler.reserve("a", "caller").is_ok());
+    drop(other);
+    bench.finish();
+}
+
+#[test]
+fn an_owner_that_asks_for_all_places_leaves_some_to_each_who_comes_later() {
+    let bench = Bench::with(1, Limits { queued_max: 100, queued_per_key_max: 100, ..BOUNDS });
+    let scheduler = bench.scheduler.clone();
+    let mut permits = Vec::new();
+    let fill = |permits: &mut Vec<_>, owner| {
+        let before = permits.len();
+        let full = loop {
+            match scheduler.reserve("a", owner) {
+                Ok(permit) => permits.push(permit),
+                Err(full) => break full,
+            }
+        };
+        (permits.len() - before, full)
+    };
+    for (owner, count) in [("one", 75), ("two", 19), ("three", 5), ("four", 1)] {
+        assert_eq!(
+            fill(&mut permits, owner),
+            (count, if owner == "four" { QueueFull::Overall(100) } else { QueueFull::ForOwner(count, 100) })
+        );
+    }
+    // All but 70 of the first give their places back: those are shared out in the same way.
+    permits.truncate(70);
+    assert_eq!(fill(&mut permits, "two").0, 23);
+    assert_eq!(fill(&mut permits, "one"), (0, QueueFull::ForOwner(70, 100)));
+    drop(permits);
+    assert_eq!(scheduler.0.lock().counts, HashMap::new());
     bench.finish();
 }
 
@@ -173,7 +203,7 @@ fn work_that_would_not_fit_into_memory_begins_when_there_is_room_and_is_not_over
     let open = bench.submit_gated("a", 1, 1);
     let submit = |key, id, bytes| {
         let work = Turns { key, owner: "caller", id, left: 1, told: bench.tell.clone(), gate: None, bytes };
-        bench.scheduler.reserve(key).unwrap().submit(work);
+        bench.scheduler.reserve(key, work.owner).unwrap().submit(work);
     };
     submit("big", 2, 10);
     submit("small", 3, 1);
@@ -191,7 +221,7 @@ fn an_owner_of_many_keys_takes_no_more_turns_than_one_of_a_single_key() {
     let gate = bench.submit_gated("first", 100, 1);
     let submit = |key, owner, id| {
         let work = Turns { key, owner, id, left: 20, told: bench.tell.clone(), gate: None, bytes: 0 };
-        bench.scheduler.reserve(key).unwrap().submit(work);
+        bench.scheduler.reserve(key, work.owner).unwrap().submit(work);
     };
     for (id, key) in (0..).zip(["a", "b", "c", "d", "e", "f", "g", "h"]) {
         submit(key, "many", id);
@@ -215,7 +245,7 @@ fn an_owner_with_nothing_begun_goes_once_before_those_that_wait_for_memory() {
     let submit = |key, owner, id, bytes| {
         let (open, gate) = mpsc::channel();
         let work = Turns { key, owner, id, left: 1, told: bench.tell.clone(), gate: Some(gate), bytes };
-        bench.scheduler.reserve(key).unwrap().submit(work);
+        bench.scheduler.reserve(key, work.owner).unwrap().submit(work);
         open
     };
     let first = submit("a", "large", 1, 6);
@@ -258,7 +288,7 @@ fn work_that_waited_for_memory_and_is_gone_holds_up_nobody() {
     assert_eq!(bench.next(), (1, "turn"));
     let submit = |key, id, bytes| {
         let work = Turns { key, owner: "caller", id, left: 1, told: bench.tell.clone(), gate: None, bytes };
-        bench.scheduler.reserve(key).unwrap().submit(work);
+        bench.scheduler.reserve(key, work.owner).unwrap().submit(work);
     };
     submit("big", 2, 10);
     submit("small", 3, 1);
@@ -310,7 +340,7 @@ fn work_that_is_put_back_in_front_of_what_waits_for_memory_begins_where_it_fits(
     let open = bench.submit_gated("a", 1, 1);
     for (id, bytes) in [(2, 10), (3, 1)] {
         let work = Turns { key: "b", owner: "caller", id, left: 1, told: bench.tell.clone(), gate: None, bytes };
-        bench.scheduler.reserve("b").unwrap().submit(work);
+        bench.scheduler.reserve("b", work.owner).unwrap().submit(work);
     }
     assert_eq!(bench.next(), (1, "turn"));
     bench.scheduler.put_back(taken(&bench, "b", 3));
@@ -357,7 +387,7 @@ async fn a_stopped_scheduler_starts_nothing_more() {
     bench.submit("a", 1, 1_000_000_000);
     bench.next();
     bench.scheduler.stop().await;
-    assert_eq!(bench.scheduler.reserve("b").err(), Some(QueueFull::Stopping));
+    assert_eq!(bench.scheduler.reserve("b", "caller").err(), Some(QueueFull::Stopping));
     while bench.told.try_recv().is_ok() {}
     assert!(bench.told.try_recv().is_err());
     tokio::task::spawn_blocking(|| bench.finish()).await.unwrap();

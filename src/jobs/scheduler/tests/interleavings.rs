@@ -190,7 +190,7 @@ impl Machine {
 
     fn apply(&mut self, command: Command) {
         match command {
-            Command::Reserve { key } => match self.scheduler.reserve(key) {
+            Command::Reserve { key } => match self.scheduler.reserve(key, ()) {
                 Ok(permit) => {
                     assert_eq!(self.model.reserve(key), None, "a place was promised past a bound");
                     self.permits.push((key, permit));

@@ -55,11 +55,16 @@ impl Model {
         if self.is_stopping {
             return Some(QueueFull::Stopping);
         }
-        if self.lanes.iter().map(Lane::count).sum::<usize>() >= queued_max {
+        // All of it is one owner's.
+        let count = self.lanes.iter().map(Lane::count).sum::<usize>();
+        if count >= queued_max {
             return Some(QueueFull::Overall(queued_max));
         }
         if self.lanes[key].count() >= queued_per_key_max {
             return Some(QueueFull::ForKey(queued_per_key_max));
+        }
+        if count >= 3 * (queued_max - count) {
+            return Some(QueueFull::ForOwner(count, queued_max));
         }
         self.lanes[key].reserved += 1;
         None

@@ -134,8 +134,8 @@ impl Caller {
             if self.random.below(8) == 0 {
                 self.scheduler.readmit(work);
             } else {
-                drop(self.scheduler.reserve(id.key()));
-                let Ok(permit) = self.scheduler.reserve(id.key()) else { continue };
+                drop(self.scheduler.reserve(id.key(), ()));
+                let Ok(permit) = self.scheduler.reserve(id.key(), ()) else { continue };
                 permit.submit(work);
             }
             if self.random.below(3) == 0 {
