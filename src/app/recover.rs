@@ -44,6 +44,11 @@ impl App {
                 History::resumed(CHUNK_REPORTS, CHUNKS_RESIDENT, full_chunks, open)
             }
             Err(error @ AppError::DataLoss(_)) => {
+                // Those before the damaged ones can be read, and are all that it has reported now.
+                let chunks_before = self.core.store.chunk_count(job.job_id)?.saturating_sub(1);
+                job.report_count = u64::from(chunks_before) * CHUNK_REPORTS as u64;
+                let last_chunk = chunks_before.checked_sub(1).map(|chunk| self.core.store.reports(job.job_id, chunk));
+                job.last_report = last_chunk.and_then(|reports| reports.ok()?.unwrap_or_default().pop());
                 return self.set_aside(job, StopReason::Internal, FailureKind::DataLoss, error.to_string());
             }
             Err(error) => return Err(error),

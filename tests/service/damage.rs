@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use epochd::rpc::pb;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tonic::{Code, Status};
 
 use crate::checks::{bytes, folder};
@@ -101,4 +102,43 @@ async fn a_flipped_bit_in_any_page_of_the_records_shows_no_other_value_and_costs
     }
     println!("{starts} starts over a flipped bit: {ended} refused, {told} with an answer that told of it");
     assert!(starts > 10 && ended + told > 0, "{starts} starts, {ended} refused, {told} told");
+}
+
+/// Flips a bit of the last chunk of reports in a data folder; the chunk's number.
+fn damage_last_chunk(folder: &Path) -> u64 {
+    const LOG: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("log");
+    let database = Database::open(folder.join("records.redb")).unwrap();
+    let read = database.begin_read().unwrap().open_table(LOG).unwrap();
+    let (key, value) =
+        read.last().unwrap().map(|(key, value)| (key.value().to_owned(), value.value().to_vec())).unwrap();
+    let mut damaged = value;
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    let write = database.begin_write().unwrap();
+    write.open_table(LOG).unwrap().insert(key.as_str(), damaged.as_slice()).unwrap();
+    write.commit().unwrap();
+    key.rsplit('/').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_last_reports_are_damaged_fails_and_tells_those_before_and_the_best_of_them() {
+    const CHUNK_REPORTS: u64 = 1_024;
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::serve(folder.path(), &[]);
+    let api = process.api().await;
+    api.create(xor_model("xor", 2)).await;
+    let (job_id, mut events) = api.start(endless("xor")).await;
+    while next_reports(&mut events).await.last().unwrap().epoch < 2_500 {}
+    process.kill();
+    let chunk = damage_last_chunk(folder.path());
+    assert!(chunk > 0);
+
+    let process = Process::serve(folder.path(), &[]);
+    let told = read(process.api().await.watch(&job_id, None).await.unwrap()).await;
+    let job = told.finished.clone();
+    assert_eq!((job.state(), job.failure.unwrap().code), (pb::JobState::Failed, Code::DataLoss as i32));
+    assert_eq!(told.epochs(), (1..=(chunk * CHUNK_REPORTS) as i32).collect::<Vec<_>>());
+    assert_eq!(job.last_report.as_ref(), told.reports.last());
+    let best = told.losses().into_iter().fold(f64::INFINITY, f64::min);
+    assert_eq!(job.best_report.unwrap().loss, best);
 }

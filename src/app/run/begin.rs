@@ -47,7 +47,7 @@ impl TrainingRun {
         if !retry.is_due() {
             return Begun::Later(retry);
         }
-        match self.try_begin(&retry) {
+        match self.try_begin(&mut retry) {
             Ok(Some(running)) => Begun::Running(Box::new(running)),
             Ok(None) => cancelled(),
             Err(error @ AppError::Unavailable(_)) => {
@@ -74,7 +74,7 @@ impl TrainingRun {
     }
 
     /// `None` where the job, or its model, is gone.
-    fn try_begin(&self, retry: &Retry) -> Result<Option<Running>, AppError> {
+    fn try_begin(&self, retry: &mut Retry) -> Result<Option<Running>, AppError> {
         match self.start_and_load(retry) {
             // A model that is deleted while it is read looks damaged for a moment.
             Err(AppError::DataLoss(_)) if self.core.store.model_by_uid(self.model_uid)?.is_none() => Ok(None),
@@ -83,7 +83,7 @@ impl TrainingRun {
     }
 
     /// The attempt is recorded first: what is read then may be more than the process has memory for.
-    fn start_and_load(&self, retry: &Retry) -> Result<Option<Running>, AppError> {
+    fn start_and_load(&self, retry: &mut Retry) -> Result<Option<Running>, AppError> {
         let start = JobStart {
             attempts_before: self.attempts_before,
             trained_on: build_and_processor(),
@@ -110,7 +110,7 @@ impl TrainingRun {
         });
     }
 
-    fn load(&self, record: Job, retry: &Retry) -> Result<Option<Running>, AppError> {
+    fn load(&self, record: Job, retry: &mut Retry) -> Result<Option<Running>, AppError> {
         let Some(base) = self.base(&record)? else { return Ok(None) };
         let mut settings = record.settings.clone();
         // A job with a checkpoint needs it no more, and goes on where it is damaged.
@@ -231,9 +231,9 @@ impl TrainingRun {
 
     /// Puts the trainer where the job's last checkpoint was taken. Without one that can be used the job begins anew: that takes longer,
     /// and comes to the same weights. A disk that cannot be read now may be later, which is faster, up to a while.
-    fn resume(&self, trainer: &mut AnyTrainer, retry: &Retry) -> Result<Option<Checkpoint>, AppError> {
+    fn resume(&self, trainer: &mut AnyTrainer, retry: &mut Retry) -> Result<Option<Checkpoint>, AppError> {
         match self.try_resume(trainer) {
-            Err(error @ AppError::Unavailable(_)) if !retry.is_long() => Err(error),
+            Err(error @ AppError::Unavailable(_)) if !retry.is_checkpoint_given_up() => Err(error),
             Err(error) => {
                 tracing::error!(%error, "the job's checkpoint cannot be used; the job begins anew");
                 Ok(None)
