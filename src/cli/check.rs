@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::Context as _;
 
@@ -85,11 +85,31 @@ fn look(args: &Args, mut told: impl FnMut(&Line) -> anyhow::Result<()>) -> anyho
         told(&line)?;
     }
     let status = child.wait().context("the checking process cannot be waited for")?;
+    if counts.is_none() && !is_by_itself(status) {
+        anyhow::bail!(
+            "the process that reads the folder was ended from outside ({status}), so it is not known whether the folder is sound; SIGKILL may \
+             mean that memory ran out: make room, and check again"
+        );
+    }
     if counts.is_none() {
         let problem = format!("its pages are so damaged that reading them ended the process ({status})");
         told(&Line::Fault(Finding { what: "records.redb".to_owned(), problem, is_relation: false }))?;
     }
     Ok(counts.unwrap_or_default())
+}
+
+/// Whether the process ended of what it did: a panic, an abort, an access to memory that is not its own.
+#[cfg(unix)]
+fn is_by_itself(status: ExitStatus) -> bool {
+    use rustix::process::Signal;
+    use std::os::unix::process::ExitStatusExt as _;
+    let own = [Signal::ABORT, Signal::SEGV, Signal::BUS, Signal::ILL, Signal::TRAP, Signal::FPE];
+    status.signal().is_none_or(|signal| own.iter().any(|own| own.as_raw() == signal))
+}
+
+#[cfg(not(unix))]
+fn is_by_itself(_status: ExitStatus) -> bool {
+    true
 }
 
 fn tell(args: &Args, line: &Line) -> anyhow::Result<()> {
@@ -105,4 +125,19 @@ fn tell(args: &Args, line: &Line) -> anyhow::Result<()> {
 
 fn print_json_line(line: &Line) -> anyhow::Result<()> {
     print(&serde_json::to_string(line).context("a finding cannot be written as JSON")?)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn an_end_from_outside_says_nothing_of_the_folder() {
+        let by_signal = |signal| is_by_itself(ExitStatus::from_raw(signal));
+        assert!([6, 11, 7].into_iter().all(by_signal));
+        assert!([9, 15, 2].into_iter().all(|signal| !by_signal(signal)));
+        assert!(is_by_itself(ExitStatus::from_raw(101 << 8)));
+    }
 }

@@ -43,10 +43,10 @@ fn restore_again(archive: &[u8], folder: &Path) -> Result<store::Restored, Strin
     }
 }
 
-/// Names in a folder but for its lock.
+/// Names in a folder but for those that say who uses it.
 fn names(folder: &Path) -> Vec<String> {
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> = names.filter(|name| name != "LOCK").collect();
+    let mut names: Vec<String> = names.filter(|name| name != "LOCK" && name != "OPEN").collect();
     names.sort();
     names
 }
@@ -231,16 +231,17 @@ async fn a_damaged_blob_ends_the_backup_and_is_named() {
         }
     };
     let file = blob.file_name().unwrap().to_str().unwrap();
-    refused(ended, Code::DataLoss, file);
+    refused(ended, Code::DataLoss, &format!("{file} (version 1 of the model \"xor\")"));
     // As a command, without it and with all that is left.
     let (out, other) = (folder.path().join("epochd.tar"), folder.path().join("other"));
     let (out, other) = (out.to_str().unwrap(), other.to_str().unwrap());
     assert!(ran(&server, 1, &["backup", out]).await.1.contains("--skip-damaged"));
     let (_, told) = ran(&server, 0, &["backup", out, "--skip-damaged"]).await;
-    assert_eq!(told, format!("left out, since it is damaged or missing: blobs/{file}\n"));
+    let named = format!("blobs/{file} (version 1 of the model \"xor\")");
+    assert_eq!(told, format!("left out, since it is damaged or missing: {named}\n"));
     let told =
         lines_of_json(&ran(&server, 0, &["backup", out, "--force", "--skip-damaged", "--json"]).await.0).remove(0);
-    assert_eq!(told["leftOut"], json!([format!("blobs/{file}")]));
+    assert_eq!(told["leftOut"], json!([named]));
     let restored = run(Path::new("."), &["restore", out, "--data-dir", other]);
     let notes = String::from_utf8(restored.stderr).unwrap();
     assert!(restored.status.success() && notes.contains(&format!("note: blobs/{file}: it is missing")), "{notes}");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use redb::{Database, ReadableTable};
 use uuid::Uuid;
 
-use super::LeftOut;
+use super::{LeftOut, owner};
 use crate::store::database::{Definition, Medium, RECORDS, close_database, guarded};
 use crate::store::disk::FileSystem;
 use crate::store::error::StoreError;
@@ -77,10 +77,10 @@ impl Copied<'_> {
             Err(error) => match self.named_model(key)? {
                 Some(uid) => Ok(Some(Cow::Owned(record::seal(key, 1, &record::encode(key, &uid)?)))),
                 None if self.skips_damaged => {
-                    self.left_out.add(key);
+                    self.left_out.add(owner::named(key, owner::of_key(self.view, key)));
                     Ok(None)
                 }
-                None => Err(error),
+                None => Err(owner::with_owner(error, || owner::of_key(self.view, key))),
             },
         }
     }

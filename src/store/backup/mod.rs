@@ -41,6 +41,7 @@ use manifest::Manifest;
 
 mod copy;
 mod manifest;
+mod owner;
 mod restore;
 mod tar;
 
@@ -195,52 +196,66 @@ impl Backup {
     fn add_blobs(&mut self, database: &Database, archive: &mut Archive<&mut dyn Write>) -> Result<(), BackupError> {
         let view = View::begin(database).map_err(StoreError::from_redb)?;
         let continued = retention::continued_bases(&view, None)?;
-        // Of the version before, while the next record may be another version of the same model; and whether an unfinished job goes on
-        // from it.
-        let mut latest: Option<(BlobName, bool)> = None;
+        // Of the version before, while the next record may be another version of the same model; its model and number, and whether an unfinished
+        // job goes on from it.
+        let mut latest: Option<(BlobName, (Uuid, u32), bool)> = None;
+        let version_of = |(uid, number)| owner::version(&view, uid, number);
         for entry in view.scan("default/", None, None)? {
             let entry = entry?;
             match RecordKey::parse(&entry.key) {
-                Some(RecordKey::Version(uid, _)) => {
+                Some(RecordKey::Version(uid, number)) => {
                     let StoredVersion { version, blob, has_continuation } = entry.decode()?;
                     let is_same =
                         |name: &BlobName| matches!(name, BlobName::Continuation { uid: of, .. } if *of == uid);
                     match latest.take() {
-                        Some((name, _)) if !is_same(&name) => self.add_blob(name, archive)?,
+                        Some((name, of, _)) if !is_same(&name) => {
+                            self.add_blob(name, || version_of(of), archive)?;
+                        }
                         // A job that has a checkpoint ends without it: no reason to have no backup.
-                        Some((name, true)) => match self.store.blobs().open(name) {
+                        Some((name, of, true)) => match self.store.blobs().open(name) {
                             Ok(None) => {}
                             // Of a damaged one it is told, or it is left out.
-                            Ok(Some(_)) | Err(StoreError::Corrupt { .. }) => self.add_blob(name, archive)?,
+                            Ok(Some(_)) | Err(StoreError::Corrupt { .. }) => {
+                                self.add_blob(name, || version_of(of), archive)?;
+                            }
                             Err(error) => return Err(error.into()),
                         },
                         _ => {}
                     }
-                    self.add_blob(BlobName::Weights { uid, blob }, archive)?;
+                    self.add_blob(BlobName::Weights { uid, blob }, || version_of((uid, number)), archive)?;
                     let is_continued = continued.contains(&(uid, version.version));
-                    latest = has_continuation.then_some((BlobName::Continuation { uid, blob }, is_continued));
+                    latest =
+                        has_continuation.then_some((BlobName::Continuation { uid, blob }, (uid, number), is_continued));
                 }
                 Some(RecordKey::Unfinished(job_id)) => {
-                    self.add_blob(BlobName::Rows { job_id }, archive)?;
+                    self.add_blob(BlobName::Rows { job_id }, || owner::job(&view, job_id), archive)?;
                     if let Some(readers) = self.checkpoints.remove(&job_id) {
-                        self.add_checkpoint(job_id, readers, archive)?;
+                        self.add_checkpoint(job_id, readers, || owner::job(&view, job_id), archive)?;
                     }
                 }
                 Some(_) => {}
                 None => return Err(StoreError::corrupt(entry.key).into()),
             }
         }
-        latest.map_or(Ok(()), |(name, _)| self.add_blob(name, archive))
+        latest.map_or(Ok(()), |(name, of, _)| self.add_blob(name, || version_of(of), archive))
     }
 
-    fn add_blob(&mut self, name: BlobName, archive: &mut Archive<&mut dyn Write>) -> Result<(), BackupError> {
+    fn add_blob(
+        &mut self,
+        name: BlobName,
+        owner: impl Fn() -> Option<String>,
+        archive: &mut Archive<&mut dyn Write>,
+    ) -> Result<(), BackupError> {
         match self.reader(name) {
-            Ok(reader) => archive.add_blob(name, reader),
+            Ok(reader) => archive.add_blob(name, reader).map_err(|error| match error {
+                BackupError::Store(error) => owner::with_owner(error, owner).into(),
+                sink @ BackupError::Sink(_) => sink,
+            }),
             Err(StoreError::Corrupt { what }) if self.skips_damaged => {
-                self.left_out.add(what);
+                self.left_out.add(owner::named(&what, owner()));
                 Ok(())
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(owner::with_owner(error, owner).into()),
         }
     }
 
@@ -258,13 +273,15 @@ impl Backup {
         &mut self,
         job_id: Uuid,
         readers: Option<[BlobReader; 2]>,
+        owner: impl Fn() -> Option<String>,
         archive: &mut Archive<&mut dyn Write>,
     ) -> Result<(), BackupError> {
         let name = BlobName::Checkpoint { job_id };
         match readers.map(|[first, second]| verify(first).map(|()| second)) {
             Some(Ok(reader)) => archive.add_blob(name, reader),
             None | Some(Err(StoreError::Corrupt { .. })) => {
-                self.left_out.add(format!("{BLOBS_FOLDER}/{name} (its job begins anew)"));
+                let job = owner().unwrap_or_default();
+                self.left_out.add(format!("{BLOBS_FOLDER}/{name} ({job}, which begins anew)"));
                 Ok(())
             }
             Some(Err(error)) => Err(error.into()),

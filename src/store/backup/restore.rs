@@ -58,7 +58,12 @@ pub enum RestoreError {
         folder: PathBuf,
     },
     /// The archive is damaged, or is none.
-    #[error("the backup cannot be restored, and nothing was: {}", .0.join("; "))]
+    #[error(
+        "the backup cannot be restored, and nothing was: {}. If there is no other backup, `tar xf FILE -C FOLDER` unpacks what can be read into a \
+         new folder: where `epochd check --data-dir FOLDER` finds records.redb sound it can be served, and only what is damaged in it is \
+         lost",
+        .0.join("; ")
+    )]
     Faults(Vec<String>),
     /// The folder cannot be written, or is in use.
     #[error(transparent)]

@@ -100,7 +100,10 @@ fn a_checkpoint_that_is_damaged_or_lost_is_left_out_and_its_job_begins_anew() {
             None => fs::remove_file(&path).unwrap(),
         }
         let (archive, size) = archived(&store, false).unwrap();
-        assert!(size.left_out.count == 1 && size.left_out.named[0].contains("begins anew"), "{size:?}");
+        assert!(
+            size.left_out.count == 1 && size.left_out.named[0].ends_with("of the model \"xor\", which begins anew)"),
+            "{size:?}"
+        );
         let notes = restore(&mut archive.as_slice() as &mut dyn Read, other.path()).unwrap().notes;
         assert!(notes.len() == 1 && notes[0].contains("begin anew"), "{notes:?}");
         let told = faults(other.path());
@@ -127,9 +130,17 @@ fn what_is_damaged_ends_a_backup_or_is_left_out_and_the_rest_is_restored() {
     let first = weights_of(&store, kept.uid, 1);
     fs::remove_file(folder.path().join(BLOBS_FOLDER).join(first.to_string())).unwrap();
     let refused = archived(&store, false).unwrap_err();
-    assert!(matches!(refused, BackupError::Store(StoreError::Corrupt { .. })), "{refused}");
+    let of_bad = "(the model \"needle-of-a-model\")";
+    assert!(
+        matches!(&refused, BackupError::Store(StoreError::Corrupt { what }) if what.ends_with(of_bad)),
+        "{refused}"
+    );
     let (archive, size) = archived(&store, true).unwrap();
-    let expected = [keys::model(bad.uid), keys::job(damaged.job_id), format!("{BLOBS_FOLDER}/{first} (it is missing)")];
+    let expected = [
+        format!("{} {of_bad}", keys::model(bad.uid)),
+        format!("{} (job {} of the model \"kept\")", keys::job(damaged.job_id), damaged.job_id),
+        format!("{BLOBS_FOLDER}/{first} (it is missing) (version 1 of the model \"kept\")"),
+    ];
     assert_eq!((size.left_out.count, size.left_out.named), (3, expected.to_vec()));
 
     let restored = restore(&mut archive.as_slice() as &mut dyn Read, other.path()).unwrap();
