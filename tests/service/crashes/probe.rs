@@ -123,12 +123,17 @@ impl Probe {
     }
 
     async fn check_history(&mut self, api: &Api, job: &mut KnownJob) {
-        let events = match api.watch(&job.job_id, None).await {
-            // Given back since it was listed.
-            Err(status) if status.code() == Code::NotFound => return,
-            events => events.unwrap(),
+        let told = match api.watch(&job.job_id, None).await {
+            Ok(events) => try_read(events).await,
+            Err(status) => Err(status),
         };
-        let told = read(events).await;
+        let told = match told {
+            // Given back since it was listed, by the pass of the start: then it is gone for every call.
+            Err(status) if status.code() == Code::NotFound => {
+                return refused(api.jobs.clone().get_job(get_job(&job.job_id)).await, Code::NotFound, "no job");
+            }
+            told => told.unwrap(),
+        };
         let mut hasher = DefaultHasher::new();
         for (place, report) in told.reports.iter().enumerate() {
             assert!(self.whole.is_report(place, report), "{}: report {place} is {report:?}", job.job_id);

@@ -29,9 +29,14 @@ impl Told {
 }
 
 /// Reads a stream to its end, which must be `finished` and OK.
-pub async fn read(mut events: Streaming<pb::TrainEvent>) -> Told {
+pub async fn read(events: Streaming<pb::TrainEvent>) -> Told {
+    try_read(events).await.unwrap()
+}
+
+/// Reads a stream to `finished` and OK, or to its fault.
+pub async fn try_read(mut events: Streaming<pb::TrainEvent>) -> Result<Told, Status> {
     let (mut queued, mut started, mut reports) = (false, None, Vec::new());
-    while let Some(event) = events.message().await.unwrap() {
+    while let Some(event) = events.message().await? {
         let job_id = event.job_id;
         match event.event.unwrap() {
             Event::Queued(_) => queued = true,
@@ -39,8 +44,8 @@ pub async fn read(mut events: Streaming<pb::TrainEvent>) -> Told {
             Event::Progress(_) => {}
             Event::Epochs(batch) => reports.extend(batch.reports),
             Event::Finished(finished) => {
-                assert!(events.message().await.unwrap().is_none(), "an event after `finished`");
-                return Told { job_id, queued, started, reports, finished };
+                assert!(events.message().await?.is_none(), "an event after `finished`");
+                return Ok(Told { job_id, queued, started, reports, finished });
             }
         }
     }
