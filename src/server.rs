@@ -1,5 +1,6 @@
 //! The composition root: opens the store, puts the services on a listener, and stops them in order.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -84,7 +85,7 @@ async fn open(config: &Config, threads: Handle) -> Result<App, ServerError> {
     };
     let opened = tokio::task::spawn_blocking(move || {
         let store = match storage {
-            Storage::Folder(folder) => Store::open(&folder)?,
+            Storage::Folder(folder) => Store::open(&folder).map_err(|error| refused(&folder, error))?,
             Storage::Memory => Store::ephemeral()?,
         }
         .with_retention(retention);
@@ -107,6 +108,21 @@ async fn open(config: &Config, threads: Handle) -> Result<App, ServerError> {
         App::new(store, threads, limits, bounds).map_err(ServerError::Recovery)
     });
     opened.await.unwrap_or_else(|panic| Err(ServerError::Recovery(AppError::Internal(panic.to_string()))))
+}
+
+/// A start over damage that it cannot do without: nothing is served, so the words for a single call would be wrong.
+fn refused(folder: &Path, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Corrupt { what } => {
+            let problem = format!(
+                "{what} is damaged or missing; `epochd check --data-dir {}` names every fault; restore a backup into another folder, and \
+                 serve that one",
+                folder.display()
+            );
+            StoreError::Format { folder: folder.to_owned(), problem }
+        }
+        other => other,
+    }
 }
 
 /// Waits for the word to stop, then stops in order. Completes only if connections outlive their forced end.

@@ -119,8 +119,8 @@ fn backup_fault(error: StoreError) -> AppError {
     }
     match AppError::from(error) {
         AppError::DataLoss(message) => AppError::DataLoss(format!(
-            "there is no backup: {message}; or delete the model that it belongs to, or leave out what is damaged (skip_damaged, `epochd \
-             backup --skip-damaged`). `epochd check` names every fault of a data folder"
+            "there is no backup, but there is one of all that is not damaged with skip_damaged (`epochd backup --skip-damaged`): {message}. `epochd \
+             check` names every fault of a data folder"
         )),
         other => other,
     }

@@ -143,6 +143,10 @@ impl App {
             {
                 return Err(AppError::no_version(&model_id, version));
             }
+            // One that cannot be read would take the model down.
+            if let Some(version) = version {
+                app.core.snapshots.load(store, &model, version)?;
+            }
             let _change = app.core.snapshots.begin_change(&model_id);
             let model = chosen(&model_id, version, store.set_serving_version(model.uid, version)?)?;
             tracing::info!(%model_id, version, "serving version set");

@@ -37,8 +37,19 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         print_json(&job)?;
     } else {
         let kept = if job.version > 0 { format!("; version {} keeps it", job.version) } else { String::new() };
-        let had_ended = if job.state() == pb::JobState::Cancelled { "is" } else { "had ended before:" };
-        print(&format!("job {} {had_ended} {}{kept}", job.job_id, state_word(job.state())))?;
+        let state = state_word(job.state());
+        let told = match job.state() {
+            pb::JobState::Cancelled => format!("is {state}{kept}"),
+            pb::JobState::Queued | pb::JobState::Running | pb::JobState::Unspecified => {
+                format!(
+                    "is asked to stop, and is still {state}: it stops after its batch, or when the server's disk can be used; ask again"
+                )
+            }
+            pb::JobState::Succeeded | pb::JobState::Failed => format!("had ended before: {state}{kept}"),
+        };
+        print(&format!("job {} {told}", job.job_id))?;
     }
-    Ok(Outcome::Done)
+    // What still runs is not cancelled yet.
+    let is_over = !matches!(job.state(), pb::JobState::Queued | pb::JobState::Running);
+    Ok(if is_over { Outcome::Done } else { Outcome::Failed })
 }

@@ -1,7 +1,7 @@
 //! `epochd check`: every fault of a data folder, by name.
 
 use std::ffi::OsString;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -12,12 +12,15 @@ use super::output::print;
 use crate::config::DATA_DIR_DEFAULT;
 use crate::store::{Counts, Finding, Line, Look, check};
 
+/// What Rust prints before it ends a process that gets no memory.
+const NO_MEMORY: &str = "memory allocation of ";
+
 /// Look at a data folder that no server uses, and name every fault in it. Nothing is changed.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example: epochd check --data-dir /var/lib/epochd
 
-Exit codes: 0 sound, 1 faults (each is told) or the folder is in use, 2 wrong usage.")]
+Exit codes: 0 sound, 1 faults (each is told), or no verdict (the folder is in use, or memory ran out), 2 wrong usage.")]
 pub struct Args {
     /// The folder.
     #[arg(long, env = "EPOCHD_DATA_DIR", value_name = "FOLDER", default_value = DATA_DIR_DEFAULT)]
@@ -72,8 +75,9 @@ fn look(args: &Args, mut told: impl FnMut(&Line) -> anyhow::Result<()>) -> anyho
     folder.push(&args.data_dir);
     command.args(["--log", "off", "check", "--in-process"]).arg(folder);
     // What a panic prints there is told here in other words.
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.context("the checking process cannot be started")?;
+    let printed = child.stderr.take().map(|stderr| std::thread::spawn(move || last_line(BufReader::new(stderr))));
     let mut counts = None;
     for line in child.stdout.take().into_iter().flat_map(|output| BufReader::new(output).lines()) {
         let line = line.context("the checking process cannot be read")?;
@@ -85,10 +89,11 @@ fn look(args: &Args, mut told: impl FnMut(&Line) -> anyhow::Result<()>) -> anyho
         told(&line)?;
     }
     let status = child.wait().context("the checking process cannot be waited for")?;
-    if counts.is_none() && !is_by_itself(status) {
+    let last_words = printed.and_then(|printed| printed.join().ok()).unwrap_or_default();
+    if counts.is_none() && (!is_by_itself(status) || last_words.starts_with(NO_MEMORY)) {
         anyhow::bail!(
-            "the process that reads the folder was ended from outside ({status}), so it is not known whether the folder is sound; SIGKILL may \
-             mean that memory ran out: make room, and check again"
+            "the process that reads the folder was ended ({status}) by something else than the folder, so it is not known whether that is \
+             sound; where memory ran out, make room, and check again. {last_words}"
         );
     }
     if counts.is_none() {
@@ -96,6 +101,11 @@ fn look(args: &Args, mut told: impl FnMut(&Line) -> anyhow::Result<()>) -> anyho
         told(&Line::Fault(Finding { what: "records.redb".to_owned(), problem, is_relation: false }))?;
     }
     Ok(counts.unwrap_or_default())
+}
+
+/// The last line that is printed.
+fn last_line(printed: impl BufRead) -> String {
+    printed.lines().map_while(Result::ok).last().unwrap_or_default()
 }
 
 /// Whether the process ended of what it did: a panic, an abort, an access to memory that is not its own.

@@ -55,7 +55,7 @@ pub struct Args {
     training_bytes_max: u64,
 
     /// Jobs that may be unfinished at once. One caller (an address) has at most three for each place that is free: three quarters of all where
-    /// nobody else has any, so that whoever comes finds a place.
+    /// nobody else has any, so that others find a place.
     #[arg(long, env = "EPOCHD_QUEUED_JOBS_MAX", value_name = "COUNT", default_value_t = QUEUED_JOBS_DEFAULT)]
     queued_jobs_max: usize,
 

@@ -190,8 +190,8 @@ impl<W: Work> Scheduler<W> {
         }))
     }
 
-    /// Promises a place in the queue of `key`, before the work is made durable. An owner has a place only while it has less than three times
-    /// those that are free: whoever comes finds some, however many owners take all that they get. One alone may fill three quarters.
+    /// Promises a place in the queue of `key`, before the work is made durable. An owner gets a place only while it has fewer than three
+    /// for each that is free: one alone may fill three quarters, and n who take all that they get leave one in 3n + 1 to whoever comes.
     pub fn reserve(&self, key: W::Key, owner: W::Owner) -> Result<Permit<W>, QueueFull> {
         let Limits { queued_max, queued_per_key_max, .. } = self.0.limits;
         let state = self.0.lock();

@@ -95,6 +95,14 @@ impl Blobs {
         Ok(Self::Folder { disk, folder })
     }
 
+    /// Whether there is any; true in memory.
+    pub fn holds_any(&self) -> Result<bool, StoreError> {
+        match self {
+            Self::Folder { disk, folder } => holds_any(&**disk, folder),
+            Self::Memory(_) => Ok(true),
+        }
+    }
+
     pub fn in_memory() -> Self {
         Self::Memory(Mutex::new(HashMap::new()))
     }

@@ -49,8 +49,11 @@ impl Medium {
     /// It was closed without a fault.
     pub fn note_closed(&self) {
         let Self::File { disk, path } = self else { return };
-        if let Err(error) = disk.remove(&path.with_file_name(OPEN_FILE)) {
-            tracing::warn!(%error, "the next start takes the record file for one that was not closed");
+        match disk.remove(&path.with_file_name(OPEN_FILE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "the next start takes the record file for one that was not closed");
+            }
+            _ => {}
         }
     }
 
@@ -63,9 +66,10 @@ impl Medium {
 
     fn write_again(&self) -> Result<(), StoreError> {
         match self {
-            Self::File { disk, path } => {
-                disk.write_again(path).map_err(StoreError::io(format!("write {} once more", path.display())))
-            }
+            Self::File { disk, path } => disk.write_again(path).map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => StoreError::Locked { folder: parent_of(path).to_owned() },
+                _ => StoreError::io(format!("write {} once more", path.display()))(error),
+            }),
             Self::Backend(_) => Ok(()),
         }
     }

@@ -9,7 +9,7 @@ use super::models::{self, StoredVersion};
 use super::record::Stored;
 use super::records::{Expect, Transaction, View};
 use super::{Store, keys};
-use crate::domain::{Job, Model, ModelId};
+use crate::domain::{FailureKind, Job, Model, ModelId};
 
 /// All that goes with a model.
 #[derive(Default)]
@@ -112,7 +112,9 @@ fn doomed(view: &View, model_id: &ModelId) -> Result<Option<Doomed>, StoreError>
     for entry in view.scan(&keys::model_jobs(uid), None, None)? {
         let Some(job_id) = keys::last_uuid(&entry?.key) else { continue };
         match view.get::<Job>(&keys::job(job_id)) {
-            Ok(Some(job)) if !job.value.state.is_finished() || job.value.report_count == 0 => {}
+            // One that failed for damaged reports has them, though it may tell of none.
+            Ok(Some(job))
+                if !job.value.state.is_finished() || job.value.report_count == 0 && !is_damaged(&job.value) => {}
             Ok(Some(job)) => doomed.finished_jobs.push(job),
             Ok(None) | Err(StoreError::Corrupt { .. }) => doomed.damaged_jobs.push(job_id),
             Err(error) => return Err(error),
@@ -120,6 +122,11 @@ fn doomed(view: &View, model_id: &ModelId) -> Result<Option<Doomed>, StoreError>
     }
     doomed.damaged_requests = requests_of(view, &doomed.damaged_jobs)?;
     Ok(Some(doomed))
+}
+
+/// Whether a job failed because something of it is damaged.
+fn is_damaged(job: &Job) -> bool {
+    job.failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::DataLoss)
 }
 
 /// The request ids of jobs whose own records do not tell them any more.

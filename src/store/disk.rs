@@ -35,8 +35,8 @@ pub(super) trait Disk: fmt::Debug + Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>>;
     /// Makes a file's bytes durable.
     fn sync(&self, path: &Path) -> io::Result<()>;
-    /// Writes a file's bytes where they are once more, and makes them durable: after a sync that failed, what is read back may stand in the
-    /// system's cache alone, and no later sync would write it.
+    /// Writes a database's bytes where they are once more, and makes them durable: after a sync that failed, what is read back may stand in
+    /// the system's cache alone, and no later sync would write it. `WouldBlock` where another holder has the database open.
     fn write_again(&self, path: &Path) -> io::Result<()>;
     /// Gives a file another name in its folder, in the place of what had that name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -111,6 +111,11 @@ impl Disk for FileSystem {
 
     fn write_again(&self, path: &Path) -> io::Result<()> {
         let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+        // As redb locks it: whoever has it open changes it meanwhile.
+        file.try_lock().map_err(|refused| match refused {
+            TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
+            TryLockError::Error(error) => error,
+        })?;
         let length = file.metadata()?.len();
         let mut block = [0; BLOCK_BYTES as usize];
         for at in (0..length).step_by(BLOCK_BYTES as usize) {

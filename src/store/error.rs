@@ -35,8 +35,8 @@ pub enum StoreError {
     },
     /// Stored bytes are not what was written. Everything else still reads.
     #[error(
-        "{what} is damaged on disk (its checksum or its form is wrong); other data still reads: restore the data folder \
-         from a backup, or delete what this belongs to, and check the disk"
+        "{}; other data still reads: restore the data folder from a backup, or delete what this belongs to, and check the disk",
+        damage(what)
     )]
     Corrupt {
         /// The key of the record or the name of the file.
@@ -72,6 +72,14 @@ pub enum StoreError {
         /// What the encoder says.
         reason: String,
     },
+}
+
+/// What is missing stands behind its name in brackets, and so does what is wrong, where more is known than that the checksum is.
+fn damage(what: &str) -> String {
+    match what.split_once(" (it is missing)") {
+        Some((what, owner)) => format!("{what}{owner} is missing"),
+        None => format!("{what} is damaged on disk (its checksum or its form is wrong)"),
+    }
 }
 
 impl StoreError {

@@ -54,6 +54,11 @@ impl HeldBlobs {
         Ok(swept)
     }
 
+    /// Whether there is any: see [`Blobs::holds_any`].
+    pub fn holds_any(&self) -> Result<bool, StoreError> {
+        self.blobs.holds_any()
+    }
+
     /// Bytes of all blobs.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)

@@ -37,6 +37,10 @@ impl Store {
             Err(StoreError::Corrupt { what }) => Census { needed: HashSet::new(), faults: vec![what] },
             census => census?,
         };
+        if census.needed.iter().any(|name| matches!(name, BlobName::Weights { .. })) && !self.blobs().holds_any()? {
+            // Each job whose turn came would fail for its rows, and what is left of it be swept once they are back.
+            return Err(self.blobs_are_away());
+        }
         let is_sound = census.faults.is_empty();
         if !is_sound {
             census.tell();
@@ -47,6 +51,14 @@ impl Store {
             tracing::info!(swept, "removed files that an interrupted run left behind");
         }
         Ok(())
+    }
+
+    fn blobs_are_away(&self) -> StoreError {
+        let folder = self.inner.lock.as_ref().map(|lock| lock.folder().to_owned()).unwrap_or_default();
+        let problem = "its records tell of versions, but there is no weights file at all in its folder blobs: where that is a disk of its own, mount \
+                       it; else restore the folder from a backup, or choose another --data-dir"
+            .to_owned();
+        StoreError::Format { folder, problem }
     }
 
     /// Damage may have hidden the marks of jobs that are not finished: those whose records say so are marked again.

@@ -180,3 +180,28 @@ async fn a_job_waits_for_a_checkpoint_that_cannot_be_read_now() {
     assert!(log.contains("the job cannot begin; it is tried again"), "{log}");
     assert!(started.len() == 1 && started[0]["epochs_done"].as_u64() > Some(0), "{started:?}");
 }
+
+/// It needs nothing of what it was to train with.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_data_cannot_be_read_now_is_cancelled_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::serve(folder.path(), &[]);
+    let api = process.api().await;
+    api.create(xor_model("xor", 4)).await;
+    let (job_id, mut events) = api.start(endless("xor")).await;
+    let told = next_reports(&mut events).await.len() as u64;
+    process.kill();
+    let rows = folder.path().join(format!("blobs/{job_id}.rows"));
+    std::fs::remove_file(&rows).unwrap();
+    std::fs::create_dir(&rows).unwrap();
+
+    let process = Process::serve(folder.path(), &[]);
+    let api = process.api().await;
+    while api.job(&job_id).await.attempt == 1 {
+        tokio::task::yield_now().await;
+    }
+    let job = api.jobs.clone().cancel_job(cancel(&job_id, false)).await.unwrap().into_inner();
+    assert_eq!(job.state(), JobState::Cancelled);
+    assert!(told > 0 && job.end_time.is_some());
+}

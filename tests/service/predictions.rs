@@ -247,6 +247,11 @@ async fn a_damaged_version_keeps_no_other_from_answering() {
     refused(api.models.clone().predict(predict("xor", corners())).await, Code::DataLoss, ".weights");
     let ask = pb::PredictRequest { version: Some(1), ..predict("xor", corners()) };
     assert_eq!(api.models.clone().predict(ask).await.unwrap().into_inner().version, 1);
+    // It is not chosen to be served, either: the one that answers goes on.
+    let serve = |version| pb::SetServingVersionRequest { model_id: "xor".into(), version: Some(version) };
+    api.models.clone().set_serving_version(serve(1)).await.unwrap();
+    refused(api.models.clone().set_serving_version(serve(2)).await, Code::DataLoss, ".weights");
+    assert_eq!(api.models.clone().predict(predict("xor", corners())).await.unwrap().into_inner().version, 1);
     let (_, mut events) =
         api.start(pb::TrainRequest { start: pb::TrainingStart::Initial.into(), ..endless("xor") }).await;
     next_reports(&mut events).await;

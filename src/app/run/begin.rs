@@ -16,6 +16,7 @@ use crate::domain::{
     EpochReport, Failure, FailureKind, Job, Model, Settings, Start, StopReason, TrainingData, Values, Version,
 };
 use crate::engine::{AnyNetwork, AnyTrainer, TrainerInput, Workers};
+use crate::jobs::StopRequest;
 use crate::store::{JobStart, Started};
 
 const REPLACED: &str = "the server stopped before the job's first checkpoint, and the training that it was to continue was \
@@ -41,8 +42,11 @@ impl TrainingRun {
     /// Loads what the job needs, and marks it as running; or how it ends instead.
     pub(super) fn begin(&self, mut retry: Retry) -> Begun {
         let cancelled = || Begun::Ended(Box::new(End::without_result(StopReason::Cancelled, None)));
-        if self.live.control.stop_requested().is_some() && !self.live.has_progress() {
-            return cancelled();
+        match self.live.control.stop_requested() {
+            // It needs nothing of what it was to train with.
+            Some(StopRequest::Discard) => return cancelled(),
+            Some(StopRequest::Keep) if !self.live.has_progress() => return cancelled(),
+            Some(StopRequest::Keep) | None => {}
         }
         if !retry.is_due() {
             return Begun::Later(retry);

@@ -132,7 +132,13 @@ impl TrainingRun {
     }
 
     fn tell_end(&self, job: Job) {
-        tracing::info!(state = ?job.state, reason = ?job.stop_reason, version = job.version, "job finished");
+        match &job.failure {
+            // Nothing of the request's own.
+            Some(Failure { kind: FailureKind::DataLoss | FailureKind::Internal, message }) => {
+                tracing::warn!(state = ?job.state, reason = ?job.stop_reason, why = message, "job finished");
+            }
+            _ => tracing::info!(state = ?job.state, reason = ?job.stop_reason, version = job.version, "job finished"),
+        }
         self.live.set_record(job);
         self.live.history.close();
         self.core.live.remove(self.job_id);

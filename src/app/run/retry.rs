@@ -14,7 +14,7 @@ const LONG_FAILURES: u32 = 9;
 pub(super) struct Retry {
     next_attempt: Instant,
     pause: Duration,
-    /// Attempts in a row that failed because the job's checkpoint could not be read.
+    /// Attempts that failed because the job's checkpoint could not be read.
     checkpoint_failures: u32,
 }
 

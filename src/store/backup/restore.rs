@@ -57,7 +57,10 @@ pub enum RestoreError {
         /// The folder, as it was given.
         folder: PathBuf,
     },
-    /// The archive is damaged, or is none.
+    /// The archive is none.
+    #[error("the backup cannot be restored, and nothing was: {}", .0.join("; "))]
+    NoBackup(Vec<String>),
+    /// The archive is one, and damaged.
     #[error(
         "the backup cannot be restored, and nothing was: {}. If there is no other backup, `tar xf FILE -C FOLDER` unpacks what can be read into a \
          new folder: where `epochd check --data-dir FOLDER` finds records.redb sound it can be served, and only what is damaged in it is \
@@ -155,9 +158,14 @@ impl Faults {
         }
     }
 
-    fn into_result(self) -> Result<(), RestoreError> {
+    /// Of an archive with so many files.
+    fn into_result(self, files: u64) -> Result<(), RestoreError> {
         let named = self.into_named();
-        if named.is_empty() { Ok(()) } else { Err(RestoreError::Faults(named)) }
+        match (named.is_empty(), files) {
+            (true, _) => Ok(()),
+            (false, 0) => Err(RestoreError::NoBackup(named)),
+            (false, _) => Err(RestoreError::Faults(named)),
+        }
     }
 
     fn into_named(mut self) -> Vec<String> {
@@ -188,7 +196,7 @@ impl Restoration<'_> {
         drop(manifest);
         fs::remove_file(&found).map_err(StoreError::io(format!("remove {}", found.display())))?;
         let (faults, restored) = (self.faults, self.restored);
-        faults.into_result()?;
+        faults.into_result(restored.files)?;
         let restored = Restored { notes: read_through(self.folder)?, ..restored };
         lock::sync_folder(&FileSystem, &blobs)?;
         lock::sync_folder(&FileSystem, self.folder)?;
@@ -343,6 +351,6 @@ fn read_through(folder: &Path) -> Result<Vec<String>, RestoreError> {
         Line::Fault(Finding { what, problem, .. }) => faults.add(format!("{what}: {problem}")),
         Line::Note(_) | Line::Done(_) => {}
     });
-    faults.into_result()?;
+    faults.into_result(1)?;
     Ok(notes.into_named())
 }

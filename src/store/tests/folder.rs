@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
+use crate::domain::{Failure, FailureKind};
 
 #[test]
 fn a_reopened_folder_shows_the_same() {
@@ -45,6 +46,51 @@ fn a_second_opening_is_refused_while_the_first_lives() {
     create(&clone, "still-works");
     drop(clone);
     Store::open(folder.path()).unwrap();
+}
+
+/// As by someone who takes it for stale.
+#[test]
+fn a_second_opening_without_the_lock_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let model = create(&store, "xor");
+    let records = folder.path().join(RECORDS_FILE);
+    let before = (fs::read(&records).unwrap(), fs::metadata(&records).unwrap().modified().unwrap());
+    fs::remove_file(folder.path().join("LOCK")).unwrap();
+    assert!(matches!(Store::open(folder.path()), Err(StoreError::Locked { .. })));
+    assert!(before == (fs::read(&records).unwrap(), fs::metadata(&records).unwrap().modified().unwrap()));
+    store.commit_version(model.uid, draft(1), &weights(2.0)).unwrap();
+}
+
+#[test]
+fn a_folder_whose_blobs_are_away_is_refused_and_costs_no_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let job = accept(&store, &create(&store, "xor"));
+    drop(store);
+    let (blobs, away) = (folder.path().join(BLOBS_FOLDER), folder.path().join("away"));
+    fs::rename(&blobs, &away).unwrap();
+    for _ in 0..2 {
+        let refused = Store::open(folder.path()).err().unwrap();
+        assert!(matches!(&refused, StoreError::Format { problem, .. } if problem.contains("mount")), "{refused}");
+    }
+    fs::remove_dir(&blobs).unwrap();
+    fs::rename(&away, &blobs).unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!((store.unfinished_jobs().unwrap(), store.training_data(job.job_id).unwrap()), (vec![job], Some(rows())));
+}
+
+#[test]
+fn deletion_takes_the_damaged_reports_of_a_job_that_tells_of_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let model = create(&store, "xor");
+    let job = accept(&store, &model);
+    store.write_reports(job.job_id, 0, &[report(1)]).unwrap();
+    let failure = Some(Failure { kind: FailureKind::DataLoss, message: "damaged".to_owned() });
+    store.finish_job(&Job { state: JobState::Failed, failure, report_count: 0, ..finished(&job) }, None).unwrap();
+    store.delete_model(&model.model_id).unwrap().unwrap();
+    assert_eq!(store.chunk_count(job.job_id).unwrap(), 0);
 }
 
 #[test]
