@@ -9,14 +9,17 @@ WORKDIR /src
 
 # Dependencies first, over empty sources: this layer is built again only when Cargo.toml or Cargo.lock change.
 COPY Cargo.toml Cargo.lock ./
+COPY engine/Cargo.toml engine/
 RUN mkdir -p src benches \
-    && for file in build.rs src/main.rs benches/engine.rs benches/store.rs; do echo 'fn main() {}' > "$file"; done \
-    && touch src/lib.rs \
+    && benches=$(grep -A1 '^\[\[bench\]\]' Cargo.toml | sed -n 's|^name = "\(.*\)"|benches/\1.rs|p') \
+    && for file in build.rs src/main.rs $benches; do echo 'fn main() {}' > "$file"; done \
+    && touch src/lib.rs engine/lib.rs \
     && cargo build --locked --profile dist \
     && rm -rf src build.rs target/dist/build/epochd-* target/dist/.fingerprint/epochd-*
 
 COPY build.rs ./
 COPY proto proto
+COPY engine engine
 COPY src src
 RUN cargo build --locked --profile dist && mkdir /data
 

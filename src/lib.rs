@@ -1,7 +1,8 @@
 //! epochd: a gRPC service that trains feed-forward neural networks on its callers' data and serves predictions from the
 //! same process.
 //!
-//! Data flows one way: wire → domain → engine → store.
+//! Data flows one way: wire → domain → engine → store. `domain`, `engine` and `limits` are compiled as a crate of their own,
+//! `engine/lib.rs`, and have the same names here.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -26,11 +27,10 @@
 pub mod app;
 pub mod cli;
 pub mod config;
-pub mod domain;
-pub mod engine;
 pub mod jobs;
-pub mod limits;
 pub mod ops;
 pub mod rpc;
 pub mod server;
 pub mod store;
+
+pub use epochd_engine::{domain, engine, limits};

@@ -1,6 +1,6 @@
 //! Every bound of the service, with its reason. A leaf: it imports nothing, so every module may read it.
 //!
-//! What an operator may change is in [`crate::config`]; here are the defaults of those settings and the bounds that no
+//! What an operator may change is in `src/config.rs`; here are the defaults of those settings and the bounds that no
 //! setting lifts. Their relations are asserted at compile time at the end of the file.
 
 /// Largest message, request or answer, in bytes: inline training data of about eight million float64 values.

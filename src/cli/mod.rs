@@ -27,7 +27,8 @@ mod weights;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::Error as ClapError;
+use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
 
 use crate::ops::telemetry::{self, LogFormat};
 
@@ -61,7 +62,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Args),
-    Train(train::Args),
+    /// Train a model on a CSV file, and tell how well it does on rows that it has not seen.
+    Train(Lazily<train::Args>),
     Predict(predict::Args),
     Models(models::Args),
     Versions(versions::Args),
@@ -79,6 +81,31 @@ enum Command {
     Health(health::Args),
     Completions(completions::Args),
     Man(completions::ManArgs),
+}
+
+/// Options that are described only where their command is asked for: the help of some is written from the contract, which takes
+/// milliseconds and megabytes to be read, and a server that starts needs none of it.
+#[derive(Debug)]
+struct Lazily<A>(A);
+
+impl<A: clap::Args> clap::Args for Lazily<A> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.defer(A::augment_args)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        command.defer(A::augment_args_for_update)
+    }
+}
+
+impl<A: FromArgMatches> FromArgMatches for Lazily<A> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, ClapError> {
+        A::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), ClapError> {
+        self.0.update_from_arg_matches(matches)
+    }
 }
 
 /// How a command ended.
@@ -101,7 +128,7 @@ pub fn main() -> ExitCode {
     let _log = telemetry::start(filter, cli.log_format);
     let outcome = match cli.command {
         Command::Serve(args) => serve::run(args),
-        Command::Train(args) => train::run(args),
+        Command::Train(Lazily(args)) => train::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Models(args) => models::run(args),
         Command::Versions(args) => versions::run(args),

@@ -4,8 +4,10 @@ use std::io::{self, IsTerminal};
 use std::str::FromStr;
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -19,7 +21,7 @@ pub enum LogFormat {
 
 /// Checks a filter such as `info` or `epochd=debug,tonic=warn`.
 pub fn check_filter(filter: &str) -> Result<(), String> {
-    EnvFilter::from_str(filter).map(drop).map_err(|error| error.to_string())
+    Targets::from_str(filter).map(drop).map_err(|error| error.to_string())
 }
 
 /// Standard error, for those who must go on when nobody can be told any more: where the log lies on a full disk, or its reader has
@@ -44,20 +46,20 @@ const LINES_WAITING_MAX: usize = 4_096;
 /// Starts logging; a second call in one process changes nothing. A thread of its own writes, so that a log whose reader is stuck holds
 /// up neither calls nor trainings; what waits is written when the guard is dropped.
 pub fn start(filter: &str, format: LogFormat) -> WorkerGuard {
-    let filter = EnvFilter::from_str(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = Targets::from_str(filter).unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     let builder =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING_MAX).thread_name("epochd-log");
     let (writer, guard) = builder.finish(Unfailing(io::stderr()));
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(writer)
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()))
         .with_span_events(FmtSpan::NONE)
         .with_target(false);
     let started = match format {
-        LogFormat::Text => subscriber.try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+        LogFormat::Text => subscriber.finish().with(filter).try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).finish().with(filter).try_init(),
     };
     // Tests start many servers in one process: the first one's choice stands.
     drop(started);

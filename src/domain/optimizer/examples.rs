@@ -1,7 +1,7 @@
 //! Optimizers for tests, here and in other modules.
 
-use super::{LbfgsOf, Optimizer, RawOptimizer};
-use crate::domain::{At, Faults};
+use crate::domain::optimizer::LbfgsOf;
+use crate::domain::{At, Faults, Optimizer, RawOptimizer};
 
 /// Every optimizer: each with its defaults, and each with every option on.
 pub fn optimizers() -> Vec<Optimizer> {

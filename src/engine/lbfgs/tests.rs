@@ -26,7 +26,7 @@ struct Case {
 }
 
 fn fixture() -> Fixture {
-    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/optimizers.json"));
+    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/optimizers.json"));
     serde_json::from_str(text).unwrap()
 }
 

@@ -31,7 +31,7 @@ impl Toy {
 }
 
 fn fixture() -> Fixture {
-    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/optimizers.json"));
+    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/optimizers.json"));
     serde_json::from_str(text).unwrap()
 }
 

@@ -131,10 +131,14 @@ fn schedule_kind(kind: ScheduleKind) -> pb::schedule::Kind {
     }
 }
 
+// Of the other crate's tests.
+#[cfg(test)]
+#[path = "../../domain/optimizer/examples.rs"]
+mod examples;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::optimizer::examples;
     use crate::domain::schedule::RawScheduleKind;
     use crate::domain::{At, Faults, RawSchedule};
     use crate::rpc::decode;

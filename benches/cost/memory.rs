@@ -1,0 +1,57 @@
+//! What a server process holds at most in one training: with much data, and with a large network.
+
+use crate::client::{connect, create, train, training};
+use crate::server::Server;
+use crate::training::Network;
+
+const BYTES_OF_FLOAT: u64 = 4;
+/// Copies of the parameters while it trains: 4 with Adam, one that is served, 2 more; and 3 while a checkpoint is written.
+const COPIES: u64 = 4 + 1 + 2;
+const COPIES_OF_CHECKPOINT: u64 = 3;
+
+pub fn measure(is_brief: bool) -> anyhow::Result<()> {
+    println!("\n### memory of a server process, of one training\n");
+    println!("| network | rows | checkpoint | data, MB | parameters, MB | peak − idle, MB | the formula, MB | × |");
+    println!("|---|---:|---|---:|---:|---:|---:|---:|");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let size = |full: usize, brief: usize| if is_brief { brief } else { full };
+    let networks = [
+        ("much data", Network { widths: vec![100, 8, 1], rows: size(500_000, 500), batch: 256 }, 2),
+        ("large network", Network { widths: vec![1_024, size(8_192, 8), 1_024, 1], rows: 256, batch: 128 }, 4),
+    ];
+    for (name, network, epochs) in networks {
+        for has_checkpoints in [false, true] {
+            runtime.block_on(peak(name, &network, epochs, has_checkpoints))?;
+        }
+    }
+    Ok(())
+}
+
+async fn peak(name: &str, network: &Network, epochs: i32, has_checkpoints: bool) -> anyhow::Result<()> {
+    // A server in memory takes no checkpoints, but keeps the weights there: so the folder, and an interval that is never over.
+    let server = Server::start(&["--message-bytes-max", "1000000000"])?;
+    let mut client = connect(&server).await?;
+    create(&mut client, "model", network).await?;
+    let idle = server.bytes("VmRSS")?;
+    let mut request = training("model", network, epochs);
+    let nanos = if has_checkpoints { 1_000_000 } else { 0 };
+    let seconds = if has_checkpoints { 0 } else { 3_600 };
+    request.checkpoint_interval = Some(prost_types::Duration { seconds, nanos });
+    train(&mut client, request).await?;
+    let held = server.bytes("VmHWM")? - idle;
+    let parameters = network.parameters() as u64 * BYTES_OF_FLOAT;
+    let copies = COPIES + if has_checkpoints { COPIES_OF_CHECKPOINT } else { 0 };
+    let formula = network.data_bytes() as u64 + copies * parameters + network.workspace_bytes() as u64;
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    println!(
+        "| {name} | {} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.2} |",
+        network.rows,
+        if has_checkpoints { "often" } else { "none" },
+        megabytes(network.data_bytes() as u64),
+        megabytes(parameters),
+        megabytes(held),
+        megabytes(formula),
+        held as f64 / formula as f64
+    );
+    Ok(())
+}

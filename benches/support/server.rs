@@ -1,0 +1,54 @@
+//! `epochd serve` as a process, over a folder of its own.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context as _;
+
+/// The program that is measured: of the same profile as the benchmark.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_epochd");
+
+/// A server; it and its folder are gone when it is dropped.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts one on a free port; it serves.
+    pub fn start(arguments: &[&str]) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut command = Command::new(PROGRAM);
+        command.args(["--log-format", "json", "serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.path());
+        let child = command.args(arguments).stderr(Stdio::piped()).spawn()?;
+        let mut server = Self { child, address: String::new(), _folder: folder };
+        let log = server.child.stderr.take().context("its log is read already")?;
+        for line in BufReader::new(log).lines() {
+            let told: serde_json::Value = serde_json::from_str(&line?)?;
+            if let Some(address) = told["address"].as_str() {
+                address.clone_into(&mut server.address);
+                return Ok(server);
+            }
+        }
+        anyhow::bail!("it ended without serving")
+    }
+
+    /// Bytes of its memory, by a name in /proc/PID/status: VmRSS, or VmHWM for the most that it had.
+    pub fn bytes(&self, name: &str) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        kibibytes.map(|it| it << 10).with_context(|| format!("the system tells no {name}"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is told elsewhere.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
