@@ -32,13 +32,23 @@ const PARTS: usize = 4;
 const COLUMNS_MIN: usize = 64;
 const ROWS_MIN: usize = 16;
 
+/// Columns of a part up to which rows are shared instead, where that is wanted.
+const SHARED_COLUMNS_MAX: usize = 512;
+
 /// How threads share a product's result.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sharing {
-    /// By columns: each copies its own part of b.
+    /// By columns: each thread copies what it needs of b, and no other does.
     Columns,
-    /// By rows, where these are many: they are runs of numbers to the optimizer after it.
+    /// By rows, which are runs of numbers to the optimizer after it, unless b would be copied too often.
     Rows,
+}
+
+impl Sharing {
+    fn is_by_rows(self, rows: usize, columns: usize, parts: usize) -> bool {
+        let is_low = rows < columns || rows < parts * ROWS_MIN;
+        columns < 2 * COLUMNS_MIN || (self == Self::Rows && !is_low && columns < parts * SHARED_COLUMNS_MAX)
+    }
 }
 
 /// c = a·b, or c += a·b, with sums of `depth` terms, by as many threads as there are.
@@ -61,7 +71,7 @@ fn gemm<T: Element>(
     if parts < 2 || !workers.are_several() {
         return product(0, 0, c);
     }
-    let by_rows = columns < 2 * COLUMNS_MIN || (sharing == Sharing::Rows && rows >= parts * ROWS_MIN);
+    let by_rows = sharing.is_by_rows(rows, columns, parts);
     let (axis, length, unit) = if by_rows { (0, rows, ROWS_MIN) } else { (1, columns, COLUMNS_MIN) };
     let mut rest = Some(c);
     let parts = cuts(length, parts, unit).map_while(move |(first, length)| {

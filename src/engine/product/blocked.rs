@@ -94,7 +94,8 @@ impl<T: Lanes> WithSimd for Product<'_, T> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { a, b, row, column, depth, c, adds, copies } = self;
         let (rows, columns) = c.dim();
-        let uncopied_max = if b.stride * size_of::<T>() < FAR_BYTES { UNCOPIED_ROWS_MAX } else { UNCOPIED_FAR_ROWS_MAX };
+        let uncopied_max =
+            if b.stride * size_of::<T>() < FAR_BYTES { UNCOPIED_ROWS_MAX } else { UNCOPIED_FAR_ROWS_MAX };
         let is_copied = b.is_transposed || rows > uncopied_max;
         let mut rest = c;
         for begin in (0..columns).step_by(COLUMNS) {
@@ -171,8 +172,7 @@ impl<'a, T: Lanes> WithSimd for Copy<'a, T> {
         let Block { b, term, terms, column, width, is_copied } = from;
         let panel = PANEL * lanes::<T, S>();
         let whole = width / panel * panel;
-        let columns_from =
-            |row: usize| Columns { values: &b.values[row * b.stride..], stride: b.stride, first: term };
+        let columns_from = |row: usize| Columns { values: &b.values[row * b.stride..], stride: b.stride, first: term };
         let (panels, last) = to.split_at_mut(if is_copied { whole * terms } else { 0 });
         if b.is_transposed {
             for (index, to) in panels.chunks_exact_mut(panel * terms).enumerate() {

@@ -210,9 +210,26 @@ pub fn add_tile<T: Lanes, S: Simd, L: Left<T, H>, const H: usize, const N: usize
         }
         return;
     }
-    for (c, sums) in c[..rows].iter_mut().zip(&sums) {
-        for (c, &sum) in c[columns.clone()].iter_mut().zip(bytemuck::cast_slice::<T::Vector<S>, T>(sums)) {
-            *c = if adds { *c + sum } else { sum };
-        }
+    for (c, sums) in c.iter_mut().zip(sums).take(rows) {
+        let (c, sums) = (&mut c[columns.clone()], bytemuck::cast_slice::<T::Vector<S>, T>(&sums));
+        let rest = put::<T, 16>(adds, c, sums);
+        let rest = put::<T, 8>(adds, rest.0, rest.1);
+        let rest = put::<T, 4>(adds, rest.0, rest.1);
+        let rest = put::<T, 2>(adds, rest.0, rest.1);
+        put::<T, 1>(adds, rest.0, rest.1);
     }
+}
+
+/// The first `N` numbers, if there are so many; returns what is left. A copy whose length is not known is a call, which takes longer.
+#[inline(always)]
+fn put<'c, 's, T: Lanes, const N: usize>(adds: bool, c: &'c mut [T], sums: &'s [T]) -> (&'c mut [T], &'s [T]) {
+    if c.len() < N {
+        return (c, sums);
+    }
+    let (to, c) = c.split_at_mut(N);
+    let (from, sums) = sums.split_at(N);
+    for (c, &sum) in to.as_chunks_mut::<N>().0[0].iter_mut().zip(&from.as_chunks::<N>().0[0]) {
+        *c = if adds { *c + sum } else { sum };
+    }
+    (c, sums)
 }

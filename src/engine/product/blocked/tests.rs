@@ -4,14 +4,14 @@ use crate::engine::random::{Purpose, Stream};
 
 /// Rows of the result: around the heights of strips, and of all strips whose columns are copied together.
 const ROWS: [usize; 32] = [
-    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 24, 25, 29, 47, 48, 63, 64, 65, 96, 97, 117,
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 24, 25, 29, 47, 48, 63, 64, 65, 96, 97,
+    117,
 ];
 /// Terms of a sum: around a group of them.
 const DEPTHS: [usize; 9] = [1, 2, 3, 16, 67, 511, 512, 513, 1_029];
 /// Columns of the result: around the vectors and panels of all processors, what is read where it is, and a block.
-const COLUMNS_AND_ONE: [usize; 26] = [
-    1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 65, 127, 128, 129, 144, 511, 513, 1_030,
-];
+const COLUMNS_AND_ONE: [usize; 26] =
+    [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 65, 127, 128, 129, 144, 511, 513, 1_030];
 
 fn random<T: Element>(count: usize, salt: u64) -> Vec<T> {
     let mut stream = Stream::new(salt, Purpose::Initializer, count as u64, 0);
@@ -60,7 +60,9 @@ fn element<T: Element>(
 fn check<T: Element>(mul_add: fn(T, T, T) -> T, rows: usize, depth: usize, columns: usize) {
     // A part of a larger product: two rows and three columns come before it, one of each after it.
     let (row, column) = (2, 3);
-    for (turns_a, turns_b, adds) in [(false, false, false), (false, true, false), (true, false, false), (true, false, true)] {
+    for (turns_a, turns_b, adds) in
+        [(false, false, false), (false, true, false), (true, false, false), (true, false, true)]
+    {
         let a = Stored::<T>::new(row + rows + 1, depth, turns_a, 1);
         let b = Stored::<T>::new(depth, column + columns + 1, turns_b, 2);
         let before = random::<T>(rows * (columns + 2), 3);
@@ -77,8 +79,12 @@ fn check<T: Element>(mul_add: fn(T, T, T) -> T, rows: usize, depth: usize, colum
             let (i, j) = (index / (columns + 2), index % (columns + 2));
             let is_outside = j == 0 || j == columns + 1;
             let place = || (row + i, column + j - 1, depth);
-            let expected = if is_outside { before } else { element(mul_add, (&a, &b), place(), adds.then_some(before)) };
-            assert!(c == expected, "{rows}×{depth}×{columns}, {turns_a} {turns_b} {adds}: {c:?} at {i}, {j}, not {expected:?}");
+            let expected =
+                if is_outside { before } else { element(mul_add, (&a, &b), place(), adds.then_some(before)) };
+            assert!(
+                c == expected,
+                "{rows}×{depth}×{columns}, {turns_a} {turns_b} {adds}: {c:?} at {i}, {j}, not {expected:?}"
+            );
         }
     }
 }
