@@ -8,7 +8,7 @@
 //! | `element` | float32 and float64 as one trait; functions whose bits depend on no C library |
 //! | `simd` | loops compiled for the vectors of the processor at hand |
 //! | `elementary` | exponentials, logarithms and tanh of float32 that run as vectors |
-//! | `product` | matrix products: the only place that calls faer |
+//! | `product` | matrix products |
 //! | `team` | threads that help with large steps |
 //! | `random` | streams keyed by (seed, purpose, epoch, batch) |
 //! | `initializer` | initial weights |

@@ -1,0 +1,451 @@
+//! Products of large matrices, in blocks that fit into the caches and tiles that fit into the registers.
+//!
+//! Every element of the result is one sequence of operations, whichever block, tile, vector or thread it falls into: its terms go in
+//! groups of [`DEPTH`]; a group's sum begins at zero and takes one multiply-add a term, in order; the groups' sums are added up in order.
+//! So its bits follow from its row of a and its column of b alone.
+//!
+//! A block of b, [`DEPTH`] by [`COLUMNS`], stays in the second cache while all rows of a meet it, a few at a time. It is copied into
+//! panels as wide as a tile, each a run of numbers, where rows are many or far apart; b transposed always is. Of a what meets one block
+//! at once stays in the first cache, and is copied, too, where it meets many columns.
+
+use std::ops::Range;
+use std::{array, slice};
+
+use ndarray::{ArrayViewMut2, Axis};
+use pulp::{Simd, WithSimd};
+
+use super::tiles::{Columns, CopiedRows, Lanes, Left, Rows, add_tile, lanes};
+
+/// Terms of a sum that go at once. It decides the bits.
+const DEPTH: usize = 512;
+/// Columns of a block: with `DEPTH` of float32 half of a second cache of 2 MB.
+const COLUMNS: usize = 512;
+/// Vectors of a panel.
+const PANEL: usize = 2;
+/// Tiles whose columns of a are copied together: so whole lines of the cache are.
+const COPIED: usize = 8;
+
+/// Up to so many rows each number of b is read so seldom that a copy costs more than it gives.
+const UNCOPIED_ROWS_MAX: usize = 64;
+/// The same where rows of b are far apart: so far that a line of them falls into a small part of the first cache.
+const UNCOPIED_FAR_ROWS_MAX: usize = 8;
+const FAR_BYTES: usize = 2_049;
+/// Up to so many columns a is read where it is.
+const UNCOPIED_COLUMNS_MAX: usize = 128;
+
+/// A line of the caches.
+const LINE_BYTES: usize = 64;
+
+/// A row-major matrix, or the transposed of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Operand<'a, T> {
+    /// Whole rows, as they are stored.
+    pub values: &'a [T],
+    /// The length of a stored row.
+    pub stride: usize,
+    /// Whether the stored rows are its columns.
+    pub is_transposed: bool,
+}
+
+/// Room for copies of parts of the operands. It grows to what the largest product so far needed.
+#[derive(Debug)]
+pub struct Copies<T> {
+    left: Vec<T>,
+    right: Vec<T>,
+}
+
+impl<T> Copies<T> {
+    pub const fn new() -> Self {
+        Self { left: Vec::new(), right: Vec::new() }
+    }
+}
+
+/// The first `length` numbers from the beginning of a line on.
+#[inline(always)]
+fn room<T: Lanes>(numbers: &mut Vec<T>, length: usize) -> &mut [T] {
+    let margin = LINE_BYTES / size_of::<T>();
+    if numbers.len() < length + margin {
+        numbers.resize(length + margin, T::zeroed());
+    }
+    let first = numbers.as_ptr().align_offset(LINE_BYTES).min(margin);
+    &mut numbers[first..first + length]
+}
+
+/// c = a·b, or c += a·b, of some rows of a and some columns of b.
+pub struct Product<'a, T> {
+    pub a: Operand<'a, T>,
+    pub b: Operand<'a, T>,
+    /// The row of a that c's first one belongs to.
+    pub row: usize,
+    /// The column of b that c's first one belongs to.
+    pub column: usize,
+    /// Terms of a sum: columns of a, and rows of b.
+    pub depth: usize,
+    pub c: ArrayViewMut2<'a, T>,
+    /// Whether it is added to what is in c.
+    pub adds: bool,
+    pub copies: &'a mut Copies<T>,
+}
+
+impl<T: Lanes> WithSimd for Product<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { a, b, row, column, depth, c, adds, copies } = self;
+        let (rows, columns) = c.dim();
+        let uncopied_max =
+            if b.stride * size_of::<T>() < FAR_BYTES { UNCOPIED_ROWS_MAX } else { UNCOPIED_FAR_ROWS_MAX };
+        let is_copied = b.is_transposed || rows > uncopied_max;
+        let mut rest = c;
+        for begin in (0..columns).step_by(COLUMNS) {
+            let width = COLUMNS.min(columns - begin);
+            let (mut c, after) = rest.split_at(Axis(1), width);
+            for term in (0..depth).step_by(DEPTH) {
+                let terms = DEPTH.min(depth - term);
+                let from = Block { b, term, terms, column: column + begin, width, is_copied };
+                let to = room(&mut copies.right, from.copied(PANEL * lanes::<T, S>()));
+                let right = simd.vectorize(Copy { from, to });
+                let is_copied = columns > UNCOPIED_COLUMNS_MAX;
+                let left = Strips { a, row, rows, term, terms, is_copied, copies: &mut copies.left, copied: None };
+                Part { left, right, adds: adds || term > 0 }.work(simd, c.view_mut());
+            }
+            rest = after;
+        }
+    }
+}
+
+/// A block of b.
+#[derive(Clone, Copy)]
+struct Block<'a, T> {
+    b: Operand<'a, T>,
+    term: usize,
+    terms: usize,
+    column: usize,
+    width: usize,
+    /// Whether all of it is copied, or only the columns at its end that fill no panel.
+    is_copied: bool,
+}
+
+impl<T> Block<'_, T> {
+    /// Numbers of its copy in panels of so many columns.
+    fn copied(&self, panel: usize) -> usize {
+        let first = if self.is_copied { 0 } else { self.width / panel * panel };
+        (self.width - first).next_multiple_of(panel) * self.terms
+    }
+}
+
+/// A block of b as tiles read it.
+#[derive(Clone, Copy)]
+struct Panels<'a, T> {
+    block: Block<'a, T>,
+    copies: &'a [T],
+}
+
+impl<'a, T: Lanes> Panels<'a, T> {
+    /// The columns from `at` on, where a panel of so many begins.
+    #[inline(always)]
+    fn at(self, at: usize, panel: usize) -> Columns<'a, T> {
+        let Block { b, term, terms, column, width, is_copied } = self.block;
+        let first_copied = if is_copied { 0 } else { width / panel * panel };
+        if at < first_copied {
+            let values = &b.values[term * b.stride..(term + terms) * b.stride];
+            return Columns { values, stride: b.stride, first: column + at };
+        }
+        let values = &self.copies[(at - first_copied) * terms..][..panel * terms];
+        Columns { values, stride: panel, first: 0 }
+    }
+}
+
+/// Copies a block of b into panels.
+struct Copy<'a, T> {
+    from: Block<'a, T>,
+    to: &'a mut [T],
+}
+
+impl<'a, T: Lanes> WithSimd for Copy<'a, T> {
+    type Output = Panels<'a, T>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Panels<'a, T> {
+        let Self { from, to } = self;
+        let Block { b, term, terms, column, width, is_copied } = from;
+        let panel = PANEL * lanes::<T, S>();
+        let whole = width / panel * panel;
+        let columns_from = |row: usize| Columns { values: &b.values[row * b.stride..], stride: b.stride, first: term };
+        let (panels, last) = to.split_at_mut(if is_copied { whole * terms } else { 0 });
+        if b.is_transposed {
+            for (index, to) in panels.chunks_exact_mut(panel * terms).enumerate() {
+                turn(simd, columns_from(column + index * panel), panel, to, panel);
+            }
+        } else if !panels.is_empty() {
+            // Row by row, so that b is read in runs.
+            let panels = T::vectors_mut::<S>(panels).as_chunks_mut::<PANEL>().0;
+            for (index, row) in b.values[term * b.stride..].chunks_exact(b.stride).take(terms).enumerate() {
+                let row = T::vectors::<S>(&row[column..column + whole]).as_chunks::<PANEL>().0;
+                for (from, to) in row.iter().zip(panels[index..].iter_mut().step_by(terms)) {
+                    *to = *from;
+                }
+            }
+        }
+        let (first, rest) = (column + whole, width - whole);
+        if rest > 0 && b.is_transposed {
+            last.fill(T::zeroed());
+            turn(simd, columns_from(first), rest, last, panel);
+        } else if rest > 0 {
+            for (index, to) in last.chunks_exact_mut(panel).enumerate() {
+                let at = (term + index) * b.stride + first;
+                // What is too much belongs to columns of the result that are not there.
+                if let Some(from) = b.values.get(at..at + panel) {
+                    T::vectors_mut::<S>(to).iter_mut().zip(T::vectors::<S>(from)).for_each(
+                        #[inline(always)]
+                        |(to, &from)| *to = from,
+                    );
+                } else {
+                    to[..rest].copy_from_slice(&b.values[at..at + rest]);
+                    to[rest..].fill(T::zeroed());
+                }
+            }
+        }
+        Panels { block: from, copies: to }
+    }
+}
+
+/// The first `columns` rows of `from`, from the term `first` on, become columns of `to`, whose rows have length `panel`.
+#[inline(always)]
+fn turn<T: Lanes, S: Simd>(simd: S, from: Columns<'_, T>, columns: usize, to: &mut [T], panel: usize) {
+    let (terms, vector) = (to.len() / panel, lanes::<T, S>());
+    let (fours, whole) = if T::turns::<S>() { (columns / 4 * 4, terms / vector * vector) } else { (0, 0) };
+    // As many terms at once as a vector has: of the widest that is a line of the cache.
+    for term in (0..whole).step_by(vector) {
+        let to = &mut to[term * panel..(term + vector) * panel];
+        for column in (0..fours).step_by(4) {
+            turn_four(simd, from, term, column, to, panel);
+        }
+    }
+    turn_rest(from, 0..fours, whole..terms, to, panel);
+    turn_rest(from, fours..columns, 0..terms, to, panel);
+}
+
+/// Four columns, and as many terms as a vector has.
+#[inline(always)]
+fn turn_four<T: Lanes, S: Simd>(simd: S, from: Columns<'_, T>, term: usize, column: usize, to: &mut [T], panel: usize) {
+    let mut rows = [T::splat(simd, T::zeroed()); 4];
+    for (index, row) in rows.iter_mut().enumerate() {
+        let at = (column + index) * from.stride + from.first + term;
+        *row = T::vectors::<S>(&from.values[at..at + lanes::<T, S>()])[0];
+    }
+    let rows = T::turned(simd, rows);
+    for (index, row) in rows.iter().enumerate() {
+        let fours = bytemuck::cast_slice::<T::Vector<S>, T>(slice::from_ref(row)).as_chunks::<4>().0;
+        for (group, four) in fours.iter().enumerate() {
+            to[(4 * group + index) * panel + column..][..4].copy_from_slice(four);
+        }
+    }
+}
+
+/// One number after the other.
+#[inline(always)]
+fn turn_rest<T: Lanes>(from: Columns<'_, T>, columns: Range<usize>, terms: Range<usize>, to: &mut [T], panel: usize) {
+    /// Rows that go together: their numbers lie side by side in the end.
+    const GROUP: usize = 16;
+    let row = |column: usize| &from.values[column * from.stride + from.first..][terms.clone()];
+    let to = &mut to[terms.start * panel..];
+    let mut columns = columns;
+    while columns.len() >= GROUP {
+        let mut rows: [&[T]; GROUP] = [&[]; GROUP];
+        for (index, to) in rows.iter_mut().enumerate() {
+            *to = row(columns.start + index);
+        }
+        for (term, to) in to.chunks_exact_mut(panel).enumerate() {
+            for (to, row) in to[columns.start..columns.start + GROUP].iter_mut().zip(&rows) {
+                *to = row[term];
+            }
+        }
+        columns.start += GROUP;
+    }
+    for column in columns {
+        for (&from, to) in row(column).iter().zip(to.chunks_exact_mut(panel)) {
+            to[column] = from;
+        }
+    }
+}
+
+/// Some rows of a, and a block of b.
+struct Part<'a, 'b, T> {
+    left: Strips<'a, 'b, T>,
+    right: Panels<'b, T>,
+    adds: bool,
+}
+
+impl<T: Lanes> Part<'_, '_, T> {
+    /// Strips as high as registers allow, and lower ones at the end.
+    #[inline(always)]
+    fn work<S: Simd>(mut self, simd: S, c: ArrayViewMut2<'_, T>) {
+        let has_many_registers = S::REGISTER_COUNT >= 32;
+        let mut rest = c;
+        while rest.nrows() > 0 {
+            rest = match rest.nrows() {
+                1 => self.strip::<S, 1, 8>(simd, rest),
+                2 => self.strip::<S, 2, 4>(simd, rest),
+                3 | 4 if has_many_registers => self.strip::<S, 4, 4>(simd, rest),
+                5..=8 | 13..=16 if has_many_registers => self.strip::<S, 8, PANEL>(simd, rest),
+                _ if has_many_registers => self.strip::<S, 12, PANEL>(simd, rest),
+                3 | 4 | 7 | 8 => self.strip::<S, 4, PANEL>(simd, rest),
+                _ => self.strip::<S, 6, PANEL>(simd, rest),
+            };
+        }
+    }
+
+    /// The first `H` rows of c, or as many as there are, in tiles of `N` vectors where so many lie side by side. Returns the other rows.
+    #[inline(always)]
+    fn strip<'c, S: Simd, const H: usize, const N: usize>(
+        &mut self,
+        simd: S,
+        c: ArrayViewMut2<'c, T>,
+    ) -> ArrayViewMut2<'c, T> {
+        let (right, adds) = (self.right, self.adds);
+        let (rows, first) = (H.min(c.nrows()), self.left.rows - c.nrows());
+        let (c, rest) = c.split_at(Axis(0), rows);
+        match (self.left.a.is_transposed, self.left.is_copied) {
+            (true, false) if rows == H => {
+                let left = self.left.columns(first);
+                simd.vectorize(Strip::<T, _, H, N> { left, right, c, adds });
+            }
+            (true, _) => {
+                let left = self.left.copied_columns::<H>(first);
+                simd.vectorize(Strip::<T, _, H, N> { left, right, c, adds });
+            }
+            (false, true) => {
+                let left = self.left.copied_rows::<H>(first);
+                simd.vectorize(Strip::<T, _, H, N> { left, right, c, adds });
+            }
+            (false, false) => {
+                let left = self.left.rows::<H>(first);
+                simd.vectorize(Strip::<T, _, H, N> { left, right, c, adds });
+            }
+        }
+        rest
+    }
+}
+
+/// What meets a block of b of some rows of a, strip by strip.
+struct Strips<'a, 'b, T> {
+    a: Operand<'a, T>,
+    /// The first row.
+    row: usize,
+    rows: usize,
+    term: usize,
+    terms: usize,
+    /// Whether it is copied wherever that can be done without.
+    is_copied: bool,
+    copies: &'b mut Vec<T>,
+    /// Columns of a transposed that are in `copies`: the row they begin with, the height of their strips, how many these are.
+    copied: Option<(usize, usize, usize)>,
+}
+
+impl<T: Lanes> Strips<'_, '_, T> {
+    /// The `H` rows from `first` on, where they are. The last one stands in for those that are missing.
+    #[inline(always)]
+    fn rows<const H: usize>(&self, first: usize) -> Rows<'_, T, H> {
+        let row = |row: usize| {
+            let at = self.row + (first + row).min(self.rows - 1);
+            &self.a.values[at * self.a.stride + self.term..][..self.terms]
+        };
+        Rows(array::from_fn(row))
+    }
+
+    /// Copies of the `H` rows from `first` on, as many as there are.
+    #[inline(always)]
+    fn copied_rows<const H: usize>(&mut self, first: usize) -> CopiedRows<'_, T, DEPTH> {
+        let copies = room(self.copies, H * DEPTH).as_chunks_mut::<DEPTH>().0;
+        for (index, to) in copies.iter_mut().enumerate().take(self.rows - first) {
+            let row = &self.a.values[(self.row + first + index) * self.a.stride + self.term..][..self.terms];
+            to[..self.terms].copy_from_slice(row);
+        }
+        CopiedRows(copies)
+    }
+
+    /// The stored columns from `first` on, where they are.
+    #[inline(always)]
+    fn columns(&self, first: usize) -> Columns<'_, T> {
+        let Operand { values, stride, .. } = self.a;
+        let values = &values[self.term * stride..(self.term + self.terms) * stride];
+        Columns { values, stride, first: self.row + first }
+    }
+
+    /// Copies of `H` stored columns from `first` on, as many as there are. Those of some strips after them are copied with them.
+    #[inline(always)]
+    fn copied_columns<const H: usize>(&mut self, first: usize) -> Columns<'_, T> {
+        let size = H * self.terms;
+        let index = match self.copied {
+            Some((begin, height, count)) if height == H && first < begin + H * count => (first - begin) / H,
+            _ => {
+                self.copy_columns::<H>(first);
+                0
+            }
+        };
+        let values = &room(self.copies, (index + 1) * size)[index * size..];
+        Columns { values, stride: H, first: 0 }
+    }
+
+    #[inline(always)]
+    fn copy_columns<const H: usize>(&mut self, first: usize) {
+        let Operand { values, stride, .. } = self.a;
+        let values = &values[self.term * stride..(self.term + self.terms) * stride];
+        let (at, rows) = (self.row + first, self.rows - first);
+        let count = (rows / H).clamp(1, COPIED);
+        let tiles = room(self.copies, H * self.terms * count).as_chunks_mut::<H>().0;
+        for (index, row) in values.chunks_exact(stride).enumerate() {
+            if rows >= H {
+                let row = row[at..at + count * H].as_chunks::<H>().0;
+                for (from, to) in row.iter().zip(tiles[index..].iter_mut().step_by(self.terms)) {
+                    *to = *from;
+                }
+            } else {
+                tiles[index][..rows].copy_from_slice(&row[at..at + rows]);
+                tiles[index][rows..].fill(T::zeroed());
+            }
+        }
+        self.copied = Some((first, H, count));
+    }
+}
+
+/// A few rows of the result.
+struct Strip<'a, T, L, const H: usize, const N: usize> {
+    left: L,
+    right: Panels<'a, T>,
+    c: ArrayViewMut2<'a, T>,
+    adds: bool,
+}
+
+impl<T: Lanes, L: Left<T, H>, const H: usize, const N: usize> WithSimd for Strip<'_, T, L, H, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { left, right, mut c, adds } = self;
+        let (rows, columns) = c.dim();
+        let mut each = c.rows_mut().into_iter();
+        let mut c: [&mut [T]; H] = array::from_fn(|_| each.next().and_then(|row| row.into_slice()).unwrap_or_default());
+        let vector = lanes::<T, S>();
+        let panel = PANEL * vector;
+        let mut at = 0;
+        while N > PANEL && !right.block.is_copied && at + N * vector <= columns {
+            add_tile::<T, S, _, H, N>(simd, left, right.at(at, panel), adds, (rows, &mut c), at..at + N * vector);
+            at += N * vector;
+        }
+        while at < columns {
+            let (columns, right) = (at..columns.min(at + panel), right.at(at, panel));
+            at = columns.end;
+            if columns.len() > vector {
+                add_tile::<T, S, _, H, PANEL>(simd, left, right, adds, (rows, &mut c), columns);
+            } else {
+                add_tile::<T, S, _, H, 1>(simd, left, right, adds, (rows, &mut c), columns);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+use super::*;
+use crate::engine::element::Element;
+use crate::engine::random::{Purpose, Stream};
+
+/// Rows of the result: around the heights of strips, and of all strips whose columns are copied together.
+const ROWS: [usize; 32] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 24, 25, 29, 47, 48, 63, 64, 65, 96, 97,
+    117,
+];
+/// Terms of a sum: around a group of them.
+const DEPTHS: [usize; 9] = [1, 2, 3, 16, 67, 511, 512, 513, 1_029];
+/// Columns of the result: around the vectors and panels of all processors, what is read where it is, and a block.
+const COLUMNS_AND_ONE: [usize; 26] =
+    [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 65, 127, 128, 129, 144, 511, 513, 1_030];
+
+fn random<T: Element>(count: usize, salt: u64) -> Vec<T> {
+    let mut stream = Stream::new(salt, Purpose::Initializer, count as u64, 0);
+    (0..count).map(|_| T::from_f64(stream.uniform() * 2.0 - 1.0)).collect()
+}
+
+/// A stored matrix that is larger than the operand in it: the operand begins at a row and at a column of its own.
+struct Stored<T> {
+    values: Vec<T>,
+    stride: usize,
+    is_transposed: bool,
+}
+
+impl<T: Element> Stored<T> {
+    fn new(rows: usize, columns: usize, is_transposed: bool, salt: u64) -> Self {
+        let (stored, stride) = if is_transposed { (columns, rows) } else { (rows, columns) };
+        Self { values: random(stored * stride, salt), stride, is_transposed }
+    }
+
+    fn operand(&self) -> Operand<'_, T> {
+        Operand { values: &self.values, stride: self.stride, is_transposed: self.is_transposed }
+    }
+
+    fn at(&self, row: usize, column: usize) -> T {
+        let (row, column) = if self.is_transposed { (column, row) } else { (row, column) };
+        self.values[row * self.stride + column]
+    }
+}
+
+/// One element of a·b, by the definition at this module's head.
+fn element<T: Element>(
+    mul_add: fn(T, T, T) -> T,
+    (a, b): (&Stored<T>, &Stored<T>),
+    (row, column, depth): (usize, usize, usize),
+    before: Option<T>,
+) -> T {
+    let group = |first: usize| {
+        let terms = first..depth.min(first + DEPTH);
+        terms.fold(T::ZERO, |sum, term| mul_add(a.at(row, term), b.at(term, column), sum))
+    };
+    let mut groups = (0..depth).step_by(DEPTH).map(group);
+    let first = groups.next().unwrap();
+    groups.fold(before.map_or(first, |before| before + first), |sum, group| sum + group)
+}
+
+fn check<T: Element>(mul_add: fn(T, T, T) -> T, rows: usize, depth: usize, columns: usize) {
+    // A part of a larger product: two rows and three columns come before it, one of each after it.
+    let (row, column) = (2, 3);
+    for (turns_a, turns_b, adds) in
+        [(false, false, false), (false, true, false), (true, false, false), (true, false, true)]
+    {
+        let a = Stored::<T>::new(row + rows + 1, depth, turns_a, 1);
+        let b = Stored::<T>::new(depth, column + columns + 1, turns_b, 2);
+        let before = random::<T>(rows * (columns + 2), 3);
+        let mut all = before.clone();
+        // The result lies in wider rows, too.
+        let wide = ArrayViewMut2::from_shape((rows, columns + 2), &mut all).unwrap();
+        let (_, c) = wide.split_at(Axis(1), 1);
+        let (c, _) = c.split_at(Axis(1), columns);
+        let mut copies = Copies::new();
+        let (a_operand, b_operand, copies) = (a.operand(), b.operand(), &mut copies);
+        let product = Product { a: a_operand, b: b_operand, row, column, depth, c, adds, copies };
+        pulp::Arch::new().dispatch(product);
+        for (index, (&c, &before)) in all.iter().zip(&before).enumerate() {
+            let (i, j) = (index / (columns + 2), index % (columns + 2));
+            let is_outside = j == 0 || j == columns + 1;
+            let place = || (row + i, column + j - 1, depth);
+            let expected =
+                if is_outside { before } else { element(mul_add, (&a, &b), place(), adds.then_some(before)) };
+            assert!(
+                c == expected,
+                "{rows}×{depth}×{columns}, {turns_a} {turns_b} {adds}: {c:?} at {i}, {j}, not {expected:?}"
+            );
+        }
+    }
+}
+
+/// Every number of rows with some depth and columns, and so on.
+fn check_all<T: Element>(mul_add: fn(T, T, T) -> T) {
+    let mul_add = if matches!(pulp::Arch::new(), pulp::Arch::Scalar) { |a, b, c| a * b + c } else { mul_add };
+    for (index, rows) in ROWS.into_iter().enumerate() {
+        check(mul_add, rows, DEPTHS[index % 5], COLUMNS_AND_ONE[index % COLUMNS_AND_ONE.len()]);
+        check(mul_add, rows, DEPTHS[(index + 1) % 5], COLUMNS_AND_ONE[(7 * index + 3) % COLUMNS_AND_ONE.len()]);
+    }
+    for columns in COLUMNS_AND_ONE {
+        check(mul_add, 13, 5, columns);
+        check(mul_add, 3, 9, columns);
+    }
+    for depth in DEPTHS {
+        check(mul_add, 14, depth, 37);
+        check(mul_add, 13, depth, 133);
+        check(mul_add, 2, depth, 150);
+    }
+    check(mul_add, 70, 530, 600);
+}
+
+#[test]
+fn every_element_is_one_sequence_of_operations_whatever_the_shape() {
+    check_all::<f32>(f32::mul_add);
+    check_all::<f64>(f64::mul_add);
+}
+
+#[test]
+fn what_is_not_a_number_stays_in_its_row_and_column() {
+    let (rows, depth, columns) = (30, 40, 50);
+    let mut a = Stored::<f32>::new(rows, depth, false, 1);
+    let mut b = Stored::<f32>::new(depth, columns, true, 2);
+    a.values[7 * depth + 3] = f32::NAN;
+    b.values[49 * depth + 5] = f32::INFINITY;
+    let mut c = vec![0.0; rows * columns];
+    let view = ArrayViewMut2::from_shape((rows, columns), &mut c).unwrap();
+    let copies = &mut Copies::new();
+    let (a, b) = (a.operand(), b.operand());
+    pulp::Arch::new().dispatch(Product { a, b, row: 0, column: 0, depth, c: view, adds: false, copies });
+    for (index, c) in c.iter().enumerate() {
+        assert_eq!(c.is_finite(), index / columns != 7 && index % columns != 49, "{index}");
+    }
+}

@@ -1,0 +1,235 @@
+//! Tiles of a product: a few rows by a few vectors of columns, whose sums stay in registers.
+
+use std::cell::RefCell;
+use std::ops::{Add, Range};
+
+use bytemuck::Pod;
+use pulp::Simd;
+
+use super::blocked::Copies;
+
+/// What tiles need of a number type: vectors of it, as wide as the processor has them. Implemented for `f32` and `f64` alone.
+pub trait Lanes: Pod + Add<Output = Self> {
+    /// A register full of them.
+    type Vector<S: Simd>: Pod;
+
+    /// `x` in each lane.
+    fn splat<S: Simd>(simd: S, x: Self) -> Self::Vector<S>;
+    /// a·b + c, rounded once; twice on processors that do not fuse it.
+    fn mul_add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
+    /// a + b
+    fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+    /// The numbers as vectors, without those at the end that fill none.
+    fn vectors<S: Simd>(numbers: &[Self]) -> &[Self::Vector<S>];
+    /// See [`vectors`](Self::vectors).
+    fn vectors_mut<S: Simd>(numbers: &mut [Self]) -> &mut [Self::Vector<S>];
+    /// Whether [`turned`](Self::turned) is more than its argument.
+    fn turns<S: Simd>() -> bool;
+    /// In each four lanes by themselves, four rows become four columns.
+    fn turned<S: Simd>(simd: S, rows: [Self::Vector<S>; 4]) -> [Self::Vector<S>; 4];
+    /// Calls `work` with this thread's room for copies.
+    fn with_copies(work: impl FnOnce(&mut Copies<Self>));
+}
+
+macro_rules! impl_lanes {
+    ($t:ty, $vector:ident, $splat:ident, $mul_add:ident, $add:ident, ($vectors:ident, $vectors_mut:ident),
+     ($turns:expr, $turn:ident)) => {
+        impl Lanes for $t {
+            type Vector<S: Simd> = S::$vector;
+
+            #[inline(always)]
+            fn splat<S: Simd>(simd: S, x: Self) -> S::$vector {
+                simd.$splat(x)
+            }
+            #[inline(always)]
+            fn mul_add<S: Simd>(simd: S, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
+                simd.$mul_add(a, b, c)
+            }
+            #[inline(always)]
+            fn plus<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$add(a, b)
+            }
+            #[inline(always)]
+            fn vectors<S: Simd>(numbers: &[Self]) -> &[S::$vector] {
+                S::$vectors(numbers).0
+            }
+            #[inline(always)]
+            fn vectors_mut<S: Simd>(numbers: &mut [Self]) -> &mut [S::$vector] {
+                S::$vectors_mut(numbers).0
+            }
+            #[inline(always)]
+            fn turns<S: Simd>() -> bool {
+                $turns && lanes::<Self, S>() >= 4
+            }
+            #[inline(always)]
+            fn turned<S: Simd>(simd: S, rows: [S::$vector; 4]) -> [S::$vector; 4] {
+                // With four lanes it is what its name says. With more it leaves the groups of four where they are: that is what the
+                // name's ending stands for, and a test holds it.
+                if Self::turns::<S>() { simd.$turn(rows) } else { rows }
+            }
+            fn with_copies(work: impl FnOnce(&mut Copies<Self>)) {
+                thread_local!(static COPIES: RefCell<Copies<$t>> = const { RefCell::new(Copies::new()) });
+                COPIES.with_borrow_mut(work);
+            }
+        }
+    };
+}
+impl_lanes!(
+    f32,
+    f32s,
+    splat_f32s,
+    mul_add_e_f32s,
+    add_f32s,
+    (as_simd_f32s, as_mut_simd_f32s),
+    (true, deinterleave_shfl_f32s)
+);
+impl_lanes!(
+    f64,
+    f64s,
+    splat_f64s,
+    mul_add_e_f64s,
+    add_f64s,
+    (as_simd_f64s, as_mut_simd_f64s),
+    (false, deinterleave_shfl_f64s)
+);
+
+/// Numbers of a vector.
+#[inline(always)]
+pub const fn lanes<T: Lanes, S: Simd>() -> usize {
+    size_of::<T::Vector<S>>() / size_of::<T>()
+}
+
+/// Columns of a row-major matrix, one row a term.
+#[derive(Clone, Copy)]
+pub struct Columns<'a, T> {
+    /// Whole rows.
+    pub values: &'a [T],
+    /// The length of a row.
+    pub stride: usize,
+    /// Where the columns begin in each.
+    pub first: usize,
+}
+
+/// The left side of a tile: `H` numbers a term.
+pub trait Left<T: Lanes, const H: usize>: Copy {
+    /// The sums of `H` rows by `N` vectors: one multiply-add after the other, from zero, in the order of the terms.
+    fn sums<S: Simd, const N: usize>(self, simd: S, right: Columns<'_, T>) -> [[T::Vector<S>; N]; H];
+}
+
+/// Rows of a row-major matrix: a number of each is a term.
+#[derive(Clone, Copy)]
+pub struct Rows<'a, T, const H: usize>(pub [&'a [T]; H]);
+
+impl<T: Lanes, const H: usize> Left<T, H> for Rows<'_, T, H> {
+    #[inline(always)]
+    fn sums<S: Simd, const N: usize>(self, simd: S, right: Columns<'_, T>) -> [[T::Vector<S>; N]; H] {
+        let mut sums = [[T::splat(simd, T::zeroed()); N]; H];
+        let terms = right.values.len() / right.stride;
+        let mut rows = self.0;
+        for row in &mut rows {
+            *row = &row[..terms];
+        }
+        for (term, right_row) in (0..terms).zip(right.values.chunks_exact(right.stride)) {
+            let mut left = [T::zeroed(); H];
+            for (left, row) in left.iter_mut().zip(&rows) {
+                *left = row[term];
+            }
+            add_term(simd, &left, &right_row[right.first..], &mut sums);
+        }
+        sums
+    }
+}
+
+/// Copies of `H` rows, each in room for `LENGTH` numbers: their addresses follow from one.
+#[derive(Clone, Copy)]
+pub struct CopiedRows<'a, T, const LENGTH: usize>(pub &'a [[T; LENGTH]]);
+
+impl<T: Lanes, const H: usize, const LENGTH: usize> Left<T, H> for CopiedRows<'_, T, LENGTH> {
+    #[inline(always)]
+    fn sums<S: Simd, const N: usize>(self, simd: S, right: Columns<'_, T>) -> [[T::Vector<S>; N]; H] {
+        let mut sums = [[T::splat(simd, T::zeroed()); N]; H];
+        let rows = &self.0.as_chunks::<H>().0[0];
+        for (term, right_row) in (0..LENGTH).zip(right.values.chunks_exact(right.stride)) {
+            let mut left = [T::zeroed(); H];
+            for (left, row) in left.iter_mut().zip(rows) {
+                *left = row[term];
+            }
+            add_term(simd, &left, &right_row[right.first..], &mut sums);
+        }
+        sums
+    }
+}
+
+impl<T: Lanes, const H: usize> Left<T, H> for Columns<'_, T> {
+    #[inline(always)]
+    fn sums<S: Simd, const N: usize>(self, simd: S, right: Columns<'_, T>) -> [[T::Vector<S>; N]; H] {
+        let mut sums = [[T::splat(simd, T::zeroed()); N]; H];
+        for (left, right_row) in self.values.chunks_exact(self.stride).zip(right.values.chunks_exact(right.stride)) {
+            let left = &left[self.first..self.first + H].as_chunks::<H>().0[0];
+            add_term(simd, left, &right_row[right.first..], &mut sums);
+        }
+        sums
+    }
+}
+
+/// One multiply-add for every sum of a tile.
+#[inline(always)]
+fn add_term<T: Lanes, S: Simd, const H: usize, const N: usize>(
+    simd: S,
+    left: &[T; H],
+    right: &[T],
+    sums: &mut [[T::Vector<S>; N]; H],
+) {
+    let right = &T::vectors::<S>(&right[..N * lanes::<T, S>()]).as_chunks::<N>().0[0];
+    for (&left, sums) in left.iter().zip(sums) {
+        let left = T::splat(simd, left);
+        for (&right, sum) in right.iter().zip(sums) {
+            *sum = T::mul_add(simd, left, right, *sum);
+        }
+    }
+}
+
+/// A tile's sums take the place of what is in the columns of c, or are added to it. Of c the first rows alone may be there.
+#[inline(always)]
+pub fn add_tile<T: Lanes, S: Simd, L: Left<T, H>, const H: usize, const N: usize>(
+    simd: S,
+    left: L,
+    right: Columns<'_, T>,
+    adds: bool,
+    (rows, c): (usize, &mut [&mut [T]; H]),
+    columns: Range<usize>,
+) {
+    let sums = left.sums::<S, N>(simd, right);
+    if rows == H && columns.len() == N * lanes::<T, S>() {
+        // Straight from the registers.
+        for (c, sums) in c.iter_mut().zip(&sums) {
+            let c = T::vectors_mut::<S>(&mut c[columns.clone()]);
+            for (c, &sum) in c.iter_mut().zip(sums) {
+                *c = if adds { T::plus(simd, *c, sum) } else { sum };
+            }
+        }
+        return;
+    }
+    for (c, sums) in c.iter_mut().zip(sums).take(rows) {
+        let (c, sums) = (&mut c[columns.clone()], bytemuck::cast_slice::<T::Vector<S>, T>(&sums));
+        let rest = put::<T, 16>(adds, c, sums);
+        let rest = put::<T, 8>(adds, rest.0, rest.1);
+        let rest = put::<T, 4>(adds, rest.0, rest.1);
+        let rest = put::<T, 2>(adds, rest.0, rest.1);
+        put::<T, 1>(adds, rest.0, rest.1);
+    }
+}
+
+/// The first `N` numbers, if there are so many; returns what is left. A copy whose length is not known is a call, which takes longer.
+#[inline(always)]
+fn put<'c, 's, T: Lanes, const N: usize>(adds: bool, c: &'c mut [T], sums: &'s [T]) -> (&'c mut [T], &'s [T]) {
+    if c.len() < N {
+        return (c, sums);
+    }
+    let (to, c) = c.split_at_mut(N);
+    let (from, sums) = sums.split_at(N);
+    for (c, &sum) in to.as_chunks_mut::<N>().0[0].iter_mut().zip(&from.as_chunks::<N>().0[0]) {
+        *c = if adds { *c + sum } else { sum };
+    }
+    (c, sums)
+}
