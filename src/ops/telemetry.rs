@@ -6,6 +6,9 @@ use std::str::FromStr;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::span::Lazily;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -44,6 +47,7 @@ const LINES_WAITING_MAX: usize = 4_096;
 /// Starts logging; a second call in one process changes nothing. A thread of its own writes, so that a log whose reader is stuck holds
 /// up neither calls nor trainings; what waits is written when the guard is dropped.
 pub fn start(filter: &str, format: LogFormat) -> WorkerGuard {
+    let has_spans = filter.contains('[');
     let filter = EnvFilter::from_str(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING_MAX).thread_name("epochd-log");
@@ -55,9 +59,13 @@ pub fn start(filter: &str, format: LogFormat) -> WorkerGuard {
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()))
         .with_span_events(FmtSpan::NONE)
         .with_target(false);
+    // What the filter says of spans it can only know of spans that are there.
+    let is_lazy = !has_spans;
     let started = match format {
-        LogFormat::Text => subscriber.try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+        LogFormat::Text if is_lazy => Lazily::start(subscriber.finish()),
+        LogFormat::Text => subscriber.finish().try_init(),
+        LogFormat::Json if is_lazy => Lazily::start(subscriber.json().flatten_event(true).finish()),
+        LogFormat::Json => subscriber.json().flatten_event(true).finish().try_init(),
     };
     // Tests start many servers in one process: the first one's choice stands.
     drop(started);
