@@ -46,10 +46,9 @@ impl Load {
     /// Sends for so long, after a fifth of that time which does not count, all from one thread.
     pub fn run(&self, connections: usize, streams: usize, time: Duration) -> anyhow::Result<Measured> {
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-            let mut tasks = JoinSet::new();
-            let mut clients = Vec::new();
+            let (mut tasks, mut connected, mut clients) = (JoinSet::new(), JoinSet::new(), Vec::new());
             for _ in 0..connections {
-                clients.push(self.connect().await?);
+                clients.push(self.connect(&mut connected).await?);
             }
             let begun = Instant::now() + time / 5;
             for client in clients {
@@ -67,13 +66,15 @@ impl Load {
         })
     }
 
-    async fn connect(&self) -> anyhow::Result<SendRequest<Bytes>> {
+    /// A new connection, which lives as long as its task.
+    async fn connect(&self, connected: &mut JoinSet<()>) -> anyhow::Result<SendRequest<Bytes>> {
         let stream = TcpStream::connect(self.address).await.with_context(|| format!("connect to {}", self.address))?;
         stream.set_nodelay(true)?;
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES);
         let (client, connection) = builder.handshake(stream).await?;
-        tokio::spawn(connection);
+        // How it ends is seen by the calls on it.
+        connected.spawn(async { drop(connection.await) });
         Ok(client)
     }
 
