@@ -37,8 +37,9 @@ pub const WIDTH_MAX: usize = 65_536;
 /// Weights and biases of one network: with Adam in float64, 2 GiB of parameters, gradients and moments.
 pub const PARAMETERS_MAX: usize = 1 << 26;
 
-/// Epochs of one training.
-pub const EPOCHS_MAX: u32 = 1_000_000;
+/// Epochs of one training: the smallest networks do two million a second. No more than the reports that are kept
+/// of finished jobs, so that no job's history is past that bound alone.
+pub const EPOCHS_MAX: u32 = 20_000_000;
 
 /// Rows of one mini-batch. More rows than the data has mean the full batch, so this only keeps the number in an int32.
 pub const BATCH_ROWS_MAX: u32 = i32::MAX as u32;
@@ -173,6 +174,7 @@ const _: () = assert!(EPOCHS_DEFAULT_MIN <= STEPS_DEFAULT && STEPS_DEFAULT <= EP
 const _: () = assert!(QUEUED_JOBS_PER_MODEL_DEFAULT <= QUEUED_JOBS_DEFAULT);
 const _: () = assert!(VIOLATION_BYTES_MAX * 4 / 3 + 1_024 <= 8_192);
 const _: () = assert!(WIDTH_MAX <= PARAMETERS_MAX && EPOCHS_MAX <= i32::MAX as u32);
+const _: () = assert!(EPOCHS_MAX as u64 <= KEPT_REPORTS_DEFAULT);
 const _: () = assert!(WIDTH_MAX < MESSAGE_PARTS_MAX && VIOLATIONS_MAX <= FAULTS_KEPT_MAX);
 const _: () = assert!(DOWNLOAD_CHUNK_BYTES * 8 <= 4 << 20);
 // Readers of safetensors take a header of 100 MB. A label's byte may be seven in it, escaped twice; a float has at most 25 characters.

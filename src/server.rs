@@ -135,6 +135,6 @@ async fn stop(app: &App, transport: &Transport, deadline: Duration, shutdown: im
     tokio::time::sleep(deadline).await;
     app.end_streams();
     tokio::time::sleep(FAREWELL).await;
-    transport.force.cancel();
+    transport.force.close();
     tokio::time::sleep(CLOSING).await;
 }

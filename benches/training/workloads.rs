@@ -84,6 +84,11 @@ impl Workload {
 
     /// A training of `epochs` that visits the rows in order, as the peers do.
     pub fn trainer(&self, epochs: u64, report_every: u32) -> anyhow::Result<AnyTrainer> {
+        Ok(AnyTrainer::new(self.input(epochs, report_every)?))
+    }
+
+    /// What it starts from.
+    pub fn input(&self, epochs: u64, report_every: u32) -> anyhow::Result<TrainerInput> {
         let architecture = self.architecture()?;
         let (inputs, targets) = self.data();
         let matrix = |values| RawMatrix { values, rows: None, columns: None };
@@ -100,7 +105,7 @@ impl Workload {
         let (settings, data) = checked.map_err(|faults| anyhow!("{}: {faults:?}", self.name))?;
         let parameters = draw_parameters(&architecture, SEED);
         let preprocessing = Preprocessing::default();
-        Ok(AnyTrainer::new(TrainerInput { architecture, settings, data, preprocessing, fitted: None, parameters }))
+        Ok(TrainerInput { architecture, settings, data, preprocessing, fitted: None, parameters })
     }
 
     fn architecture(&self) -> anyhow::Result<Architecture> {
@@ -139,7 +144,7 @@ impl Workload {
     }
 
     /// Inputs and targets: XOR's table, or normal numbers with classes (or numbers) drawn for them.
-    fn data(&self) -> (Values, Values) {
+    pub fn data(&self) -> (Values, Values) {
         let outputs = self.widths[self.widths.len() - 1];
         if self.output == Activation::Sigmoid {
             let inputs = vec![0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0];

@@ -49,7 +49,7 @@ impl App {
             let before = page.after.as_deref().and_then(|key| key.parse().ok());
             let filter = JobFilter { model_uid: None, model_id: filter.model_id, state: filter.state };
             // The record in the store is late where the job is in this process: one that goes on after a crash waits for its turn.
-            let now = |job: Job| app.core.live.get(job.job_id).map_or(job, |live| Job::clone(&live.record()));
+            let now = |job: Job| app.core.live.get(job.job_id).map_or(job, |live| Job::clone(&live.shown()));
             let jobs = app.core.store.jobs_as_they_are(&filter, before, page.read_limit(), now)?;
             Ok(page.cut(jobs, |job| job.job_id.to_string()).map(|job| match app.core.live.get(job.job_id) {
                 Some(live) => live_view(&live),
@@ -132,7 +132,7 @@ fn stored_view(job: Job) -> JobView {
 }
 
 fn live_view(live: &LiveJob) -> JobView {
-    let job = live.record();
+    let job = live.shown();
     JobView { time_left: time_left(&job, live.catching_up(), live.time_since_news()), job }
 }
 

@@ -2,7 +2,7 @@
 //! predictions need, beside what is stored.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::jobs::{Control, History};
 use crate::limits::{CHUNK_REPORTS, CHUNKS_RESIDENT};
 
 /// How often watchers are woken, at most: often enough to look alive, seldom enough that a thousand of them cost little.
-const TICK: Duration = Duration::from_millis(30);
+pub const TICK: Duration = Duration::from_millis(30);
 
 /// A job in this process.
 #[derive(Debug)]
@@ -23,14 +23,18 @@ pub struct LiveJob {
     pub history: History<EpochReport>,
     /// How it is stopped.
     pub control: Control,
+    /// Held by who stores full chunks of the history.
+    pub storing: Mutex<()>,
+    /// Whether it waits for its chunks to be stored.
+    is_waiting: AtomicBool,
     record: Mutex<Arc<Job>>,
     snapshot: Mutex<Option<Arc<LiveSnapshot>>>,
     progress_epoch: AtomicU32,
     progress_rows: AtomicU64,
     /// When the last report came, the job began to run, or an epoch was trained again.
     news_at: Mutex<Instant>,
-    /// The last epoch that was trained again, while those that were told before a crash are.
-    catching_up: Mutex<Option<u32>>,
+    /// One more than the last epoch that was trained again, while those that were told before a crash are; else 0.
+    catching_up: AtomicU64,
 }
 
 /// The network of a running job at an epoch's end.
@@ -55,18 +59,30 @@ impl LiveJob {
         Self {
             history,
             control: Control::default(),
+            storing: Mutex::default(),
+            is_waiting: AtomicBool::new(false),
             record: Mutex::new(Arc::new(job)),
             snapshot: Mutex::new(None),
             progress_epoch: AtomicU32::new(0),
             progress_rows: AtomicU64::new(0),
             news_at: Mutex::new(Instant::now()),
-            catching_up: Mutex::new(None),
+            catching_up: AtomicU64::new(0),
         }
     }
 
-    /// Its record as it stands.
+    /// Its record as it stands. Where epochs are short, reports of the last moments are not in it: see [`LiveJob::shown`].
     pub fn record(&self) -> Arc<Job> {
         lock(&self.record).clone()
+    }
+
+    /// Its record with the last report that a watcher can have been told.
+    pub fn shown(&self) -> Arc<Job> {
+        let mut job = self.record();
+        let last = self.history.last().filter(|_| !job.state.is_finished());
+        if let Some(last) = last.filter(|last| job.last_report.as_ref().is_none_or(|shown| shown.epoch < last.epoch)) {
+            Arc::make_mut(&mut job).last_report = Some(last);
+        }
+        job
     }
 
     /// Replaces its record.
@@ -78,6 +94,16 @@ impl LiveJob {
     /// Changes its record.
     pub fn update_record(&self, change: impl FnOnce(&mut Job)) {
         change(Arc::make_mut(&mut lock(&self.record)));
+    }
+
+    /// Lets it wait for its chunks to be stored; whether it did not yet.
+    pub fn begin_to_wait(&self) -> bool {
+        !self.is_waiting.swap(true, Ordering::AcqRel)
+    }
+
+    /// Its turn has come: chunks that fill from now on wait for another.
+    pub fn end_to_wait(&self) {
+        self.is_waiting.store(false, Ordering::Release);
     }
 
     /// Whether it has come to anything, in this process or before: epochs that may not even have been reported.
@@ -92,18 +118,30 @@ impl LiveJob {
 
     /// A report that nobody was told yet.
     pub fn note_report(&self, report: &EpochReport) {
-        *lock(&self.news_at) = Instant::now();
         self.update_record(|job| job.last_report = Some(report.clone()));
+    }
+
+    /// Lets the record show the last report of the history, if there is one, and the best.
+    pub fn show_reports(&self, best: Option<EpochReport>) {
+        *lock(&self.news_at) = Instant::now();
+        let last = self.history.last();
+        self.update_record(|job| {
+            job.best_report = best;
+            let is_later = |last: &EpochReport| job.last_report.as_ref().is_none_or(|shown| shown.epoch < last.epoch);
+            if let Some(last) = last.filter(is_later) {
+                job.last_report = Some(last);
+            }
+        });
     }
 
     /// The last epoch that was trained again, where the job has not come to what was told before a crash.
     pub fn catching_up(&self) -> Option<u32> {
-        *lock(&self.catching_up)
+        self.catching_up.load(Ordering::Relaxed).checked_sub(1).map(|epoch| epoch as u32)
     }
 
     /// Says which epoch was trained again; `None` once the job is past what was told.
     pub fn set_catching_up(&self, epoch: Option<u32>) {
-        *lock(&self.catching_up) = epoch;
+        self.catching_up.store(epoch.map_or(0, |epoch| u64::from(epoch) + 1), Ordering::Relaxed);
         self.note_start();
     }
 

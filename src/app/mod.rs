@@ -8,6 +8,7 @@ mod download;
 mod error;
 mod gradients;
 mod jobs;
+mod keeper;
 mod live;
 mod models;
 mod page;
@@ -50,6 +51,7 @@ use crate::store::{PrunedVersions, Store, StoreError};
 use chunks::StoredChunks;
 use disk::Promises;
 use download::Downloads;
+use keeper::Keeper;
 use live::LiveJobs;
 use run::TrainingRun;
 use snapshots::Snapshots;
@@ -82,6 +84,7 @@ pub struct Bounds {
 /// What use cases and running jobs share.
 struct Core {
     store: Store,
+    keeper: Keeper,
     snapshots: Snapshots,
     live: LiveJobs,
     promises: Promises,
@@ -108,8 +111,12 @@ impl App {
         let team = Team::new(limits.threads.min(cores), lower_priority).map_err(|error| {
             AppError::Internal(format!("the threads that help trainings cannot be started: {error}"))
         })?;
+        let keeper = Keeper::start(store.clone()).map_err(|error| {
+            AppError::Internal(format!("the thread that stores reports cannot be started: {error}"))
+        })?;
         let core = Core {
             store,
+            keeper,
             snapshots: Snapshots::default(),
             live: LiveJobs::default(),
             promises: Promises::default(),

@@ -3,6 +3,7 @@
 
 mod begin;
 mod checkpoint;
+mod clock;
 mod ending;
 mod reports;
 mod retry;
@@ -16,11 +17,12 @@ use uuid::Uuid;
 use super::Core;
 use super::disk::Promise;
 use super::live::{LiveJob, LiveSnapshot};
-use crate::domain::{Failure, FailureKind, StopReason};
+use crate::domain::{EpochReport, Failure, FailureKind, StopReason};
 use crate::engine::{AnyTrainer, EpochEnd, Step};
 use crate::jobs::{Slice, StopRequest, Work};
 use begin::Begun;
 use checkpoint::Checkpoints;
+use clock::Clock;
 use ending::{End, Ending};
 use reports::Retrained;
 pub(super) use reports::best_stored;
@@ -65,6 +67,7 @@ enum Phase {
 struct Running {
     trainer: AnyTrainer,
     started: Instant,
+    clock: Clock,
     /// Of earlier attempts, up to the checkpoint that this one goes on from.
     elapsed_before: Duration,
     time_max: Option<Duration>,
@@ -76,6 +79,10 @@ struct Running {
     rows_before: u64,
     /// Reports when the open chunk was last stored.
     reports_written: u64,
+    /// Whether a report came that the job's record does not show yet.
+    has_unshown: bool,
+    /// Whether an epoch ended that live predictions do not show yet.
+    has_passed: bool,
     retrained: Retrained,
     checkpoints: Checkpoints,
 }
@@ -84,6 +91,8 @@ struct Running {
 struct Stopwatch {
     before: Duration,
     since: Instant,
+    /// Whether it was started where the epoch under way began.
+    is_known: bool,
 }
 
 impl TrainingRun {
@@ -114,7 +123,10 @@ impl TrainingRun {
             Phase::Ended => return true,
         };
         match self.steps(&mut running, slice) {
-            Some(end) => self.end(end, Some(&running)),
+            Some(end) => {
+                self.show_reports(&mut running);
+                self.end(end, Some(&running))
+            }
             None => {
                 self.phase = Phase::Training(running);
                 false
@@ -124,7 +136,9 @@ impl TrainingRun {
 
     /// Steps until the job ends, or its turn is over.
     fn steps(&self, running: &mut Running, slice: &Slice) -> Option<End> {
-        running.epoch_time.since = Instant::now();
+        let instant = Instant::now();
+        running.epoch_time.since = instant;
+        running.clock.resume(instant);
         loop {
             // Epochs that were told before a crash are not given back: what is kept comes after them.
             let catches_up = running.retrained.index().is_some();
@@ -133,25 +147,25 @@ impl TrainingRun {
                 Some(request) => return Some(running.cancelled(request)),
                 None => {}
             }
-            let instant = Instant::now();
-            if running.is_time_over(instant) && !catches_up {
-                return Some(running.out_of_time());
-            }
-            let must_wait = self.live.history.unstored_count() > UNSTORED_CHUNKS_MAX;
-            if slice.is_over(instant) || must_wait {
-                running.epoch_time.pause(instant);
-                self.store_reports(running, must_wait);
-                if slice.is_last() {
-                    self.take_checkpoint(running);
+            if running.clock.is_due() {
+                let instant = running.clock.read();
+                if running.is_time_over(instant) && !catches_up {
+                    return Some(running.out_of_time());
                 }
-                return None;
-            }
-            if running.checkpoints.is_due(instant) {
-                self.take_checkpoint(running);
+                if self.is_turn_over(running, slice, instant) {
+                    return None;
+                }
             }
             running.checkpoints.note_step();
-            match running.trainer.step_batch() {
+            let step = running.trainer.step_batch();
+            running.clock.note_step();
+            match step {
                 Step::Batch => self.show_progress(running, running.trainer.rows_done_in_epoch()),
+                // Most epochs of a small network, where few are reported: nothing is done for them that can be done for many at once.
+                Step::Epoch(end) if !end.is_reported && end.stop.is_none() && !running.clock.is_epoch_long() => {
+                    running.pass_epoch();
+                    self.show_progress(running, 0);
+                }
                 Step::Epoch(end) => {
                     if let Some(end) = self.end_epoch(running, end) {
                         return Some(end);
@@ -161,15 +175,37 @@ impl TrainingRun {
         }
     }
 
+    /// Does what is due by time: shows and stores what came; whether the turn is over.
+    fn is_turn_over(&self, running: &mut Running, slice: &Slice, instant: Instant) -> bool {
+        self.show_reports(running);
+        self.show_catching_up(running);
+        if running.has_passed && instant - running.snapshot_taken >= SNAPSHOT_AGE_MAX {
+            (running.has_passed, running.snapshot_taken) = (false, instant);
+            self.live.set_snapshot(running.snapshot());
+        }
+        let must_wait = self.live.history.unstored_count() > UNSTORED_CHUNKS_MAX;
+        if slice.is_over(instant) || must_wait {
+            running.epoch_time.pause(instant);
+            self.store_reports(running, must_wait);
+            if slice.is_last() {
+                self.take_checkpoint(running);
+            }
+            return true;
+        }
+        if running.checkpoints.is_due(instant) {
+            self.take_checkpoint(running);
+        }
+        false
+    }
+
     /// Reports an epoch; how the job ends, if it does.
     fn end_epoch(&self, running: &mut Running, end: EpochEnd) -> Option<End> {
-        let instant = Instant::now();
+        let is_long = running.clock.is_epoch_long();
+        let instant = running.clock.at_epoch_end();
         let mut report = end.report;
         report.elapsed_micros = running.elapsed(instant).as_micros() as u64;
-        let seconds = running.epoch_time.restart(instant).as_secs_f64();
-        // An epoch that was begun before the checkpoint was not trained in this time alone.
-        let rows = running.trainer.training_rows().saturating_sub(mem::take(&mut running.rows_before));
-        report.samples_per_second = rows as f64 / seconds.max(1e-9);
+        report.samples_per_second = running.samples_per_second(instant, is_long);
+        running.has_passed = true;
         let told = match end.is_reported {
             true => running.retrained.told(&self.core.store, self.job_id, &report),
             false => None,
@@ -184,25 +220,33 @@ impl TrainingRun {
         self.show_catching_up(running);
         // What was told of epochs that are trained again is told already, and the best of it may be yet to come.
         if end.is_reported && is_new {
-            let best = running.trainer.best_report();
-            self.live.update_record(|job| job.best_report = best);
-        }
-        if end.is_reported && is_new {
-            self.live.note_report(&report);
-            if self.live.history.append(report)
-                && let Err(error) = self.write_full_chunks()
-            {
-                tracing::error!(%error, "reports could not be stored; they are kept and tried again");
-            }
+            self.tell(running, report, is_long);
         }
         if let Some(stop) = end.stop {
             return Some(running.stopped(stop.reason, stop.message));
         }
-        if instant - running.snapshot_taken >= SNAPSHOT_AGE_MAX {
-            running.snapshot_taken = instant;
-            self.live.set_snapshot(running.snapshot());
-        }
         None
+    }
+
+    /// Appends a report to the history. The record shows it before where epochs are long, and soon after where they are not.
+    fn tell(&self, running: &mut Running, report: EpochReport, shows_at_once: bool) {
+        running.has_unshown = true;
+        if shows_at_once {
+            self.live.note_report(&report);
+            self.show_reports(running);
+        }
+        if self.live.history.append(report) {
+            self.core.keeper.store_soon(self.job_id, &self.live);
+        }
+    }
+
+    /// Lets the record show the reports that came.
+    fn show_reports(&self, running: &mut Running) {
+        running.stamp_passed();
+        if mem::take(&mut running.has_unshown) {
+            let best = running.trainer.best_report();
+            self.live.show_reports(best);
+        }
     }
 
     /// Epochs that were told before a crash are not shown again.
@@ -277,6 +321,31 @@ impl Running {
         self.elapsed_before + (instant - self.started)
     }
 
+    /// An epoch ended that was short, and is not told.
+    fn pass_epoch(&mut self) {
+        self.clock.pass_epoch();
+        self.epoch_time.is_known = false;
+        (self.rows_before, self.has_passed) = (0, true);
+    }
+
+    /// Training rows a second in the epoch that ended at an instant.
+    fn samples_per_second(&mut self, instant: Instant, is_long: bool) -> f64 {
+        let is_timed = is_long && self.epoch_time.is_known;
+        let timed = self.epoch_time.restart(instant);
+        self.epoch_time.is_known = is_long;
+        let time = if is_timed { timed } else { self.clock.epoch_time() };
+        // An epoch that was begun before the checkpoint was not trained in this time alone.
+        let rows = self.trainer.training_rows().saturating_sub(mem::take(&mut self.rows_before));
+        rows as f64 / time.as_secs_f64().max(1e-9)
+    }
+
+    /// The last epoch and the best one may be among those that were passed.
+    fn stamp_passed(&mut self) {
+        let elapsed = self.elapsed(self.clock.told()).as_micros() as u64;
+        let seconds = self.clock.epoch_time().as_secs_f64().max(1e-9);
+        self.trainer.stamp_new(elapsed, self.trainer.training_rows() as f64 / seconds);
+    }
+
     /// An epoch was trained again: what comes after it does not come before it in time.
     fn note_told(&mut self, elapsed_micros: u64, instant: Instant) {
         let told = Duration::from_micros(elapsed_micros);
@@ -301,7 +370,7 @@ impl Stopwatch {
     /// The time so far; starts again from zero.
     fn restart(&mut self, instant: Instant) -> Duration {
         let time = self.before + (instant - self.since);
-        *self = Self { before: Duration::ZERO, since: instant };
+        *self = Self { before: Duration::ZERO, since: instant, ..*self };
         time
     }
 }

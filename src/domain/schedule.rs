@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(
             faults,
             [
-                "schedule.step.step_size: must be between 1 and 1000000, but is 0",
+                "schedule.step.step_size: must be between 1 and 20000000, but is 0",
                 "schedule.step.gamma: must be a finite number, more than 0 and at most 1, but is 0"
             ]
         );

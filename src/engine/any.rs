@@ -101,6 +101,11 @@ impl AnyTrainer {
         each!(self, it => it.stamp(elapsed_micros, samples_per_second));
     }
 
+    /// See [`Trainer::stamp_new`].
+    pub fn stamp_new(&mut self, elapsed_micros: u64, samples_per_second: f64) {
+        each!(self, it => it.stamp_new(elapsed_micros, samples_per_second));
+    }
+
     /// See [`Trainer::preprocessing`].
     pub fn preprocessing(&self) -> Option<FittedPreprocessing> {
         each!(self, it => it.preprocessing().cloned())

@@ -1,5 +1,7 @@
 //! Networks that compute: the forward pass over flat parameters.
 
+use std::any::Any;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::activation::activate;
@@ -155,12 +157,28 @@ fn pre_activate<T: Element>(
     pass: Pass,
     then: impl Fn(&mut [T]) + Sync,
 ) {
+    pre_activate_from(plan, parameters, None, buffers, index, rows, pass, then);
+}
+
+/// The same, where the inputs of the first layer may lie elsewhere than in the buffers: as many rows as its product needs.
+#[allow(clippy::too_many_arguments)] // what a layer's product is made of
+fn pre_activate_from<T: Element>(
+    plan: &Plan,
+    parameters: &[T],
+    given: Option<&[T]>,
+    buffers: &mut Activations<T>,
+    index: usize,
+    rows: usize,
+    pass: Pass,
+    then: impl Fn(&mut [T]) + Sync,
+) {
     let layer = &plan.layers[index];
     let Activations { inputs, layers, normalizations, drops, workers, .. } = buffers;
+    let inputs = given.unwrap_or(inputs);
     let (before, from) = layers.split_at_mut(index);
     let dropped = &drops[index];
     let is_dropped = pass == Pass::Training && !dropped.values.is_empty();
-    let inputs = if is_dropped { &dropped.values } else { before.last().unwrap_or(inputs) };
+    let inputs = if is_dropped { &dropped.values } else { before.last().map_or(inputs, Vec::as_slice) };
     affine(workers, layer, parameters, inputs, &mut from[0], rows, then);
     let outputs = &mut from[0][..rows * layer.layout.units];
     match pass {
@@ -244,15 +262,20 @@ impl<T: Element> Network<T> {
     ) -> (Vec<T>, Vec<Vec<T>>) {
         let width = self.plan.input_width;
         let tile_rows = self.plan.tile_rows();
-        let mut buffers = Activations::for_predictions(&self.plan, rows.min(tile_rows));
+        let mut buffers = self.buffers(rows.min(tile_rows));
         let units = |layer: usize| self.plan.layers[layer].layout.units;
         let mut outputs = Vec::with_capacity(rows * self.output_width());
         let mut layers: Vec<Vec<T>> = wanted.iter().map(|&layer| Vec::with_capacity(rows * units(layer))).collect();
         for tile in inputs[..rows * width].chunks(tile_rows * width) {
             let rows = tile.len() / width;
-            buffers.inputs[..tile.len()].copy_from_slice(tile);
+            // Few rows are padded, so they are copied to where there is room.
+            let given = (rows >= PADDED_ROWS).then_some(tile);
+            if given.is_none() {
+                buffers.inputs[..tile.len()].copy_from_slice(tile);
+            }
             for (index, layer) in self.plan.layers.iter().enumerate() {
-                pre_activate(&self.plan, &self.parameters, &mut buffers, index, rows, Pass::Inference, |_| {});
+                let (plan, parameters) = (&self.plan, &self.parameters);
+                pre_activate_from(plan, parameters, given, &mut buffers, index, rows, Pass::Inference, |_| {});
                 let values = &mut buffers.layers[index][..rows * layer.layout.units];
                 let mut tell = |is_before: bool, values: &[T]| {
                     let places = wanted.iter().zip(&mut layers).filter(|(wanted, _)| **wanted == index);
@@ -264,8 +287,40 @@ impl<T: Element> Network<T> {
             }
             outputs.extend_from_slice(&buffers.outputs_mut()[..rows * self.output_width()]);
         }
+        self.keep(buffers, rows);
         (outputs, layers)
     }
+
+    /// Buffers for so many rows: those that this thread kept, where it has kept any of this network.
+    fn buffers(&self, rows: usize) -> Activations<T> {
+        let kept = if rows <= PADDED_ROWS { SPARE.take() } else { None };
+        let kept =
+            kept.filter(|spare| Arc::ptr_eq(&spare.plan, &self.plan)).and_then(|spare| spare.buffers.downcast().ok());
+        kept.map_or_else(|| Activations::for_predictions(&self.plan, rows), |buffers| *buffers)
+    }
+
+    /// Keeps the buffers for the next few rows, where they are small.
+    fn keep(&self, buffers: Activations<T>, rows: usize) {
+        let widths = self.plan.input_width + self.plan.layers.iter().map(|layer| layer.layout.units).sum::<usize>();
+        if rows <= PADDED_ROWS && widths <= SPARE_WIDTHS_MAX {
+            SPARE.set(Some(Spare { plan: self.plan.clone(), buffers: Box::new(buffers) }));
+        }
+    }
+}
+
+/// Numbers of a row in the inputs and all layers whose buffers a thread keeps: 64 KB of float32.
+const SPARE_WIDTHS_MAX: usize = 1_024;
+
+/// Buffers of a network for as many rows as every buffer has.
+struct Spare {
+    plan: Arc<Plan>,
+    /// [`Activations`] in the network's type.
+    buffers: Box<dyn Any>,
+}
+
+thread_local! {
+    /// Of the last network that predicted a few rows on this thread: to make them takes as long as the prediction.
+    static SPARE: Cell<Option<Spare>> = const { Cell::new(None) };
 }
 
 #[cfg(test)]

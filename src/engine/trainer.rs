@@ -310,6 +310,16 @@ impl<T: Element> Trainer<T> {
         }
     }
 
+    /// Puts the caller's timings into the reports that have none: the caller may leave epochs out that are none of the reported ones, and
+    /// give those among them that are kept their timings later, together.
+    pub fn stamp_new(&mut self, elapsed_micros: u64, samples_per_second: f64) {
+        let kept = [self.last_report.as_mut(), self.best_report.as_mut()];
+        for report in kept.into_iter().flatten().filter(|report| report.elapsed_micros == 0) {
+            report.elapsed_micros = elapsed_micros;
+            report.samples_per_second = samples_per_second;
+        }
+    }
+
     /// The scalers in force: what was given, or was learned from the training rows; `None` where nothing is scaled.
     pub fn preprocessing(&self) -> Option<&FittedPreprocessing> {
         self.fitted.as_ref()

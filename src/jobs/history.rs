@@ -17,6 +17,8 @@ pub struct History<R> {
     /// a second cost a thousand additions and not a thousand wake-ups.
     changes: AtomicU64,
     told: watch::Sender<u64>,
+    /// Changes between the last two ticks, while it is not closed.
+    pace: AtomicU64,
     inner: Mutex<Chunks<R>>,
     chunk_len: usize,
     resident_max: usize,
@@ -26,7 +28,7 @@ pub struct History<R> {
 struct Chunks<R> {
     /// Index of the first full chunk that is still in memory.
     first_resident: u64,
-    resident: VecDeque<Arc<[R]>>,
+    resident: VecDeque<Arc<Vec<R>>>,
     /// How many full chunks are stored: always the first ones.
     stored: u64,
     open: Vec<R>,
@@ -39,7 +41,7 @@ pub struct FullChunk<R> {
     /// Its place, from 0.
     pub index: u64,
     /// `chunk_len` reports.
-    pub reports: Arc<[R]>,
+    pub reports: Arc<Vec<R>>,
 }
 
 /// Where a reader is: how many reports it has read.
@@ -77,6 +79,7 @@ impl<R: Clone> History<R> {
         Self {
             changes: AtomicU64::new(0),
             told: watch::Sender::new(0),
+            pace: AtomicU64::new(0),
             inner: Mutex::new(chunks),
             chunk_len,
             resident_max,
@@ -100,19 +103,26 @@ impl<R: Clone> History<R> {
         chunks.open.push(report);
         let is_full = chunks.open.len() == self.chunk_len;
         if is_full {
-            let full = chunks.open.drain(..).collect();
-            chunks.resident.push_back(full);
+            let full = std::mem::replace(&mut chunks.open, Vec::with_capacity(self.chunk_len));
+            chunks.resident.push_back(Arc::new(full));
         }
         drop(chunks);
         self.touch();
         is_full
     }
 
-    /// The first full chunk that is not stored.
-    pub fn unstored(&self) -> Option<FullChunk<R>> {
+    /// The last report that is in memory; the last one of all, but where none was appended since a full chunk was stored elsewhere.
+    pub fn last(&self) -> Option<R> {
         let chunks = self.lock();
-        let place = (chunks.stored - chunks.first_resident) as usize;
-        chunks.resident.get(place).map(|reports| FullChunk { index: chunks.stored, reports: reports.clone() })
+        chunks.open.last().or_else(|| chunks.resident.back()?.last()).cloned()
+    }
+
+    /// The first full chunks that are not stored, at most so many.
+    pub fn unstored(&self, count_max: usize) -> Vec<FullChunk<R>> {
+        let chunks = self.lock();
+        let first = (chunks.stored - chunks.first_resident) as usize;
+        let unstored = (chunks.stored..).zip(chunks.resident.iter().skip(first)).take(count_max);
+        unstored.map(|(index, reports)| FullChunk { index, reports: reports.clone() }).collect()
     }
 
     /// How many full chunks are not stored.
@@ -121,10 +131,10 @@ impl<R: Clone> History<R> {
         chunks.full_count() - chunks.stored
     }
 
-    /// The chunk that [`History::unstored`] gave is stored now.
-    pub fn mark_stored(&self) {
+    /// So many of the chunks that [`History::unstored`] gave are stored now.
+    pub fn mark_stored(&self, count: usize) {
         let mut chunks = self.lock();
-        chunks.stored = (chunks.stored + 1).min(chunks.full_count());
+        chunks.stored = (chunks.stored + count as u64).min(chunks.full_count());
         while chunks.resident.len() > self.resident_max && chunks.first_resident < chunks.stored {
             chunks.resident.pop_front();
             chunks.first_resident += 1;
@@ -161,20 +171,17 @@ impl<R: Clone> History<R> {
         if chunk < chunks.first_resident {
             return Read::Stored { chunk, skip };
         }
-        let reports = match chunks.resident.get((chunk - chunks.first_resident) as usize) {
-            Some(full) => full,
-            None if chunk == chunks.full_count() => chunks.open.as_slice(),
-            // A cursor may be ahead of the reports: after a crash, or where a watcher wants to hear of later ones only.
-            None => &[],
-        };
-        match reports.get(skip..) {
-            Some(rest) if !rest.is_empty() => {
-                let rest = &rest[..rest.len().min(READ_MAX)];
-                cursor.0 += rest.len() as u64;
-                Read::Reports(rest.to_vec())
-            }
-            _ if chunks.is_closed => Read::End,
-            _ => Read::UpToDate,
+        if let Some(full) = chunks.resident.get((chunk - chunks.first_resident) as usize).cloned() {
+            // A full chunk is copied from while others append.
+            drop(chunks);
+            return Read::Reports(part(&full, skip, cursor).unwrap_or_default());
+        }
+        // A cursor may be ahead of the reports: after a crash, or where a watcher wants to hear of later ones only.
+        let open = if chunk == chunks.full_count() { chunks.open.as_slice() } else { &[] };
+        match part(open, skip, cursor) {
+            Some(reports) => Read::Reports(reports),
+            None if chunks.is_closed => Read::End,
+            None => Read::UpToDate,
         }
     }
 
@@ -186,7 +193,18 @@ impl<R: Clone> History<R> {
     /// Wakes watchers if anything changed since the last tick.
     pub fn tick(&self) {
         let changes = self.changes.load(Ordering::Acquire);
-        self.told.send_if_modified(|told| std::mem::replace(told, changes) != changes);
+        let mut before = changes;
+        self.told.send_if_modified(|told| {
+            before = std::mem::replace(told, changes);
+            before != changes
+        });
+        let pace = if self.lock().is_closed { 0 } else { changes - before };
+        self.pace.store(pace, Ordering::Relaxed);
+    }
+
+    /// How many reports came between the last two ticks, about; none where no more will.
+    pub fn pace(&self) -> u64 {
+        self.pace.load(Ordering::Relaxed)
     }
 
     /// Completes at the first tick after a change that came after this call.
@@ -198,6 +216,14 @@ impl<R: Clone> History<R> {
         // A panic while holding the lock cannot leave it torn: every change is one push.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A chunk's reports from `skip` on, at most [`READ_MAX`], and the cursor behind them; `None` where there are none.
+fn part<R: Clone>(reports: &[R], skip: usize, cursor: &mut Cursor) -> Option<Vec<R>> {
+    let rest = reports.get(skip..).filter(|rest| !rest.is_empty())?;
+    let rest = &rest[..rest.len().min(READ_MAX)];
+    cursor.0 += rest.len() as u64;
+    Some(rest.to_vec())
 }
 
 impl<R: Clone> Chunks<R> {
@@ -252,10 +278,9 @@ mod tests {
         let (mut early, mut seen) = (Cursor::default(), Vec::new());
         for report in 0..30 {
             history.append(report);
-            while let Some(chunk) = history.unstored() {
-                written.push(chunk);
-                history.mark_stored();
-            }
+            let chunks = history.unstored(3);
+            history.mark_stored(chunks.len());
+            written.extend(chunks);
             if report % 7 == 0 {
                 seen.extend(read_all(&history, &mut early, &written));
             }
@@ -274,24 +299,26 @@ mod tests {
         assert_eq!((0..30).filter(|&report| history.append(report)).count(), 7);
         assert_eq!(history.unstored_count(), 7);
         assert_eq!(read_all(&history, &mut Cursor::default(), &[]), (0..30).collect::<Vec<_>>());
-        let first = history.unstored().unwrap();
-        assert_eq!((first.index, &*first.reports), (0, &[0, 1, 2, 3][..]));
-        history.mark_stored();
+        let first = &history.unstored(1)[0];
+        assert_eq!((first.index, &first.reports[..]), (0, &[0, 1, 2, 3][..]));
+        history.mark_stored(1);
         assert_eq!(history.read(&mut Cursor::default()), Read::Stored { chunk: 0, skip: 0 });
-        assert_eq!(history.unstored().unwrap().index, 1);
+        let places = |count_max: usize| history.unstored(count_max).iter().map(|chunk| chunk.index).collect::<Vec<_>>();
+        assert_eq!((places(2), places(9)), (vec![1, 2], vec![1, 2, 3, 4, 5, 6]));
         assert_eq!(read_all(&history, &mut Cursor(4), &[]), (4..30).collect::<Vec<_>>());
     }
 
     #[test]
     fn a_history_that_goes_on_shows_what_was_stored_and_what_comes() {
-        let written: Vec<_> =
-            (0..2).map(|index| FullChunk { index, reports: (index as u32 * 4..).take(4).collect() }).collect();
+        let written: Vec<_> = (0..2)
+            .map(|index| FullChunk { index, reports: Arc::new((index as u32 * 4..).take(4).collect()) })
+            .collect();
         let history = History::resumed(4, 2, 2, vec![8, 9]);
         assert_eq!((history.len(), history.unstored_count()), (10, 0));
         history.append(10);
         assert!(history.append(11));
         assert_eq!(read_all(&history, &mut Cursor(3), &written), (3..12).collect::<Vec<_>>());
-        assert_eq!(history.unstored().unwrap().index, 2);
+        assert_eq!(history.unstored(1)[0].index, 2);
     }
 
     #[test]
@@ -303,6 +330,23 @@ mod tests {
         history.close();
         assert_eq!(history.read(&mut cursor), Read::End);
         assert_eq!(history.read(&mut Cursor(0)), Read::Reports(vec![1]));
+    }
+
+    #[test]
+    fn the_pace_is_that_between_two_ticks_and_none_once_it_is_closed() {
+        let history = History::new(4, 2);
+        let pace = |reports: u32| {
+            for report in 0..reports {
+                history.append(report);
+            }
+            history.tick();
+            history.pace()
+        };
+        assert_eq!([0, 5, 2, 0].map(pace), [0, 5, 2, 0]);
+        history.append(1);
+        history.close();
+        history.tick();
+        assert_eq!(history.pace(), 0);
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// How much lower than serving the training threads stand with the operating system (Unix niceness): a prediction is
-/// scheduled at once while every core trains.
-const NICENESS: i32 = 10;
+/// scheduled at once while every core trains. With 10 a core that was kept busy with predictions gave a training its turns of some
+/// milliseconds so often that one call in a hundred met one (docs/serving-performance.md).
+const NICENESS: i32 = 19;
 
 /// Owns the training threads. Must be dropped, or shut down, outside async code.
 pub struct Threads {

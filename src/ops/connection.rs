@@ -3,7 +3,8 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::Stream;
@@ -23,11 +24,29 @@ const GREETING_DEADLINE: Duration = Duration::from_secs(10);
 /// How long to wait after accept failed, for want of file handles say, before trying again.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// A connection. Graceful shutdown waits for its peer without limit, so closing by force is done here: once `closed` is
-/// cancelled, every read and write fails, and the task that owns the connection ends.
+/// The word that connections are to be closed by force.
+#[derive(Clone, Debug, Default)]
+pub struct Force {
+    is_given: Arc<AtomicBool>,
+    wakes: CancellationToken,
+}
+
+impl Force {
+    /// Closes every connection.
+    pub fn close(&self) {
+        self.is_given.store(true, Ordering::Release);
+        self.wakes.cancel();
+    }
+}
+
+/// A connection. Graceful shutdown waits for its peer without limit, so closing by force is done here: once the word is
+/// given, every read and write fails, and the task that owns the connection ends.
 pub(super) struct Connection {
     stream: TcpStream,
+    force: Force,
     closed: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Whom the word wakes: to leave it again at every read and write would have all connections wait for one lock.
+    woken: Option<Waker>,
     /// Until the peer has said as much as every HTTP/2 client says at once: keep-alive begins only then.
     greeting: Option<Greeting>,
     _permit: OwnedSemaphorePermit,
@@ -54,33 +73,39 @@ fn connections_max() -> usize {
 }
 
 /// Connections of `listener` as they come, never more than a bounded number at once.
-pub(super) fn incoming(listener: TcpListener, closed: CancellationToken) -> impl Stream<Item = io::Result<Connection>> {
+pub(super) fn incoming(listener: TcpListener, force: Force) -> impl Stream<Item = io::Result<Connection>> {
     let places = Arc::new(Semaphore::new(connections_max()));
-    futures_util::stream::unfold((listener, places, closed), |(listener, places, closed)| async move {
+    futures_util::stream::unfold((listener, places, force), |(listener, places, force)| async move {
         // The semaphore is never closed; were it, no more connections would come.
         let permit = places.clone().acquire_owned().await.ok()?;
         let connection = match listener.accept().await {
             Ok((stream, _)) => {
-                let closed = Box::pin(closed.clone().cancelled_owned());
+                let (force, closed) = (force.clone(), Box::pin(force.wakes.clone().cancelled_owned()));
                 let greeting = Some(Greeting::expected());
-                stream.set_nodelay(true).map(|()| Connection { stream, closed, greeting, _permit: permit })
+                let connection = Connection { stream, force, closed, woken: None, greeting, _permit: permit };
+                connection.stream.set_nodelay(true).map(|()| connection)
             }
             Err(error) => {
                 tokio::time::sleep(ACCEPT_RETRY).await;
                 Err(error)
             }
         };
-        Some((connection, (listener, places, closed)))
+        Some((connection, (listener, places, force)))
     })
 }
 
 impl Connection {
     /// Also leaves word to be woken when the connection is to be closed.
     fn check_open(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        match self.closed.as_mut().poll(context) {
-            Poll::Pending => Ok(()),
-            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server closes")),
+        if !self.woken.as_ref().is_some_and(|woken| woken.will_wake(context.waker())) {
+            // Where the word has been given it is seen below.
+            let _ = self.closed.as_mut().poll(context);
+            self.woken = Some(context.waker().clone());
         }
+        if self.force.is_given.load(Ordering::Acquire) {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server closes"));
+        }
+        Ok(())
     }
 
     /// Ends a connection whose peer has not greeted in time: it would hold its place for ever.

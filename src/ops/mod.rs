@@ -4,6 +4,7 @@ mod call;
 mod connection;
 pub mod health;
 mod reflection;
+mod span;
 pub mod telemetry;
 mod transport;
 

@@ -7,7 +7,8 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::span::Lazily;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -58,8 +59,8 @@ pub fn start(filter: &str, format: LogFormat) -> WorkerGuard {
         .with_span_events(FmtSpan::NONE)
         .with_target(false);
     let started = match format {
-        LogFormat::Text => subscriber.finish().with(filter).try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).finish().with(filter).try_init(),
+        LogFormat::Text => Lazily::start(subscriber.finish().with(filter)),
+        LogFormat::Json => Lazily::start(subscriber.json().flatten_event(true).finish().with(filter)),
     };
     // Tests start many servers in one process: the first one's choice stands.
     drop(started);

@@ -8,7 +8,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 
 use super::call::CallLayer;
-use super::connection::incoming;
+use super::connection::{Force, incoming};
 use super::health::Health;
 use super::reflection;
 use crate::app::App;
@@ -37,8 +37,8 @@ pub struct Transport {
     pub health: Health,
     /// Cancel it to take no more connections and let calls end.
     pub stop: CancellationToken,
-    /// Cancel it to close every connection.
-    pub force: CancellationToken,
+    /// Closes every connection.
+    pub force: Force,
 }
 
 impl Transport {
@@ -51,7 +51,7 @@ impl Transport {
     ) -> Result<Self, TransportError> {
         let (health, routes) = Health::install(routes, services).await;
         let routes = reflection::install(routes, contract)?;
-        Ok(Self { app, routes, health, stop: CancellationToken::new(), force: CancellationToken::new() })
+        Ok(Self { app, routes, health, stop: CancellationToken::new(), force: Force::default() })
     }
 
     /// Serves until the last connection is closed after `stop`, or all are closed by `force`.

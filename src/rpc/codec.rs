@@ -14,6 +14,9 @@ use crate::limits::MESSAGE_PARTS_MAX;
 /// Messages deeper than this are not looked into: the contract's are no deeper.
 const DEPTH_MAX: usize = 8;
 
+/// The least that a text, a byte string or a message takes within another.
+const PART_BYTES_MIN: usize = 2;
+
 /// The codec of the services. Answers are written as ever.
 #[derive(Debug)]
 pub struct RequestCodec<T, U>(PhantomData<(T, U)>);
@@ -49,7 +52,9 @@ impl<U: Message + Default> Decoder for RequestDecoder<U> {
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         let bytes = buffer.copy_to_bytes(buffer.remaining());
-        if parts(bytes.clone(), DEPTH_MAX).is_some_and(|parts| parts > MESSAGE_PARTS_MAX) {
+        // A part has a tag and a length: so few bytes have no more of them.
+        let may_have_too_many = bytes.len() > MESSAGE_PARTS_MAX * PART_BYTES_MIN;
+        if may_have_too_many && parts(bytes.clone(), DEPTH_MAX).is_some_and(|parts| parts > MESSAGE_PARTS_MAX) {
             return Err(Status::resource_exhausted(format!(
                 "the request has more than {MESSAGE_PARTS_MAX} texts and messages in it; send numbers as one `packed` or \
                  `values` field"

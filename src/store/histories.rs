@@ -14,10 +14,23 @@ use crate::domain::EpochReport;
 impl Store {
     /// Writes a chunk of a job's history, in place of what it held before.
     pub fn write_reports(&self, job_id: Uuid, chunk: u32, reports: &[EpochReport]) -> Result<(), StoreError> {
-        let key = keys::chunk(job_id, chunk);
-        let payload = rmp_serde::to_vec(reports)
-            .map_err(|error| StoreError::Encoding { key: key.clone(), reason: error.to_string() })?;
-        self.records().commit(Transaction::new().put_chunk(key, payload))
+        self.write_chunks(job_id, [(chunk, reports)])
+    }
+
+    /// Writes several of them, all or none.
+    pub fn write_chunks<'a>(
+        &self,
+        job_id: Uuid,
+        chunks: impl IntoIterator<Item = (u32, &'a [EpochReport])>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new();
+        for (chunk, reports) in chunks {
+            let key = keys::chunk(job_id, chunk);
+            let payload = rmp_serde::to_vec(reports)
+                .map_err(|error| StoreError::Encoding { key: key.clone(), reason: error.to_string() })?;
+            transaction = transaction.put_chunk(key, payload);
+        }
+        self.records().commit(transaction)
     }
 
     /// How many chunks of a job's history are written: they are numbered without a gap.

@@ -71,7 +71,7 @@ pub(super) fn chunk(job_id: Uuid, chunk: u32) -> String {
     numbered(chunks(job_id), chunk)
 }
 
-/// Eight digits; a number that needs more cannot come from 1,000,000 epochs, and would still be a key of its own.
+/// Eight digits; a number that needs more cannot come from 20,000,000 epochs, and would still be a key of its own.
 fn numbered(prefix: impl Display, number: u32) -> String {
     format!("{prefix}{number:08}")
 }

@@ -163,7 +163,7 @@ async fn bad_trainings_are_refused_by_field() {
     }
     let momentum = pb::TrainRequest { optimizer: sgd(0.1, 1.0), ..good() };
     cases.train("momentum of 1", InvalidArgument, "optimizer.sgd.momentum", momentum).await;
-    for epochs in [0, -1, 1_000_001] {
+    for epochs in [0, -1, 20_000_001] {
         let request = pb::TrainRequest { epochs: Some(epochs), ..good() };
         cases.train("bad epochs", InvalidArgument, "epochs", request).await;
     }

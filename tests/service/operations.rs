@@ -168,6 +168,28 @@ async fn the_log_has_a_span_for_calls_and_jobs_with_their_ids_and_no_row_of_the_
     assert!(!log.contains("123456.7"), "{log}");
 }
 
+/// A call in which nothing is logged has no span, so one must be made late: on the thread that logs, which is another.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_call_logs_is_told_with_its_id_and_method_by_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::serve(folder.path(), &["--drain-seconds", "1"]);
+    let api = process.api().await;
+    let answer = api.models.clone().create_model(xor_model("xor", 4)).await.unwrap();
+    let call_id = answer.metadata().get("epochd-call-id").unwrap().to_str().unwrap().to_owned();
+    drop(api);
+    signal(process.id(), "TERM");
+    let log = tokio::task::spawn_blocking(|| process.wait()).await.unwrap().1;
+    let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let created: Vec<_> = lines.filter(|line| line["message"] == "model created").collect();
+    let span = &created[0]["span"];
+    assert_eq!(
+        (&span["name"], &span["method"]),
+        (&"call".into(), &"/epochd.v1.ModelService/CreateModel".into()),
+        "{log}"
+    );
+    assert_eq!((span["id"].to_string(), created.len()), (call_id, 1), "{log}");
+}
+
 /// As where a log goes into a pipe whose reader has ended, or onto a disk that is full.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_cannot_be_written_does_no_harm() {

@@ -4,6 +4,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, Checkpoints};
+use super::clock::Clock;
 use super::reports::Retrained;
 use super::retry::Retry;
 use super::{End, Running, Stopwatch, TrainingRun};
@@ -161,14 +162,17 @@ impl TrainingRun {
         let mut running = Running {
             trainer,
             started: instant,
+            clock: Clock::new(instant),
             elapsed_before,
             time_max: job.settings.max_duration_micros.map(Duration::from_micros),
             epochs_before,
             fingerprint,
             snapshot_taken: instant,
-            epoch_time: Stopwatch { before: Duration::ZERO, since: instant },
+            epoch_time: Stopwatch { before: Duration::ZERO, since: instant, is_known: true },
             rows_before,
             reports_written: self.live.history.len(),
+            has_unshown: false,
+            has_passed: false,
             retrained: Retrained::new(report_index, self.live.history.len()),
             checkpoints: Checkpoints::new(&self.core.store, &job.settings, instant),
         };

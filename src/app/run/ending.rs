@@ -69,7 +69,7 @@ impl Running {
 impl TrainingRun {
     /// Ends the job; whether its end is stored, and so told.
     pub(super) fn end(&mut self, end: End, running: Option<&Running>) -> bool {
-        let mut job = Job::clone(&self.live.record());
+        let mut job = Job::clone(&self.live.shown());
         job.state = end.state;
         job.stop_reason = Some(end.reason);
         job.failure = end.failure;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Running, TrainingRun};
+use crate::app::keeper::store_full_chunks;
 use crate::domain::{EpochReport, Job, Metric};
 use crate::engine::is_better;
 use crate::limits::CHUNK_REPORTS;
@@ -109,21 +110,12 @@ impl TrainingRun {
 
     /// Stores every report: full chunks, then the open one as it stands.
     pub(super) fn write_reports(&self) -> Result<(), StoreError> {
-        self.write_full_chunks()?;
+        store_full_chunks(&self.core.store, self.job_id, &self.live)?;
         let (index, reports) = self.live.history.open_chunk();
         if reports.is_empty() {
             return Ok(());
         }
         self.core.store.write_reports(self.job_id, index as u32, &reports)
-    }
-
-    /// Stores full chunks, in order, until one cannot be stored: it stays in memory then.
-    pub(super) fn write_full_chunks(&self) -> Result<(), StoreError> {
-        while let Some(chunk) = self.live.history.unstored() {
-            self.core.store.write_reports(self.job_id, chunk.index as u32, &chunk.reports)?;
-            self.live.history.mark_stored();
-        }
-        Ok(())
     }
 }
 

@@ -26,14 +26,12 @@ pub(in crate::rpc) fn matrix(matrix: &Matrix, encoding: Encoding) -> pb::Matrix 
 }
 
 fn packed(values: &Values) -> (Bytes, pb::ElementType) {
-    match values {
-        Values::F32(values) => {
-            (values.iter().flat_map(|value| value.to_le_bytes()).collect(), pb::ElementType::Float32)
-        }
-        Values::F64(values) => {
-            (values.iter().flat_map(|value| value.to_le_bytes()).collect(), pb::ElementType::Float64)
-        }
-    }
+    let packed_type = match values {
+        Values::F32(_) => pb::ElementType::Float32,
+        Values::F64(_) => pb::ElementType::Float64,
+    };
+    // As they lie in memory is as they are to be: little-endian.
+    (Bytes::copy_from_slice(values.as_bytes()), packed_type)
 }
 
 /// The weights of a layer.

@@ -1,0 +1,244 @@
+//! Predictions over gRPC beside what they cannot do without: a call, and the product.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use epochd::domain::{At, ElementType, Faults, RawMatrix, Values};
+use epochd::engine::{AnyNetwork, draw_parameters};
+use epochd::rpc::pb;
+use epochd::rpc::pb::train_event::Event;
+use prost::Message;
+
+use crate::echo::{self, Payload};
+use crate::load::{Load, Measured};
+use crate::server::{Api, Server, packed};
+use crate::table::{head, median, row, verdict};
+use crate::training::{architecture, named, request};
+use crate::workloads::Workload;
+
+const PATH: &str = "/epochd.v1.ModelService/Predict";
+const MODEL: &str = "model";
+/// As many connections with as many streams each as h2load has where epochd is compared with other servers.
+const CONNECTIONS: usize = 8;
+/// See [`CONNECTIONS`].
+const STREAMS: usize = 4;
+const CLIENTS: [usize; 3] = [1, 16, 256];
+const BATCH_ROWS: usize = 1_000;
+
+/// A server with one model, and a question to it.
+struct Asked {
+    server: Server,
+    question: Bytes,
+    answer_bytes: usize,
+}
+
+impl Asked {
+    fn new(workload: &Workload, rows: usize) -> anyhow::Result<Self> {
+        let server = Server::epochd(&[])?;
+        let question = question(workload, rows);
+        let answer = block_on(async {
+            let mut api = server.api().await?;
+            create(&mut api, MODEL, workload).await?;
+            Ok(api.models.predict(question.clone()).await?.into_inner())
+        })?;
+        ensure!(!answer.classes.is_empty(), "a classifier names classes");
+        Ok(Self { server, question: question.encode_to_vec().into(), answer_bytes: answer.encoded_len() })
+    }
+
+    fn load(&self) -> Load {
+        Load::new(self.server.address, PATH, self.question.clone())
+    }
+
+    /// The echo with messages of the same sizes.
+    fn echo(&self) -> anyhow::Result<(Server, Load)> {
+        let server = Server::echo(self.answer_bytes)?;
+        let payload = Payload::of_length(self.question.len());
+        let load = Load::new(server.address, echo::PATH, payload.encode_to_vec().into());
+        Ok((server, load))
+    }
+}
+
+/// Calls a second of both, then how long they take with more and more clients.
+pub fn one_row(time: Duration, rounds: usize) -> anyhow::Result<()> {
+    let asked = Asked::new(&named("W3_digits")?, 1)?;
+    let (echo, echo_load) = asked.echo()?;
+    let sides = [asked.load(), echo_load];
+    let mut speeds = [Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        for (load, speeds) in sides.iter().zip(&mut speeds) {
+            speeds.push(load.run(CONNECTIONS, STREAMS, time)?.calls_per_second());
+        }
+    }
+    let [ours, bare] = speeds.map(median);
+    println!(
+        "\nOne row of a 64-64-10 network, {} bytes, answered with {}; {CONNECTIONS} connections of {STREAMS} streams.",
+        asked.question.len(),
+        asked.answer_bytes
+    );
+    head(&["server", "calls a second", "ratio", "at least", "verdict", "resident, MB"]);
+    let memory = |server: &Server| server.resident_mb().map_or_else(|| "–".to_owned(), |it| format!("{it:.1}"));
+    let (name, ratio) = ("epochd, Predict".to_owned(), ours / bare);
+    let ratio_cells = [format!("{ratio:.3}"), "0.9".to_owned(), verdict(ratio >= 0.9)];
+    row(&[vec![name, format!("{ours:.0}")], ratio_cells.to_vec(), vec![memory(&asked.server)]].concat());
+    let blank = || "–".to_owned();
+    row(&["tonic, echo".to_owned(), format!("{bare:.0}"), blank(), blank(), blank(), memory(&echo)]);
+
+    head(&["clients", "server", "calls a second", "p50, µs", "p99, µs", "p99.9, µs"]);
+    for clients in CLIENTS {
+        let mut measured: [Vec<Measured>; 2] = Default::default();
+        for _ in 0..rounds {
+            for (load, measured) in sides.iter().zip(&mut measured) {
+                measured.push(load.run(clients, 1, time)?);
+            }
+        }
+        for (name, measured) in ["epochd", "echo"].into_iter().zip(&measured) {
+            let of = |it: &dyn Fn(&Measured) -> f64| median(measured.iter().map(it).collect());
+            let micros = |share: f64| format!("{:.0}", of(&|it| it.micros(share)));
+            let speed = format!("{:.0}", of(&Measured::calls_per_second));
+            row(&[clients.to_string(), name.to_owned(), speed, micros(0.5), micros(0.99), micros(0.999)]);
+        }
+    }
+    Ok(())
+}
+
+/// What a call with many rows takes beside the decoding and the product.
+pub fn batch(time: Duration, rounds: usize) -> anyhow::Result<()> {
+    let workload = named("W4_mnist")?;
+    let asked = Asked::new(&workload, BATCH_ROWS)?;
+    let (_echo, echo_load) = asked.echo()?;
+    let parts = Parts::new(&workload)?;
+    let (mut calls, mut echoes, mut decoding, mut product) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        calls.push(asked.load().run(1, 1, time)?.micros(0.5));
+        echoes.push(echo_load.run(1, 1, time)?.micros(0.5));
+        let (decode, compute) = parts.measure(&asked.question, time)?;
+        decoding.push(decode);
+        product.push(compute);
+    }
+    let [call, echo, decode, compute] = [calls, echoes, decoding, product].map(median);
+    println!(
+        "\n{BATCH_ROWS} rows of a 784-128-10 network, {} bytes, one call at a time; medians.",
+        asked.question.len()
+    );
+    head(&["what", "µs"]);
+    let line = |name: &str, value: f64| row(&[name.to_owned(), format!("{value:.0}")]);
+    line("the call", call);
+    line("an echo of the same sizes", echo);
+    line("decoding in this process", decode);
+    line("the product in this process", compute);
+    let needed = decode + compute;
+    head(&["measured as", "added to decoding + product", "at most", "verdict"]);
+    for (name, added) in [("beside a call that echoes", call - echo - needed), ("all of the call", call - needed)] {
+        let share = added / needed;
+        row(&[name.to_owned(), format!("{:.1} %", share * 100.0), "10 %".to_owned(), verdict(share <= 0.1)]);
+    }
+    Ok(())
+}
+
+/// Decoding and product in this process.
+struct Parts {
+    network: AnyNetwork,
+    columns: usize,
+}
+
+impl Parts {
+    fn new(workload: &Workload) -> anyhow::Result<Self> {
+        let architecture = workload.input(1, 1)?.architecture;
+        let parameters = draw_parameters(&architecture, 7);
+        Ok(Self { network: AnyNetwork::new(&architecture, parameters), columns: workload.widths[0] })
+    }
+
+    /// The median time of each in microseconds.
+    fn measure(&self, question: &Bytes, time: Duration) -> anyhow::Result<(f64, f64)> {
+        let (mut decoding, mut product) = (Vec::new(), Vec::new());
+        let end = Instant::now() + time;
+        while decoding.is_empty() || Instant::now() < end {
+            let start = Instant::now();
+            let request = pb::PredictRequest::decode(question.clone())?;
+            let bytes = request.inputs.context("the question has rows")?.packed;
+            let values = bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+            let raw = RawMatrix { values: Values::F32(values), rows: None, columns: None };
+            let inputs = raw.check(self.columns, ElementType::Float32, At::ROOT, &mut Faults::new());
+            let inputs = inputs.context("the rows are sound")?;
+            decoding.push(start.elapsed().as_secs_f64() * 1e6);
+            let start = Instant::now();
+            black_box(self.network.predict(&inputs, None));
+            product.push(start.elapsed().as_secs_f64() * 1e6);
+        }
+        Ok((median(decoding), median(product)))
+    }
+}
+
+/// How long predictions take while every thread trains.
+pub fn while_training(time: Duration, rounds: usize) -> anyhow::Result<()> {
+    let asked = Asked::new(&named("W3_digits")?, 1)?;
+    let load = asked.load();
+    println!("\nOne row of a 64-64-10 network, while nothing trains and while W7 does on every thread.");
+    head(&["clients", "", "calls a second", "p50, µs", "p99, µs", "p99.9, µs", "p99 × idle", "at most", "verdict"]);
+    for clients in [1, 16] {
+        let (mut idle, mut busy): (Vec<Measured>, Vec<Measured>) = Default::default();
+        for _ in 0..rounds {
+            idle.push(load.run(clients, 1, time)?);
+            let job_id = block_on(start_training(&asked.server))?;
+            let measured = load.run(clients, 1, time);
+            block_on(stop_training(&asked.server, job_id))?;
+            busy.push(measured?);
+        }
+        let of = |runs: &[Measured], it: &dyn Fn(&Measured) -> f64| median(runs.iter().map(it).collect());
+        let ratio = of(&busy, &|it| it.micros(0.99)) / of(&idle, &|it| it.micros(0.99));
+        let blank = || vec!["–".to_owned(); 3];
+        let told = vec![format!("{ratio:.2}"), "3".to_owned(), verdict(ratio <= 3.0)];
+        for (name, runs, rest) in [("idle", &idle, blank()), ("W7 trains", &busy, told)] {
+            let micros = |share: f64| format!("{:.0}", of(runs, &|it| it.micros(share)));
+            let speed = format!("{:.0}", of(runs, &Measured::calls_per_second));
+            let cells = vec![clients.to_string(), name.to_owned(), speed, micros(0.5), micros(0.99), micros(0.999)];
+            row(&[cells, rest].concat());
+        }
+    }
+    Ok(())
+}
+
+/// Starts W7 for longer than anybody measures; the job's id, once it has begun.
+async fn start_training(server: &Server) -> anyhow::Result<String> {
+    let mut api = server.api().await?;
+    let workload = named("W7_gemm")?;
+    if api.models.get_model(pb::GetModelRequest { model_id: workload.name.to_lowercase() }).await.is_err() {
+        create(&mut api, &workload.name.to_lowercase(), &workload).await?;
+    }
+    let request = request(&workload, &workload.name.to_lowercase(), 10_000, 1);
+    let mut events = api.models.train(request).await?.into_inner();
+    while let Some(event) = events.message().await? {
+        if matches!(event.event, Some(Event::Started(_))) {
+            return Ok(event.job_id);
+        }
+    }
+    anyhow::bail!("the training ended before it began")
+}
+
+async fn stop_training(server: &Server, job_id: String) -> anyhow::Result<()> {
+    let mut api = server.api().await?;
+    api.jobs.cancel_job(pb::CancelJobRequest { job_id: job_id.clone(), ..Default::default() }).await?;
+    let mut events = api.jobs.watch_job(pb::WatchJobRequest { job_id, from_epoch: Some(10_000) }).await?.into_inner();
+    while events.message().await?.is_some() {}
+    Ok(())
+}
+
+async fn create(api: &mut Api, model_id: &str, workload: &Workload) -> anyhow::Result<()> {
+    let architecture = Some(architecture(workload));
+    let request =
+        pb::CreateModelRequest { model_id: model_id.to_owned(), architecture, seed: Some(7), ..Default::default() };
+    api.models.create_model(request).await?;
+    Ok(())
+}
+
+fn question(workload: &Workload, rows: usize) -> pb::PredictRequest {
+    let numbers = rows * workload.widths[0];
+    let values: Vec<f32> = (0..numbers).map(|index| (index as f32 * 0.618_034).fract()).collect();
+    pb::PredictRequest { model_id: MODEL.to_owned(), inputs: Some(packed(&values)), ..pb::PredictRequest::default() }
+}
+
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

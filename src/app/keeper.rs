@@ -1,0 +1,75 @@
+//! Reports on their way into the store: a thread takes full chunks there while their trainings go on.
+
+use std::io;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use uuid::Uuid;
+
+use super::live::LiveJob;
+use crate::store::{Store, StoreError};
+
+/// Full chunks in one commit: half a megabyte each in memory, and a tenth of that on the disk.
+const GROUP_CHUNKS_MAX: usize = 16;
+
+/// A job with full chunks that are not stored.
+type Waiting = (Uuid, Arc<LiveJob>);
+
+/// The thread, which ends when this is dropped.
+pub(super) struct Keeper {
+    /// `None` only while it is dropped.
+    jobs: Option<Sender<Waiting>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    pub(super) fn start(store: Store) -> io::Result<Self> {
+        let (jobs, waiting) = mpsc::channel();
+        let thread = thread::Builder::new().name("epochd-reports".to_owned()).spawn(move || keep(&store, &waiting))?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// Has the full chunks of a job stored soon. A job waits once, whatever it has.
+    pub(super) fn store_soon(&self, job_id: Uuid, live: &Arc<LiveJob>) {
+        if let Some(jobs) = &self.jobs
+            && live.begin_to_wait()
+        {
+            // The thread is there as long as this is.
+            let _ = jobs.send((job_id, live.clone()));
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            // It has no word to say: what it could not store is tried again by the job, or trained again.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn keep(store: &Store, waiting: &Receiver<Waiting>) {
+    while let Ok((job_id, live)) = waiting.recv() {
+        live.end_to_wait();
+        if let Err(error) = store_full_chunks(store, job_id, &live) {
+            tracing::error!(%error, %job_id, "reports could not be stored; they are kept and tried again");
+        }
+    }
+}
+
+/// Stores full chunks of a job, in order, until there are none or some cannot be stored: those stay in memory then. Waits where another
+/// thread is at it.
+pub(super) fn store_full_chunks(store: &Store, job_id: Uuid, live: &LiveJob) -> Result<(), StoreError> {
+    let _turn = live.storing.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let chunks = live.history.unstored(GROUP_CHUNKS_MAX);
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        store.write_chunks(job_id, chunks.iter().map(|chunk| (chunk.index as u32, chunk.reports.as_slice())))?;
+        live.history.mark_stored(chunks.len());
+    }
+}
