@@ -55,7 +55,7 @@ pub struct Copies<T> {
 }
 
 impl<T> Copies<T> {
-    pub const fn new() -> Self {
+    pub const fn empty() -> Self {
         Self { left: Vec::new(), right: Vec::new() }
     }
 }

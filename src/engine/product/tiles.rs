@@ -68,7 +68,7 @@ macro_rules! impl_lanes {
                 if Self::turns::<S>() { simd.$turn(rows) } else { rows }
             }
             fn with_copies(work: impl FnOnce(&mut Copies<Self>)) {
-                thread_local!(static COPIES: RefCell<Copies<$t>> = const { RefCell::new(Copies::new()) });
+                thread_local!(static COPIES: RefCell<Copies<$t>> = const { RefCell::new(Copies::empty()) });
                 COPIES.with_borrow_mut(work);
             }
         }

@@ -71,7 +71,7 @@ fn check<T: Element>(mul_add: fn(T, T, T) -> T, rows: usize, depth: usize, colum
         let wide = ArrayViewMut2::from_shape((rows, columns + 2), &mut all).unwrap();
         let (_, c) = wide.split_at(Axis(1), 1);
         let (c, _) = c.split_at(Axis(1), columns);
-        let mut copies = Copies::new();
+        let mut copies = Copies::empty();
         let (a_operand, b_operand, copies) = (a.operand(), b.operand(), &mut copies);
         let product = Product { a: a_operand, b: b_operand, row, column, depth, c, adds, copies };
         pulp::Arch::new().dispatch(product);
@@ -123,7 +123,7 @@ fn what_is_not_a_number_stays_in_its_row_and_column() {
     b.values[49 * depth + 5] = f32::INFINITY;
     let mut c = vec![0.0; rows * columns];
     let view = ArrayViewMut2::from_shape((rows, columns), &mut c).unwrap();
-    let copies = &mut Copies::new();
+    let copies = &mut Copies::empty();
     let (a, b) = (a.operand(), b.operand());
     pulp::Arch::new().dispatch(Product { a, b, row: 0, column: 0, depth, c: view, adds: false, copies });
     for (index, c) in c.iter().enumerate() {
