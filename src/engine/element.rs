@@ -5,14 +5,15 @@ use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use super::elementary;
-use super::product::Lanes;
+use super::product::{Gemm, Lanes};
 use crate::domain::{ElementType, Values};
 
 /// `f32` or `f64`. Of float32 exponentials, logarithms and tanh are those of [`elementary`]; all other transcendental functions
 /// come from the `libm` crate. So a build gives the same bits whichever C library it runs on; square roots are exact by
 /// IEEE 754 and need no library.
 pub trait Element:
-    Lanes
+    Gemm
+    + Lanes
     + Copy
     + Debug
     + Default

@@ -7,13 +7,10 @@ use std::sync::Arc;
 use super::activation::activate;
 use super::element::Element;
 use super::normalization;
-use super::product::{self, Shape};
+use super::product::{self, PADDED_ROWS, Shape, rows_min};
 use super::team::Workers;
 use super::workspace::{Activations, Dropped};
 use crate::domain::{Activation, Architecture, BatchNormalization, LayerLayout};
-
-/// Rows that go through a network at once, as many times as memory allows: a product reads all weights once for so many at least.
-const TILE_ROWS_MIN: usize = 16;
 
 /// Most rows that go through a network at once.
 const TILE_ROWS_MAX: usize = 1_024;
@@ -87,8 +84,8 @@ impl Plan {
     /// the shape alone: the sums of a gradient are kept tile by tile, so it is part of what decides their bits.
     pub fn tile_rows(&self) -> usize {
         let widths: usize = self.input_width + self.layers.iter().map(|layer| layer.layout.units).sum::<usize>();
-        let rows = (TILE_ELEMENTS_MAX / widths).clamp(TILE_ROWS_MIN, TILE_ROWS_MAX);
-        rows / TILE_ROWS_MIN * TILE_ROWS_MIN
+        let rows = (TILE_ELEMENTS_MAX / widths).clamp(PADDED_ROWS, TILE_ROWS_MAX);
+        rows / PADDED_ROWS * PADDED_ROWS
     }
 }
 
@@ -214,8 +211,11 @@ fn affine<T: Element>(
     rows: usize,
     then: impl Fn(&mut [T]) + Sync,
 ) {
-    let bias = layer.layout.bias.as_ref().map(|bias| &parameters[bias.clone()]);
-    product::affine(workers, layer.shape(rows), inputs, layer.weights(parameters), bias, outputs, then);
+    let LayerLayout { inputs: width, units, bias, .. } = &layer.layout;
+    // The product may need more rows than there are: the buffers have them, and what is in them does not matter.
+    let shape = layer.shape(rows.max(rows_min(*width, *units)));
+    let bias = bias.as_ref().map(|bias| &parameters[bias.clone()]);
+    product::affine(workers, shape, inputs, layer.weights(parameters), bias, outputs, then);
 }
 
 /// A network with its weights, ready to predict. Cheap to clone and to share.

@@ -1,85 +1,141 @@
-//! Products of matrices.
+//! Products of matrices: the only place that has faer multiply.
 //!
 //! Matrices are row-major. A caller of Predict may ask for one row or for a thousand, and each row must come back with the
-//! same bits; nor may they depend on the number of threads. Both kinds of products here give every element of the result one sequence of
-//! operations, which follows from its row, its column and the layer's shape alone:
+//! same bits. faer chooses among several kernels by the size of the product, the number of rows included, so:
 //!
-//! - Layers of up to `SMALL_WEIGHTS_MAX` weights, and those with one input or one unit, go through loops ([`small`]) that the compiler
-//!   makes vectors of.
-//! - All others go in blocks and tiles ([`blocked`]).
+//! - Layers of up to `SMALL_WEIGHTS_MAX` weights, and those with one input or one unit, go through kernels of ours that
+//!   treat each row alone. They are also quicker than faer there.
+//! - Layers of [`LARGE_WEIGHTS_MIN`] weights and more go through blocks and tiles of ours ([`blocked`]), a tenth quicker than faer there,
+//!   which give every element one sequence of operations.
+//! - All others go to faer, which is quicker there, with at least [`rows_min`] rows, so that it takes its blocked kernel, whose sums run over the
+//!   inputs in a fixed order whatever the number of rows. Who has fewer rows pads them; what stands in the padding does not
+//!   matter. That is so for its kernels for AVX2 and AVX-512; elsewhere a row alone may have other bits than in a batch there.
 
-use ndarray::{ArrayViewMut2, Axis};
+use faer::linalg::matmul::matmul;
+use faer::reborrow::ReborrowMut;
+use faer::{Accum, MatMut, MatRef, Par};
+use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::element::Element;
 use super::simd::vectorized;
 use super::team::Workers;
-use blocked::{Operand, Product};
+use large::{Sharing, matrix, transposed};
 
 pub use tiles::Lanes;
 
 mod blocked;
+mod large;
 mod small;
 mod tiles;
 
-/// Weights of a layer up to which plain loops do its products.
+/// Weights of a layer up to which our own kernels do its products.
 const SMALL_WEIGHTS_MAX: usize = 256;
+
+/// Weights of a layer from which on our blocks and tiles do its products.
+const LARGE_WEIGHTS_MIN: usize = 1 << 19;
+
+/// Up to this many multiply-adds faer takes its kernel for tiny products (its `NANO_GEMM_THRESHOLD`), which sums in another
+/// way.
+const FAER_TINY_OPERATIONS_MAX: usize = 16 * 16 * 16;
 
 /// Multiply-adds of a part: tens of microseconds, which are worth another thread.
 const PART_OPERATIONS_MIN: usize = 1 << 21;
 /// Parts of a product: more than threads, so that one that is held up holds up little.
 const PARTS: usize = 4;
-/// Columns and rows of a part: of whole tiles.
+/// Columns and rows of a part: those of faer's kernels.
 const COLUMNS_MIN: usize = 64;
 const ROWS_MIN: usize = 16;
+/// Terms of a sum from which on columns go in blocks: two rows, and a block of half the width, are more than
+/// [`FAER_TINY_OPERATIONS_MAX`].
+const DEPTH_MIN: usize = 32;
 
-/// Columns of a part up to which rows are shared instead, where that is wanted.
-const SHARED_COLUMNS_MAX: usize = 512;
+/// Rows to which every buffer of a forward pass is padded: the most that [`rows_min`] asks for.
+pub const PADDED_ROWS: usize = FAER_TINY_OPERATIONS_MAX / (SMALL_WEIGHTS_MAX + 1) + 1;
 
-/// How threads share a product's result.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sharing {
-    /// By columns: each thread copies what it needs of b, and no other does.
-    Columns,
-    /// By rows, which are runs of numbers to the optimizer after it, unless b would be copied too often.
-    Rows,
+/// Matrix products in the type; implemented for `f32` and `f64` alone.
+pub trait Gemm: Sized {
+    /// c = a·b, or c += a·b.
+    fn gemm(a: MatRef<'_, Self>, b: MatRef<'_, Self>, c: MatMut<'_, Self>, accum: Accum);
 }
 
-impl Sharing {
-    fn is_by_rows(self, rows: usize, columns: usize, parts: usize) -> bool {
-        let is_low = rows < columns || rows < parts * ROWS_MIN;
-        columns < 2 * COLUMNS_MIN || (self == Self::Rows && !is_low && columns < parts * SHARED_COLUMNS_MAX)
+macro_rules! impl_gemm {
+    ($t:ty) => {
+        impl Gemm for $t {
+            fn gemm(a: MatRef<'_, Self>, b: MatRef<'_, Self>, c: MatMut<'_, Self>, accum: Accum) {
+                // One thread: faer's parallel mode allocates on every call.
+                matmul(c, accum, a, b, 1.0, Par::Seq);
+            }
+        }
+    };
+}
+impl_gemm!(f32);
+impl_gemm!(f64);
+
+/// How a large product is done: it decides the bits, and so follows from the product's kind alone.
+#[derive(Clone, Copy)]
+struct Blocking {
+    /// Columns of c that go at once.
+    columns: usize,
+    /// Columns of a that go at once; their products are added up in order.
+    depth: usize,
+    /// Whether threads share c by rows, not by columns.
+    by_rows: bool,
+}
+
+/// Of x·W and δ·Wᵀ. With 256 columns faer does 1.3 times what it does with 1,024 (docs/performance.md).
+const FORWARD: Blocking = Blocking { columns: 256, depth: usize::MAX, by_rows: false };
+/// Of xᵀ·δ. With 128 of a batch's 512 rows at a time faer does 1.8 times what it does with all. A thread has whole rows of the gradient,
+/// which are a run of numbers to the optimizer after it.
+const GRADIENT: Blocking = Blocking { columns: 512, depth: 128, by_rows: true };
+
+impl Blocking {
+    /// c = a·b, or c += a·b, on this thread.
+    fn product<T: Element>(self, a: MatRef<'_, T>, b: MatRef<'_, T>, mut c: MatMut<'_, T>, accum: Accum) {
+        let (columns, depth) = (c.ncols(), a.ncols());
+        // Blocks of short sums would be so small that faer takes its kernel for tiny products.
+        let blocks = if depth < DEPTH_MIN { 1 } else { columns.div_ceil(self.columns) };
+        for (column, width) in cuts(columns, blocks, COLUMNS_MIN) {
+            for (first, length) in cuts(depth, depth.div_ceil(self.depth), 1) {
+                let accum = if first == 0 { accum } else { Accum::Add };
+                let c = c.rb_mut().subcols_mut(column, width);
+                T::gemm(a.subcols(first, length), b.submatrix(first, column, length, width), c, accum);
+            }
+        }
     }
 }
 
-/// c = a·b, or c += a·b, with sums of `depth` terms, by as many threads as there are.
+/// c = a·b, or c += a·b, by as many threads as there are. Each element of a part has the bits that it has in one piece (a test); a part
+/// of a single row would not, since faer has a kernel of its own for it.
 fn gemm<T: Element>(
     workers: &Workers,
-    sharing: Sharing,
-    (a, b): (Operand<'_, T>, Operand<'_, T>),
-    depth: usize,
-    c: ArrayViewMut2<'_, T>,
-    adds: bool,
+    blocking: Blocking,
+    a: MatRef<'_, T>,
+    b: MatRef<'_, T>,
+    c: MatMut<'_, T>,
+    accum: Accum,
 ) {
-    let (rows, columns) = c.dim();
-    let product = |row: usize, column: usize, c: ArrayViewMut2<'_, T>| {
-        T::with_copies(|copies| {
-            pulp::Arch::new().dispatch(Product { a, b, row, column, depth, c, adds, copies });
-        });
-    };
+    let (rows, columns) = (c.nrows(), c.ncols());
     // An even number, for two threads.
-    let parts = (rows * columns * depth / PART_OPERATIONS_MIN).min(PARTS) / 2 * 2;
+    let parts = (rows * columns * a.ncols() / PART_OPERATIONS_MIN).min(PARTS) / 2 * 2;
     if parts < 2 || !workers.are_several() {
-        return product(0, 0, c);
+        return blocking.product(a, b, c, accum);
     }
-    let by_rows = sharing.is_by_rows(rows, columns, parts);
-    let (axis, length, unit) = if by_rows { (0, rows, ROWS_MIN) } else { (1, columns, COLUMNS_MIN) };
     let mut rest = Some(c);
-    let parts = cuts(length, parts, unit).map_while(move |(first, length)| {
-        let (part, after) = rest.take()?.split_at(Axis(axis), length);
-        rest = Some(after);
-        Some((first, part))
-    });
-    workers.for_each(parts, |(first, c)| if by_rows { product(first, 0, c) } else { product(0, first, c) });
+    if columns < 2 * COLUMNS_MIN || (blocking.by_rows && rows >= parts * ROWS_MIN) {
+        let parts = cuts(rows, parts, ROWS_MIN).map_while(move |(first, height)| {
+            let (part, after) = rest.take()?.split_at_row_mut(height);
+            rest = Some(after);
+            Some((a.subrows(first, height), part))
+        });
+        workers.for_each(parts, |(a, c)| blocking.product(a, b, c, accum));
+    } else {
+        let parts = cuts(columns, parts, COLUMNS_MIN).map_while(move |(first, width)| {
+            let (part, after) = rest.take()?.split_at_col_mut(width);
+            rest = Some(after);
+            Some((b.subcols(first, width), part))
+        });
+        workers.for_each(parts, |(b, c)| blocking.product(a, b, c, accum));
+    }
 }
 
 /// Where each of at most `parts` parts of a length begins, and how long it is: a multiple of `unit`, but for the last.
@@ -89,8 +145,19 @@ fn cuts(length: usize, parts: usize, unit: usize) -> impl Iterator<Item = (usize
     (0..count).map(move |index| (begin(index), begin(index + 1) - begin(index)))
 }
 
+/// Rows that [`affine`] needs with a layer of `inputs × units` weights, at most [`PADDED_ROWS`].
+pub fn rows_min(inputs: usize, units: usize) -> usize {
+    let weights = inputs * units;
+    // faer takes yet other kernels for one row.
+    if is_small(inputs, units) || is_large(inputs, units) { 1 } else { (FAER_TINY_OPERATIONS_MAX / weights + 1).max(2) }
+}
+
 fn is_small(inputs: usize, units: usize) -> bool {
     inputs * units <= SMALL_WEIGHTS_MAX || inputs == 1 || units == 1
+}
+
+fn is_large(inputs: usize, units: usize) -> bool {
+    inputs * units >= LARGE_WEIGHTS_MIN && inputs > 1 && units > 1
 }
 
 /// Rows, and the layer that they meet.
@@ -108,10 +175,14 @@ impl Shape {
     fn is_small(self) -> bool {
         is_small(self.inputs, self.units)
     }
+
+    fn is_large(self) -> bool {
+        is_large(self.inputs, self.units)
+    }
 }
 
-/// c = x·W + b, with x `[rows, inputs]`, W `[inputs, units]`, b `[units]`, c `[rows, units]`. The bits of a row
-/// of c depend on no other row, nor on their number. `then` goes over each piece of c, whole rows, while it is at hand.
+/// c = x·W + b, with x `[rows, inputs]`, W `[inputs, units]`, b `[units]`, c `[rows, units]` and at least [`rows_min`] rows. The bits of
+/// a row of c depend on no other row, nor on their number. `then` goes over each piece of c, whole rows, while it is at hand.
 pub fn affine<T: Element>(
     workers: &Workers,
     shape: Shape,
@@ -135,8 +206,15 @@ pub fn affine<T: Element>(
         });
         return workers.for_each_piece(c, units, |_, piece| then(piece));
     }
-    let operands = (matrix(x, inputs), matrix(weights, units));
-    gemm(workers, Sharing::Columns, operands, inputs, view_mut(rows, units, c), false);
+    debug_assert!(rows >= rows_min(inputs, units));
+    let product = view_mut(rows, units, c);
+    if shape.is_large() {
+        let operands = (matrix(x, inputs), matrix(weights, units));
+        large::product(workers, Sharing::Columns, operands, inputs, product, false);
+    } else {
+        let (x, weights) = (view(rows, inputs, x), view(inputs, units, weights));
+        gemm(workers, FORWARD, faer(&x), faer(&weights), faer_mut(product), Accum::Replace);
+    }
     workers.for_each_piece(c, units, |_, piece| {
         if let Some(bias) = bias {
             vectorized!(for row in piece.chunks_exact_mut(units) {
@@ -160,8 +238,13 @@ pub enum Onto {
 pub fn transposed_product<T: Element>(workers: &Workers, onto: Onto, shape: Shape, a: &[T], b: &[T], c: &mut [T]) {
     let Shape { rows, inputs, units } = shape;
     if !shape.is_small() && rows > 1 {
-        let operands = (transposed(a, inputs), matrix(b, units));
-        return gemm(workers, Sharing::Rows, operands, rows, view_mut(inputs, units, c), onto == Onto::Sum);
+        if shape.is_large() {
+            let (operands, c) = ((transposed(a, inputs), matrix(b, units)), view_mut(inputs, units, c));
+            return large::product(workers, Sharing::Rows, operands, rows, c, onto == Onto::Sum);
+        }
+        let accum = if onto == Onto::Sum { Accum::Add } else { Accum::Replace };
+        let (a, b) = (view(rows, inputs, a), view(rows, units, b));
+        return gemm(workers, GRADIENT, faer(&a).transpose(), faer(&b), faer_mut(view_mut(inputs, units, c)), accum);
     }
     let (a, b) = (&a[..rows * inputs], &b[..rows * units]);
     vectorized!({
@@ -180,8 +263,13 @@ pub fn transposed_product<T: Element>(workers: &Workers, onto: Onto, shape: Shap
 pub fn product_with_transposed<T: Element>(workers: &Workers, shape: Shape, a: &[T], b: &[T], c: &mut [T]) {
     let Shape { rows, inputs, units } = shape;
     if !shape.is_small() && rows > 1 {
-        let operands = (matrix(a, units), transposed(b, units));
-        return gemm(workers, Sharing::Columns, operands, units, view_mut(rows, inputs, c), false);
+        let c = view_mut(rows, inputs, c);
+        if shape.is_large() {
+            let operands = (matrix(a, units), transposed(b, units));
+            return large::product(workers, Sharing::Columns, operands, units, c, false);
+        }
+        let (a, b) = (view(rows, units, a), view(inputs, units, b));
+        return gemm(workers, FORWARD, faer(&a), faer(&b).transpose(), faer_mut(c), Accum::Replace);
     }
     let (a, c) = (&a[..rows * units], &mut c[..rows * inputs]);
     vectorized!({
@@ -197,29 +285,35 @@ pub fn product_with_transposed<T: Element>(workers: &Workers, shape: Shape, a: &
     });
 }
 
-fn matrix<T>(values: &[T], columns: usize) -> Operand<'_, T> {
-    Operand { values, stride: columns, is_transposed: false }
-}
-
-/// The transposed of a matrix with so many columns.
-fn transposed<T>(values: &[T], columns: usize) -> Operand<'_, T> {
-    Operand { values, stride: columns, is_transposed: true }
-}
-
 /// The first `rows` rows of a row-major buffer as a matrix.
+fn view<T>(rows: usize, columns: usize, values: &[T]) -> ArrayView2<'_, T> {
+    ArrayView2::from_shape((rows, columns), &values[..rows * columns]).expect("a slice of that length")
+}
+
+/// See [`view`].
 fn view_mut<T>(rows: usize, columns: usize, values: &mut [T]) -> ArrayViewMut2<'_, T> {
     ArrayViewMut2::from_shape((rows, columns), &mut values[..rows * columns]).expect("a slice of that length")
 }
 
+fn faer<'a, T>(matrix: &ArrayView2<'a, T>) -> MatRef<'a, T> {
+    let (rows, columns) = matrix.dim();
+    MatRef::from_row_major_slice(matrix.to_slice().expect("engine matrices are row-major"), rows, columns)
+}
+
+fn faer_mut<T>(matrix: ArrayViewMut2<'_, T>) -> MatMut<'_, T> {
+    let (rows, columns) = matrix.dim();
+    MatMut::from_row_major_slice_mut(matrix.into_slice().expect("engine matrices are row-major"), rows, columns)
+}
+
 #[cfg(test)]
 mod tests {
-    use ndarray::{Array2, ArrayView2, Slice};
+    use ndarray::{Array2, Axis, Slice};
 
     use super::*;
     use crate::engine::random::{Purpose, Stream};
     use crate::engine::team::Team;
 
-    /// Small and large layers, vectors, sums over more than one group of 512 terms, and the edges between kernels.
+    /// Small and large layers, vectors, sums over more than one of faer's blocks of 512, and the edges between kernels.
     const SHAPES: [(usize, usize); 25] = [
         (1, 1),
         (1, 300),
@@ -265,24 +359,29 @@ mod tests {
         Array2::from_shape_fn((a.nrows(), b.ncols()), |(i, j)| (0..a.ncols()).map(|k| a[(i, k)] * b[(k, j)]).sum())
     }
 
-    fn affine_product<T: Element>(a: ArrayView2<'_, T>, b: &Array2<T>) -> Array2<T> {
-        let mut c = Array2::from_elem((a.nrows(), b.ncols()), T::from_f64(f64::NAN));
+    fn padded_product<T: Element>(a: ArrayView2<'_, T>, b: &Array2<T>) -> Array2<T> {
+        let rows = a.nrows();
+        let padded = rows.max(rows_min(b.nrows(), b.ncols()));
+        // The padding holds what no row may notice.
+        let mut wide = Array2::from_elem((padded, a.ncols()), T::from_f64(f64::NAN));
+        wide.slice_axis_mut(Axis(0), Slice::from(..rows)).assign(&a);
+        let mut c = Array2::from_elem((padded, b.ncols()), T::from_f64(f64::NAN));
         let bias = vec![T::ONE; b.ncols()];
-        let shape = Shape { rows: a.nrows(), inputs: b.nrows(), units: b.ncols() };
-        affine(&Workers::default(), shape, a.to_slice().unwrap(), flat(b), Some(&bias), flat_mut(&mut c), |_| {});
-        c
+        let shape = Shape { rows: padded, inputs: b.nrows(), units: b.ncols() };
+        affine(&Workers::default(), shape, flat(&wide), flat(b), Some(&bias), flat_mut(&mut c), |_| {});
+        c.slice_axis(Axis(0), Slice::from(..rows)).to_owned()
     }
 
     fn check_rows_alone<T: Element>() {
         for (inputs, units) in SHAPES {
             let a = random::<T>(1_024, inputs, 1);
             let b = random::<T>(inputs, units, 2);
-            let all = affine_product(a.view(), &b);
+            let all = padded_product(a.view(), &b);
             for rows in (1..=70).chain([127, 256, 513]) {
                 // From an offset, so that pointers are aligned in another way.
                 let first = rows % 7;
                 let range = Slice::from(first..first + rows);
-                let some = affine_product(a.slice_axis(Axis(0), range), &b);
+                let some = padded_product(a.slice_axis(Axis(0), range), &b);
                 assert_eq!(some, all.slice_axis(Axis(0), range), "{rows} rows, {inputs}×{units}");
             }
         }
@@ -295,6 +394,21 @@ mod tests {
     }
 
     #[test]
+    fn no_layer_needs_more_padding_than_buffers_have() {
+        for inputs in 1..100 {
+            for units in 1..100 {
+                let rows = rows_min(inputs, units);
+                assert!(rows <= PADDED_ROWS);
+                assert!(
+                    is_small(inputs, units)
+                        || is_large(inputs, units)
+                        || rows * inputs * units > FAER_TINY_OPERATIONS_MAX
+                );
+            }
+        }
+    }
+
+    #[test]
     fn products_agree_with_the_definition() {
         let alone = Workers::default();
         for (inputs, units) in SHAPES {
@@ -302,7 +416,7 @@ mod tests {
                 let (a, b) = (random::<f64>(rows, inputs, 1), random::<f64>(inputs, units, 2));
                 let product = naive(&a, &b);
                 let close = |x: &Array2<f64>, y: &Array2<f64>| x.iter().zip(y).all(|(x, y)| (x - y).abs() < 1e-11);
-                assert!(close(&affine_product(a.view(), &b), &(&product + 1.0)), "{rows} rows, {inputs}×{units}");
+                assert!(close(&padded_product(a.view(), &b), &(&product + 1.0)), "{rows} rows, {inputs}×{units}");
 
                 let mut weights = Array2::ones((inputs, units));
                 let turned = naive(&a.t().to_owned(), &product);
@@ -320,11 +434,11 @@ mod tests {
             }
         }
     }
-    /// Parts of rows and of columns, with sums over more than one group of terms, and what is left over at the ends.
+    /// Parts of rows and of columns, with sums over more than one of faer's blocks, and what is left over at the ends.
     fn check_team<T: Element>() {
         let team = Workers::of(Team::new(3, || {}).unwrap());
         for (rows, inputs, units) in
-            [(64, 784, 128), (33, 1_300, 401), (130, 700, 130), (2, 2_000, 2_100), (257, 520, 65)]
+            [(64, 784, 128), (33, 1_300, 401), (130, 700, 130), (2, 2_000, 2_100), (257, 520, 65), (257, 800, 700)]
         {
             let (a, b) = (random::<T>(rows, inputs, 1), random::<T>(inputs, units, 2));
             let by = |workers: &Workers| {

@@ -3,9 +3,11 @@
 use super::element::Element;
 use super::loss::{LossBatch, Objective, Scratch, TargetRows};
 use super::network::{Plan, PlanLayer};
+use super::product::PADDED_ROWS;
 use super::team::Workers;
 
-/// What a forward pass reads and writes.
+/// What a forward pass reads and writes. Every buffer that goes into a product has room for at least [`PADDED_ROWS`] rows (see
+/// `product`).
 #[derive(Clone, Debug)]
 pub struct Activations<T> {
     /// The rows that go in, `[rows, input_width]`.
@@ -56,6 +58,7 @@ impl<T: Element> Activations<T> {
     }
 
     fn new(plan: &Plan, rows: usize, is_training: bool) -> Self {
+        let rows = rows.max(PADDED_ROWS);
         let zeros = |is_needed: bool, units: usize| vec![T::ZERO; if is_needed { rows * units } else { 0 }];
         let layers = || plan.layers.iter();
         let dropped = |share: f64, units: usize| {

@@ -212,7 +212,10 @@ pub fn add_tile<T: Lanes, S: Simd, L: Left<T, H>, const H: usize, const N: usize
     }
     for (c, sums) in c.iter_mut().zip(sums).take(rows) {
         let (c, sums) = (&mut c[columns.clone()], bytemuck::cast_slice::<T::Vector<S>, T>(&sums));
-        let rest = put::<T, 16>(adds, c, sums);
+        let mut rest = (c, sums);
+        while rest.0.len() >= 16 {
+            rest = put::<T, 16>(adds, rest.0, rest.1);
+        }
         let rest = put::<T, 8>(adds, rest.0, rest.1);
         let rest = put::<T, 4>(adds, rest.0, rest.1);
         let rest = put::<T, 2>(adds, rest.0, rest.1);
