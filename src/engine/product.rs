@@ -5,7 +5,7 @@
 //!
 //! - Layers of up to `SMALL_WEIGHTS_MAX` weights, and those with one input or one unit, go through kernels of ours that
 //!   treat each row alone. They are also quicker than faer there.
-//! - Layers of [`LARGE_WEIGHTS_MIN`] weights and more go through blocks and tiles of ours ([`blocked`]), a tenth quicker than faer there,
+//! - Layers of `LARGE_WEIGHTS_MIN` weights and more go through blocks and tiles of ours (`product/blocked.rs`), a tenth quicker than faer there,
 //!   which give every element one sequence of operations.
 //! - All others go to faer, which is quicker there, with at least [`rows_min`] rows, so that it takes its blocked kernel, whose sums run over the
 //!   inputs in a fixed order whatever the number of rows. Who has fewer rows pads them; what stands in the padding does not

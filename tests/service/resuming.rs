@@ -282,14 +282,15 @@ async fn a_job_under_which_the_process_ends_three_times_in_a_row_is_set_aside() 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_under_which_the_process_ends_before_its_first_batch_is_set_aside_too() {
-    // For a start; its weights alone take 16 MiB, and a training has a dozen copies.
+    // For a start. The weights alone take 36 MB, and a training has a dozen copies: more than 32 MiB at once, which glibc never takes
+    // from the room that it has reserved for a thread.
     const ROOM_KIB: u64 = 48 << 10;
     let folder = tempfile::tempdir().unwrap();
     let process = Process::serve(folder.path(), &[]);
     let room = address_space(process.id()) + ROOM_KIB;
     let api = process.api().await;
-    api.create(model("wide", 2_000, &[(2_000, pb::Activation::Tanh), (1, pb::Activation::Sigmoid)])).await;
-    let rows = pb::Matrix { rows: Some(2), columns: Some(2_000), ..values(&vec![0.5; 4_000]) };
+    api.create(model("wide", 4_500, &[(2_000, pb::Activation::Tanh), (1, pb::Activation::Sigmoid)])).await;
+    let rows = pb::Matrix { rows: Some(2), columns: Some(4_500), ..values(&vec![0.5; 9_000]) };
     let request = pb::TrainRequest {
         model_id: "wide".into(),
         inputs: Some(rows),
