@@ -213,7 +213,17 @@ impl Client {
             7 if has_model => self.serve(api).await?,
             _ => {}
         }
-        while let Some(event) = events.message().await? {
+        loop {
+            let event = match events.message().await {
+                // With its model its history is gone once it has ended: its record still tells how.
+                Err(status) if status.code() == Code::NotFound && self.is_of_deleted(&job_id) => {
+                    let job = api.jobs.clone().get_job(get_job(&job_id)).await?.into_inner();
+                    let end = pb::TrainingFinished { state: job.state, version: job.version, ..Default::default() };
+                    return self.finish(api, &job_id, end).await;
+                }
+                event => event?,
+            };
+            let Some(event) = event else { return Err(Status::unavailable("the stream ended early")) };
             match event.event {
                 Some(Event::Epochs(batch)) => {
                     for report in batch.reports {
@@ -229,7 +239,11 @@ impl Client {
                 _ => {}
             }
         }
-        Err(Status::unavailable("the stream ended early"))
+    }
+
+    fn is_of_deleted(&self, job_id: &str) -> bool {
+        let mut jobs = self.ledger.jobs.iter();
+        jobs.any(|job| job.job_id == job_id && self.ledger.deleted.contains(&job.model_uid))
     }
 
     async fn cancel(&mut self, api: &Api, job_id: &str, commit: bool) -> Result<(), Status> {
