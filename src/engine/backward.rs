@@ -4,10 +4,12 @@ use super::activation::multiply_by_derivative;
 use super::element::Element;
 use super::network::{Pass, Plan, PlanLayer};
 use super::normalization;
-use super::product::{Onto, product_with_transposed, transposed_product};
+use super::optimizer::{Begun, OptimizerState, Weights};
+use super::product::{Onto, can_be_seen, product_with_transposed, transposed_product};
 use super::simd::vectorized;
 use super::team::{Workers, piece_length};
 use super::workspace::{Activations, Workspace};
+use crate::domain::Optimizer;
 
 /// Columns of a piece: whole vectors.
 const LANES: usize = 16;
@@ -26,7 +28,7 @@ const LANES: usize = 16;
 /// A training step ends at the first layer that learns: what is frozen before it has no use for its δ.
 pub fn backward<T: Element>(
     plan: &Plan,
-    parameters: &[T],
+    mut parameters: Parameters<'_, T>,
     workspace: &mut Workspace<T>,
     rows: usize,
     gradients: &mut [T],
@@ -44,15 +46,14 @@ pub fn backward<T: Element>(
             // What is summed row by row.
             gradients[layer.layout.weights.end..layer.layout.trainable().end].fill(T::ZERO);
         }
-        let delta = affine(layer, parameters, activations, index, &from[0], affine_delta, rows, gradients);
+        let delta = affine(layer, parameters.values(), activations, index, &from[0], affine_delta, rows, gradients);
         let inputs = inputs_of(activations, index, pass);
         let workers = &activations.workers;
-        layer_gradient(workers, layer, inputs, delta, rows, gradients, onto);
         if let Some(below) = index.checked_sub(1).filter(|_| index > first) {
             let PlanLayer { layout, activation, .. } = &plan.layers[below];
             let count = rows * layout.units;
             let delta_below = &mut before[below][..count];
-            pass_back(workers, layer, parameters, delta, rows, delta_below);
+            pass_back(workers, layer, parameters.values(), delta, rows, delta_below);
             let mask = &activations.drops[index].mask;
             if pass == Pass::Training && !mask.is_empty() {
                 delta_below.iter_mut().zip(mask).for_each(|(delta, &mask)| *delta *= mask);
@@ -64,6 +65,67 @@ pub fn backward<T: Element>(
                 multiply_by_derivative(*activation, layout.units, &outputs[first..], kept, delta);
             });
         }
+        // Last, since these weights may move now.
+        bias_gradient(workers, layer, delta, rows, gradients);
+        match &mut parameters {
+            Parameters::Moving(moving) if Moving::<T>::may_move(layer) => {
+                moving.go_on(workers, layer, inputs, delta, rows)
+            }
+            _ => {
+                let gradient = &mut gradients[layer.layout.weights.clone()];
+                transposed_product(workers, onto, layer.shape(rows), inputs, delta, gradient);
+            }
+        }
+    }
+}
+
+/// What a network's parameters do while their gradients are computed.
+pub enum Parameters<'a, T> {
+    /// They stay.
+    Still(&'a [T]),
+    /// The weights of large layers move as soon as their gradient is known, which is kept nowhere.
+    Moving(Moving<'a, T>),
+}
+
+impl<T> Parameters<'_, T> {
+    /// What is lent for a part of the step.
+    pub fn reborrow(&mut self) -> Parameters<'_, T> {
+        match self {
+            Self::Still(parameters) => Parameters::Still(parameters),
+            Self::Moving(Moving { parameters, state, begun, optimizer, learning_rate }) => {
+                Parameters::Moving(Moving { parameters, state, begun, optimizer, learning_rate: *learning_rate })
+            }
+        }
+    }
+
+    /// As they are now.
+    pub fn values(&self) -> &[T] {
+        match self {
+            Self::Still(parameters) => parameters,
+            Self::Moving(moving) => moving.parameters,
+        }
+    }
+}
+
+/// A step of an optimizer that has begun.
+pub struct Moving<'a, T> {
+    pub parameters: &'a mut [T],
+    pub state: &'a mut OptimizerState<T>,
+    pub begun: &'a Begun,
+    pub optimizer: &'a Optimizer,
+    pub learning_rate: f64,
+}
+
+impl<T: Element> Moving<'_, T> {
+    /// Whether a layer's weights move in steps of 2 to [`SEEN_ROWS_MAX`] rows.
+    pub fn may_move(layer: &PlanLayer) -> bool {
+        can_be_seen(layer.shape(2)) && !layer.is_frozen
+    }
+
+    fn go_on(&mut self, workers: &Workers, layer: &PlanLayer, inputs: &[T], delta: &[T], rows: usize) {
+        let (shape, range) = (layer.shape(rows), layer.layout.weights.clone());
+        let target = Weights { workers, shape, inputs, delta, parameters: self.parameters, range };
+        self.state.go_on(self.begun, self.optimizer, self.learning_rate, target);
     }
 }
 
@@ -121,27 +183,16 @@ fn pass_back<T: Element>(
     product_with_transposed(workers, layer.shape(rows), delta, layer.weights(parameters), to);
 }
 
-fn layer_gradient<T: Element>(
-    workers: &Workers,
-    layer: &PlanLayer,
-    inputs: &[T],
-    delta: &[T],
-    rows: usize,
-    gradients: &mut [T],
-    onto: Onto,
-) {
-    let layout = &layer.layout;
-    let units = layout.units;
-    transposed_product(workers, onto, layer.shape(rows), inputs, delta, &mut gradients[layout.weights.clone()]);
-    if let Some(bias) = &layout.bias {
-        let delta = &delta[..rows * units];
-        // Columns, so that each sum runs over the rows in order.
-        let piece = (piece_length(delta.len(), units) / rows).next_multiple_of(LANES).max(LANES);
-        let pieces = gradients[bias.clone()].chunks_mut(piece).enumerate();
-        workers.for_each(pieces, |(index, sums)| {
-            vectorized!(for row in delta.chunks_exact(units) {
-                sums.iter_mut().zip(&row[index * piece..]).for_each(|(sum, &delta)| *sum += delta);
-            });
+fn bias_gradient<T: Element>(workers: &Workers, layer: &PlanLayer, delta: &[T], rows: usize, gradients: &mut [T]) {
+    let Some(bias) = &layer.layout.bias else { return };
+    let units = layer.layout.units;
+    let delta = &delta[..rows * units];
+    // Columns, so that each sum runs over the rows in order.
+    let piece = (piece_length(delta.len(), units) / rows).next_multiple_of(LANES).max(LANES);
+    let pieces = gradients[bias.clone()].chunks_mut(piece).enumerate();
+    workers.for_each(pieces, |(index, sums)| {
+        vectorized!(for row in delta.chunks_exact(units) {
+            sums.iter_mut().zip(&row[index * piece..]).for_each(|(sum, &delta)| *sum += delta);
         });
-    }
+    });
 }

@@ -1,6 +1,6 @@
 //! The gradients of a loss on a given batch, changing nothing: what a training step would follow, made visible.
 
-use super::backward::{backward, input_gradient};
+use super::backward::{Parameters, backward, input_gradient};
 use super::element::{Element, all_finite};
 use super::loss::{LossBatch, Objective, TargetRows};
 use super::network::{Pass, Plan, forward};
@@ -73,7 +73,15 @@ pub fn compute<T: Element>(
     let sum = objective.evaluate(T::from_f64(1.0 / divisor), &mut workspace.loss_batch(rows, objective.units()));
 
     let mut gradients = vec![T::ZERO; parameters.len()];
-    backward(&plan, parameters, &mut workspace, rows, &mut gradients, Onto::Nothing, Pass::Gradients);
+    backward(
+        &plan,
+        Parameters::Still(parameters),
+        &mut workspace,
+        rows,
+        &mut gradients,
+        Onto::Nothing,
+        Pass::Gradients,
+    );
     let inputs = input_gradient(&plan, parameters, &mut workspace, rows);
     if !(sum.is_finite() && all_finite(&gradients) && all_finite(&inputs)) {
         let is_faulty = |loss: f64, delta: &[T]| !(loss.is_finite() && all_finite(delta));

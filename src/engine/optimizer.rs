@@ -23,6 +23,7 @@ use self::rprop::Rprop;
 use self::sgd::Sgd;
 use super::element::Element;
 use super::lbfgs::Lbfgs;
+use super::product::{Shape, transposed_product_seen};
 use super::simd::vectorized;
 use super::team::{Workers, piece_length};
 use crate::domain::{Optimizer, Values};
@@ -116,10 +117,30 @@ impl<T: Element> OptimizerState<T> {
         parameters: &mut [T],
         gradients: &[T],
     ) {
+        let begun = self.begin(optimizer);
+        self.go_on(&begun, optimizer, learning_rate, Segments { workers, segments, parameters, gradients });
+    }
+
+    /// Counts a step, all of whose parts are told what it returns.
+    pub fn begin(&mut self, optimizer: &Optimizer) -> Begun {
         self.steps += 1;
+        let momentum = match *optimizer {
+            Optimizer::Nadam { beta1, momentum_decay, .. } => {
+                let product = self.momentum_product.get_or_insert(1.0);
+                Some(nadam::Momentum::next(product, beta1, momentum_decay, self.steps))
+            }
+            _ => None,
+        };
+        Begun { momentum }
+    }
+
+    /// A part of the step that has begun: moves the parameters of `target`, which no other part does.
+    ///
+    /// # Panics
+    /// With L-BFGS.
+    pub fn go_on(&mut self, begun: &Begun, optimizer: &Optimizer, learning_rate: f64, target: impl Target<T>) {
         let steps = self.steps;
         let [a, b, c] = &mut self.slots;
-        let target = Target { workers, segments, parameters, gradients };
         match *optimizer {
             Optimizer::Sgd { momentum, dampening, nesterov, weight_decay, .. } => {
                 let dampening = if steps == 1 { 0.0 } else { dampening };
@@ -158,10 +179,9 @@ impl<T: Element> OptimizerState<T> {
                 let adadelta = Adadelta::new(learning_rate, decay, epsilon, weight_decay);
                 target.update([a, b], |w, g, [s, u]| adadelta.step(w, g, s, u));
             }
-            Optimizer::Nadam { beta1, beta2, epsilon, momentum_decay, weight_decay, .. } => {
-                let product = self.momentum_product.get_or_insert(1.0);
-                let momentum = nadam::Momentum::next(product, beta1, momentum_decay, steps);
-                let nadam = Nadam::new(learning_rate, [beta1, beta2], epsilon, weight_decay, &momentum, steps);
+            Optimizer::Nadam { beta1, beta2, epsilon, weight_decay, .. } => {
+                let Some(momentum) = &begun.momentum else { return };
+                let nadam = Nadam::new(learning_rate, [beta1, beta2], epsilon, weight_decay, momentum, steps);
                 target.update([a, b], |w, g, [m, v]| nadam.step(w, g, m, v));
             }
             Optimizer::Rprop { eta_minus, eta_plus, step_min, step_max, .. } => {
@@ -218,7 +238,14 @@ impl<T: Element> OptimizerState<T> {
     }
 }
 
-fn step_adam<T: Element>(adam: &Adam<T>, amsgrad: bool, target: Target<'_, T>, [a, b, c]: [&mut Vec<T>; SLOTS]) {
+/// What all parts of a step have in common.
+#[derive(Debug)]
+pub struct Begun {
+    /// Nadam's.
+    momentum: Option<nadam::Momentum>,
+}
+
+fn step_adam<T: Element>(adam: &Adam<T>, amsgrad: bool, target: impl Target<T>, [a, b, c]: [&mut Vec<T>; SLOTS]) {
     if amsgrad {
         target.update([a, b, c], |w, g, [m, v, max]| adam.step_with_maximum(w, g, m, v, max));
     } else {
@@ -226,16 +253,22 @@ fn step_adam<T: Element>(adam: &Adam<T>, amsgrad: bool, target: Target<'_, T>, [
     }
 }
 
-/// What one step moves, and along what.
-struct Target<'a, T> {
-    workers: &'a Workers,
-    segments: &'a [Range<usize>],
-    parameters: &'a mut [T],
-    gradients: &'a [T],
+/// The parameters that a part of a step moves, and along what.
+pub trait Target<T> {
+    /// Calls `update` with parameters, their gradients and their numbers in the slots, piece by piece.
+    fn update<const N: usize>(self, slots: [&mut Vec<T>; N], update: impl Fn(&mut [T], &[T], [&mut [T]; N]) + Sync);
 }
 
-impl<T: Element> Target<'_, T> {
-    /// Calls `update` with the parameters, the gradients and the slots of each piece of each segment.
+/// Parameters whose gradients are there.
+pub struct Segments<'a, T> {
+    pub workers: &'a Workers,
+    /// Where: sorted, and disjoint.
+    pub segments: &'a [Range<usize>],
+    pub parameters: &'a mut [T],
+    pub gradients: &'a [T],
+}
+
+impl<T: Element> Target<T> for Segments<'_, T> {
     fn update<const N: usize>(
         self,
         mut slots: [&mut Vec<T>; N],
@@ -254,6 +287,31 @@ impl<T: Element> Target<'_, T> {
                 vectorized!(update(parameters, gradients, slots));
             });
         }
+    }
+}
+
+/// The weights of a layer, whose gradient is a product that is seen run by run and kept nowhere: the largest ones would go to memory and
+/// back.
+pub struct Weights<'a, T> {
+    pub workers: &'a Workers,
+    pub shape: Shape,
+    /// What went into the layer, `[rows, inputs]`.
+    pub inputs: &'a [T],
+    /// δ, `[rows, units]`.
+    pub delta: &'a [T],
+    /// All parameters.
+    pub parameters: &'a mut [T],
+    /// Where the weights are among them.
+    pub range: Range<usize>,
+}
+
+impl<T: Element> Target<T> for Weights<'_, T> {
+    fn update<const N: usize>(self, slots: [&mut Vec<T>; N], update: impl Fn(&mut [T], &[T], [&mut [T]; N]) + Sync) {
+        let Self { workers, shape, inputs, delta, parameters, range } = self;
+        let slots = slots.map(|slot| &mut slot[range.clone()]);
+        transposed_product_seen(workers, shape, inputs, delta, &mut parameters[range], slots, |g, w, slots| {
+            vectorized!(update(w, g, slots));
+        });
     }
 }
 

@@ -19,7 +19,7 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use super::element::Element;
 use super::simd::vectorized;
 use super::team::Workers;
-use large::{Sharing, matrix, transposed};
+use large::{Sharing, Target, matrix, transposed};
 
 pub use tiles::Lanes;
 
@@ -238,7 +238,7 @@ pub enum Onto {
 pub fn transposed_product<T: Element>(workers: &Workers, onto: Onto, shape: Shape, a: &[T], b: &[T], c: &mut [T]) {
     let Shape { rows, inputs, units } = shape;
     if !shape.is_small() && rows > 1 {
-        if shape.is_large() {
+        if shape.is_large() || inputs * units >= GRADIENT_TILES_MIN {
             let (operands, c) = ((transposed(a, inputs), matrix(b, units)), view_mut(inputs, units, c));
             return large::product(workers, Sharing::Rows, operands, rows, c, onto == Onto::Sum);
         }
@@ -257,6 +257,33 @@ pub fn transposed_product<T: Element>(workers: &Workers, onto: Onto, shape: Shap
             small::transposed_product(onto == Onto::Sum, (inputs, units), a, b, c);
         }
     });
+}
+
+/// Weights of a layer from which on our tiles do the product of its gradient.
+const GRADIENT_TILES_MIN: usize = 1 << 15;
+
+/// The most rows of [`transposed_product_seen`].
+pub const SEEN_ROWS_MAX: usize = blocked::DEPTH;
+
+/// Whether [`transposed_product_seen`] may stand in for [`transposed_product`].
+pub fn can_be_seen(shape: Shape) -> bool {
+    shape.inputs * shape.units >= GRADIENT_TILES_MIN && !shape.is_small() && (2..=SEEN_ROWS_MAX).contains(&shape.rows)
+}
+
+/// aᵀ·b as [`transposed_product`] computes it, of which nothing is kept: `see` is called with runs of it and with the parts of `first`
+/// and `others`, each `[inputs, units]`, that lie at the same place.
+pub fn transposed_product_seen<T: Element, const N: usize>(
+    workers: &Workers,
+    shape: Shape,
+    a: &[T],
+    b: &[T],
+    first: &mut [T],
+    others: [&mut [T]; N],
+    see: impl Fn(&[T], &mut [T], [&mut [T]; N]) + Sync,
+) {
+    let Shape { rows, inputs, units } = shape;
+    let target = Target { first: view_mut(inputs, units, first), others: others.map(|it| view_mut(inputs, units, it)) };
+    large::seen_product(workers, (transposed(a, inputs), matrix(b, units)), rows, target, see);
 }
 
 /// c = a·bᵀ, with a `[rows, units]`, b `[inputs, units]`, c `[rows, inputs]`.

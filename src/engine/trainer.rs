@@ -11,13 +11,14 @@
 
 use std::ops::Range;
 
+use super::backward::Moving;
 use super::data::{Prepared, RowSet};
 use super::early_stopping::Patience;
 use super::element::Element;
 use super::loss::Objective;
 use super::metrics::{MetricPlan, MetricSums};
 use super::network::Plan;
-use super::optimizer::OptimizerState;
+use super::optimizer::{Begun, OptimizerState};
 use super::random::{Purpose, Stream};
 use super::schedule::{self, ScheduleState};
 use super::state::{EpochEnd, Step};
@@ -67,6 +68,8 @@ pub struct Trainer<T> {
     tile_rows: usize,
     /// What of the parameters changes.
     segments: Vec<Range<usize>>,
+    /// Of that, what does not move while gradients are computed.
+    still_segments: Vec<Range<usize>>,
 
     // What a step writes before it reads.
     workspace: Workspace<T>,
@@ -85,6 +88,8 @@ pub struct Trainer<T> {
     next_batch: usize,
     parameters: Vec<T>,
     optimizer: OptimizerState<T>,
+    /// Of a step, some of whose weights have moved.
+    begun: Option<Begun>,
     schedule: ScheduleState,
     /// The learning rate of the last step.
     rate: f64,
@@ -137,6 +142,7 @@ impl<T: Element> Trainer<T> {
         let validation_rows = validation.as_ref().map_or(0, |rows| rows.rows);
         let rows_at_once = step_rows.max(validation_rows.min(tile_rows));
         let has_several_steps = training.rows > batch_size;
+        let segments = architecture.trainable_segments(&settings.frozen_layers);
         let copy_if = |is_needed: bool| vec![T::ZERO; if is_needed { count } else { 0 }];
         let mut trainer = Self {
             workspace: Workspace::new(&plan, &objective, rows_at_once),
@@ -148,6 +154,7 @@ impl<T: Element> Trainer<T> {
             last_epoch: settings.epochs,
             next_batch: 0,
             optimizer: OptimizerState::new(&settings.optimizer, count),
+            begun: None,
             schedule: ScheduleState::default(),
             rate: settings.optimizer.learning_rate(),
             has_converged: false,
@@ -162,7 +169,8 @@ impl<T: Element> Trainer<T> {
             patience: Patience::default(),
             end: None,
             diagnostics: settings.diagnostics.then(|| Diagnostics::new(&plan, count, step_rows)),
-            segments: architecture.trainable_segments(&settings.frozen_layers),
+            still_segments: still_segments(&plan, &segments),
+            segments,
             #[cfg(test)]
             given_masks: None,
             parameters,
@@ -324,6 +332,20 @@ impl<T: Element> Trainer<T> {
     pub fn preprocessing(&self) -> Option<&FittedPreprocessing> {
         self.fitted.as_ref()
     }
+}
+
+/// The segments without the weights that move while gradients are computed.
+fn still_segments(plan: &Plan, segments: &[Range<usize>]) -> Vec<Range<usize>> {
+    let mut still = segments.to_vec();
+    for layer in plan.layers.iter().filter(|layer| Moving::<f32>::may_move(layer)) {
+        let weights = &layer.layout.weights;
+        still = still
+            .iter()
+            .flat_map(|it| [it.start..it.end.min(weights.start), it.start.max(weights.end)..it.end])
+            .filter(|it| !it.is_empty())
+            .collect();
+    }
+    still
 }
 
 #[cfg(test)]

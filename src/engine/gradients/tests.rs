@@ -282,7 +282,7 @@ fn dropped_gradients(case: &Case, parameters: &[f64], seed: u64) -> (f64, Vec<f6
     let divisor = objective.divisor(ROWS as f64 * objective.count_of_row());
     let sum = objective.evaluate(1.0 / divisor, &mut workspace.loss_batch(ROWS, UNITS));
     let mut gradients = vec![0.0; parameters.len()];
-    backward(&plan, parameters, &mut workspace, ROWS, &mut gradients, Onto::Nothing, Pass::Training);
+    backward(&plan, Parameters::Still(parameters), &mut workspace, ROWS, &mut gradients, Onto::Nothing, Pass::Training);
     (sum / divisor, gradients)
 }
 

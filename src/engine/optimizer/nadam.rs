@@ -4,6 +4,7 @@ use super::square;
 use crate::engine::element::Element;
 
 /// β₁ of a step and of the next, μₜ = β₁·(1 − ½·0.96^(t·momentum_decay)), and the products of all so far.
+#[derive(Debug)]
 pub(super) struct Momentum {
     mu: f64,
     mu_next: f64,

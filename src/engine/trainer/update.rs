@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::Trainer;
-use crate::domain::{Loss, Optimizer};
+use crate::domain::{Loss, Optimizer, Settings};
 use crate::engine::activation::sign;
-use crate::engine::backward::backward;
+use crate::engine::backward::{Moving, Parameters, backward};
 use crate::engine::data::RowSet;
 use crate::engine::dropout::{self, Moment};
 use crate::engine::element::Element;
@@ -14,7 +14,8 @@ use crate::engine::lbfgs::Progress;
 use crate::engine::metrics::MetricSums;
 use crate::engine::network::{Pass, Plan, forward};
 use crate::engine::normalization::update_running_values;
-use crate::engine::product::Onto;
+use crate::engine::optimizer::Segments;
+use crate::engine::product::{Onto, SEEN_ROWS_MAX};
 use crate::engine::workspace::Workspace;
 
 /// Added to a norm that divides, as PyTorch's `clip_grad_norm_`.
@@ -38,7 +39,7 @@ impl<T: Element> BatchPass<'_, T> {
     /// losses.
     fn run(
         &self,
-        parameters: &[T],
+        mut parameters: Parameters<'_, T>,
         workspace: &mut Workspace<T>,
         gradients: &mut [T],
         mut sums: Option<&mut MetricSums>,
@@ -51,7 +52,10 @@ impl<T: Element> BatchPass<'_, T> {
             self.training.load(tile.iter().map(|&row| row as usize), workspace);
             before(index as u32, tile.len(), workspace);
             let sums = sums.as_deref_mut();
-            sum += self.judge.pass(parameters, self.scale, workspace, tile.len(), Pass::Training, sums);
+            sum += self.judge.pass(parameters.values(), self.scale, workspace, tile.len(), Pass::Training, sums);
+            // A loss that is not finite moves nothing.
+            let parameters =
+                if sum.is_finite() { parameters.reborrow() } else { Parameters::Still(parameters.values()) };
             backward(self.judge.plan, parameters, workspace, tile.len(), gradients, onto, Pass::Training);
             onto = Onto::Sum;
             after(tile.len(), workspace);
@@ -66,6 +70,7 @@ impl<T: Element> Trainer<T> {
     pub(super) fn accumulate_gradients(&mut self, rows: Range<usize>) -> f64 {
         let moment =
             Moment { seed: self.settings.seed, epoch: self.epoch.into(), batch: self.next_batch as u64, tile: 0 };
+        let moves = self.moves_at_once(rows.len());
         let rows = &self.order[rows];
         let divisor = self.objective.divisor(self.training.count_of(&self.objective, rows));
         let pass = BatchPass {
@@ -96,7 +101,19 @@ impl<T: Element> Trainer<T> {
             }
         };
         let sums = Some(&mut self.metric_sums);
-        let sum = pass.run(&self.parameters, &mut self.workspace, &mut self.gradients, sums, draw, see);
+        let parameters = if moves {
+            let begun = self.optimizer.begin(&self.settings.optimizer);
+            Parameters::Moving(Moving {
+                parameters: &mut self.parameters,
+                state: &mut self.optimizer,
+                begun: self.begun.insert(begun),
+                optimizer: &self.settings.optimizer,
+                learning_rate: self.rate,
+            })
+        } else {
+            Parameters::Still(&self.parameters)
+        };
+        let sum = pass.run(parameters, &mut self.workspace, &mut self.gradients, sums, draw, see);
         let count = rows.len();
         self.batch_has_wrong_rows = has_wrong_rows;
         for (layer, kept) in self.plan.layers.iter().zip(&self.workspace.activations.normalizations) {
@@ -105,6 +122,17 @@ impl<T: Element> Trainer<T> {
             }
         }
         sum
+    }
+
+    /// Whether the weights of large layers may move while a batch of so many rows is backpropagated: nobody asks for the gradient as a
+    /// whole, and all of it is known after one pass.
+    fn moves_at_once(&self, rows: usize) -> bool {
+        let Settings { l1, l2, max_gradient_value, max_gradient_norm, diagnostics, loss, optimizer, .. } =
+            &self.settings;
+        let changes_gradient = *l1 != 0.0 || *l2 != 0.0 || max_gradient_value.is_some() || max_gradient_norm.is_some();
+        let needs_gradient =
+            *diagnostics || matches!(loss, Loss::Perceptron) || matches!(optimizer, Optimizer::Lbfgs(_));
+        (2..=SEEN_ROWS_MAX.min(self.step_rows)).contains(&rows) && !changes_gradient && !needs_gradient
     }
 
     /// The optimizer's step along the gradients of a batch whose losses add up to `loss_sum`.
@@ -118,9 +146,25 @@ impl<T: Element> Trainer<T> {
             self.search_line(rows, loss_sum);
         } else {
             self.clip();
-            let Self { optimizer, settings, rate, segments, parameters, gradients, workspace, .. } = self;
+            let Self {
+                optimizer,
+                settings,
+                rate,
+                segments,
+                still_segments,
+                parameters,
+                gradients,
+                workspace,
+                begun,
+                ..
+            } = self;
             let workers = &workspace.activations.workers;
-            optimizer.step(workers, &settings.optimizer, *rate, segments, parameters, gradients);
+            if let Some(begun) = begun.take() {
+                let target = Segments { workers, segments: still_segments, parameters, gradients };
+                optimizer.go_on(&begun, &settings.optimizer, *rate, target);
+            } else {
+                optimizer.step(workers, &settings.optimizer, *rate, segments, parameters, gradients);
+            }
             bound_norms(&self.plan, &mut self.parameters);
         }
         if let Some(diagnostics) = self.diagnostics.as_mut().filter(|_| is_last) {
@@ -170,7 +214,7 @@ impl<T: Element> Trainer<T> {
         };
         let loss = finish(loss_sum, parameters, gradients);
         let mut evaluate = |parameters: &[T], gradients: &mut [T]| {
-            let sum = pass.run(parameters, workspace, gradients, None, |_, _, _| {}, |_, _| {});
+            let sum = pass.run(Parameters::Still(parameters), workspace, gradients, None, |_, _, _| {}, |_, _| {});
             add_penalties(plan, 0.0, l2, parameters, gradients);
             finish(sum, parameters, gradients)
         };
