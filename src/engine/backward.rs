@@ -15,7 +15,7 @@ use crate::domain::Optimizer;
 const LANES: usize = 16;
 
 /// The gradient of the first `rows` rows, in the place of what is in `gradients` or added to it, flat in the order of the parameters.
-/// Where nothing is learned, `gradients` stays as it is.
+/// Where nothing is learned, and where weights moved along their gradient, `gradients` stays as it is.
 ///
 /// On entry the last of `deltas` holds δ = ∂L/∂z of the last layer, from the loss; on return every layer's is there, z being
 /// what goes into its activation. With a₀ the inputs, ε_l = ∂L/∂(a_{l−1}·W_l + b_l), which is δ_l but behind a batch
@@ -68,9 +68,7 @@ pub fn backward<T: Element>(
         // Last, since these weights may move now.
         bias_gradient(workers, layer, delta, rows, gradients);
         match &mut parameters {
-            Parameters::Moving(moving) if Moving::<T>::may_move(layer) => {
-                moving.go_on(workers, layer, inputs, delta, rows)
-            }
+            Parameters::Moving(moving) if moves_at_once(layer) => moving.go_on(workers, layer, inputs, delta, rows),
             _ => {
                 let gradient = &mut gradients[layer.layout.weights.clone()];
                 transposed_product(workers, onto, layer.shape(rows), inputs, delta, gradient);
@@ -107,21 +105,26 @@ impl<T> Parameters<'_, T> {
     }
 }
 
-/// A step of an optimizer that has begun.
+/// A step of an optimizer that has begun. It has 2 to [`SEEN_ROWS_MAX`](super::product::SEEN_ROWS_MAX) rows, which go through at once.
 pub struct Moving<'a, T> {
+    /// All of them.
     pub parameters: &'a mut [T],
+    /// What the optimizer remembers.
     pub state: &'a mut OptimizerState<T>,
+    /// The step.
     pub begun: &'a Begun,
+    /// The optimizer's numbers.
     pub optimizer: &'a Optimizer,
+    /// That of the step.
     pub learning_rate: f64,
 }
 
-impl<T: Element> Moving<'_, T> {
-    /// Whether a layer's weights move in steps of 2 to [`SEEN_ROWS_MAX`] rows.
-    pub fn may_move(layer: &PlanLayer) -> bool {
-        can_be_seen(layer.shape(2)) && !layer.is_frozen
-    }
+/// Whether the weights of a layer move in a step that [`Moving`] tells of.
+pub fn moves_at_once(layer: &PlanLayer) -> bool {
+    can_be_seen(layer.layout.inputs, layer.layout.units) && !layer.is_frozen
+}
 
+impl<T: Element> Moving<'_, T> {
     fn go_on(&mut self, workers: &Workers, layer: &PlanLayer, inputs: &[T], delta: &[T], rows: usize) {
         let (shape, range) = (layer.shape(rows), layer.layout.weights.clone());
         let target = Weights { workers, shape, inputs, delta, parameters: self.parameters, range };

@@ -261,10 +261,13 @@ pub trait Target<T> {
 
 /// Parameters whose gradients are there.
 pub struct Segments<'a, T> {
+    /// Who computes.
     pub workers: &'a Workers,
-    /// Where: sorted, and disjoint.
+    /// Where they are: sorted, and disjoint.
     pub segments: &'a [Range<usize>],
+    /// All parameters.
     pub parameters: &'a mut [T],
+    /// In the order of the parameters.
     pub gradients: &'a [T],
 }
 
@@ -293,7 +296,9 @@ impl<T: Element> Target<T> for Segments<'_, T> {
 /// The weights of a layer, whose gradient is a product that is seen run by run and kept nowhere: the largest ones would go to memory and
 /// back.
 pub struct Weights<'a, T> {
+    /// Who computes.
     pub workers: &'a Workers,
+    /// Of the layer and the rows.
     pub shape: Shape,
     /// What went into the layer, `[rows, inputs]`.
     pub inputs: &'a [T],

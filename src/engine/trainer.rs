@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use super::backward::Moving;
+use super::backward::moves_at_once;
 use super::data::{Prepared, RowSet};
 use super::early_stopping::Patience;
 use super::element::Element;
@@ -337,13 +337,10 @@ impl<T: Element> Trainer<T> {
 /// The segments without the weights that move while gradients are computed.
 fn still_segments(plan: &Plan, segments: &[Range<usize>]) -> Vec<Range<usize>> {
     let mut still = segments.to_vec();
-    for layer in plan.layers.iter().filter(|layer| Moving::<f32>::may_move(layer)) {
+    for layer in plan.layers.iter().filter(|layer| moves_at_once(layer)) {
         let weights = &layer.layout.weights;
-        still = still
-            .iter()
-            .flat_map(|it| [it.start..it.end.min(weights.start), it.start.max(weights.end)..it.end])
-            .filter(|it| !it.is_empty())
-            .collect();
+        let around = |it: Range<usize>| [it.start..it.end.min(weights.start), it.start.max(weights.end)..it.end];
+        still = still.into_iter().flat_map(around).filter(|it| !it.is_empty()).collect();
     }
     still
 }

@@ -9,15 +9,25 @@ use super::cuts;
 use crate::engine::element::Element;
 use crate::engine::team::Workers;
 
-/// Multiply-adds of a part: tens of microseconds, which are worth another thread.
-const PART_OPERATIONS_MIN: usize = 1 << 21;
-/// Parts of a product: more than threads, so that one that is held up holds up little.
-const PARTS: usize = 4;
+/// Multiply-adds of two parts: tens of microseconds each, which are worth another thread.
+const TWO_PARTS_MIN: usize = 1 << 22;
+/// Multiply-adds of four: more parts than threads, so that one that is held up holds up little, where each is long enough to pay for its
+/// copies.
+const FOUR_PARTS_MIN: usize = 1 << 28;
 /// Columns and rows of a part: of whole tiles.
 const COLUMNS_MIN: usize = 64;
 const ROWS_MIN: usize = 16;
 /// Columns of a part up to which rows are shared instead, where that is wanted.
 const SHARED_COLUMNS_MAX: usize = 512;
+
+/// Parts of a product of so many multiply-adds.
+fn parts_of(operations: usize) -> usize {
+    match operations {
+        0..TWO_PARTS_MIN => 1,
+        TWO_PARTS_MIN..FOUR_PARTS_MIN => 2,
+        _ => 4,
+    }
+}
 
 /// How threads share a product's result.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,8 +60,7 @@ pub fn product<T: Element>(
             pulp::Arch::new().dispatch(Product { a, b, row, column, depth, c, adds, copies });
         });
     };
-    // An even number, for two threads.
-    let parts = (rows * columns * depth / PART_OPERATIONS_MIN).min(PARTS) / 2 * 2;
+    let parts = parts_of(rows * columns * depth);
     if parts < 2 || !workers.are_several() {
         return product(0, 0, c);
     }
@@ -116,7 +125,7 @@ pub fn seen_product<T: Element, const N: usize>(
             pulp::Arch::new().dispatch(SeenProduct { a, b, row, column, shape, depth, see: &mut see, copies });
         });
     };
-    let parts = (rows * columns * depth / PART_OPERATIONS_MIN).min(PARTS) / 2 * 2;
+    let parts = parts_of(rows * columns * depth);
     if parts < 2 || !workers.are_several() {
         return product(0, 0, target);
     }

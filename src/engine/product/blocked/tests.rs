@@ -130,3 +130,36 @@ fn what_is_not_a_number_stays_in_its_row_and_column() {
         assert_eq!(c.is_finite(), index / columns != 7 && index % columns != 49, "{index}");
     }
 }
+
+/// Parts of the result that are seen once each, as [`Product`] computes them.
+fn check_seen<T: Element>(rows: usize, depth: usize, columns: usize) {
+    let (row, column) = (2, 3);
+    let a = Stored::<T>::new(row + rows + 1, depth, true, 1);
+    let b = Stored::<T>::new(depth, column + columns + 1, false, 2);
+    let (a, b) = (a.operand(), b.operand());
+    let mut expected = vec![T::ZERO; rows * columns];
+    let c = ArrayViewMut2::from_shape((rows, columns), &mut expected).unwrap();
+    let copies = &mut Copies::empty();
+    pulp::Arch::new().dispatch(Product { a, b, row, column, depth, c, adds: false, copies });
+
+    let mut seen = vec![None; rows * columns];
+    let mut see = |row: usize, column: usize, part: &[T]| {
+        assert!(column + part.len() <= columns || (column == 0 && part.len().is_multiple_of(columns)));
+        for (to, &value) in seen[row * columns + column..].iter_mut().zip(part) {
+            assert!(to.replace(value).is_none(), "{row}, {column} comes twice");
+        }
+    };
+    let shape = (rows, columns);
+    pulp::Arch::new().dispatch(SeenProduct { a, b, row, column, shape, depth, see: &mut see, copies });
+    assert!(seen.iter().copied().eq(expected.into_iter().map(Some)), "{rows}×{depth}×{columns}");
+}
+
+#[test]
+fn a_product_that_is_seen_has_the_bits_of_one_that_is_kept() {
+    for (rows, depth, columns) in
+        [(1, 2, 1), (5, 3, 37), (96, 7, 512), (97, 5, 513), (192, 2, 64), (200, 512, 130), (301, 33, 1_030)]
+    {
+        check_seen::<f32>(rows, depth, columns);
+        check_seen::<f64>(rows, depth, columns);
+    }
+}

@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::domain::RawBatchNormalization;
+use crate::engine::optimizer::examples::optimizers;
 use crate::engine::team::Team;
 
-/// Large enough to be cut: products of millions of multiply-adds, and runs of tens of thousands of numbers.
-fn large(normalizes: bool) -> Trainer<f32> {
+/// Large enough to be cut: products of millions of multiply-adds, and runs of tens of thousands of numbers. With a penalty no weights move
+/// before all gradients are known.
+fn large(normalizes: bool, l2: f64) -> Trainer<f32> {
     let (rows, width) = (300, 300);
     let layers = [(260, Activation::Gelu), (200, Activation::Relu), (10, Activation::Softmax)];
     let architecture = network_with(ElementType::Float32, width, &layers, |raw| {
@@ -20,7 +22,7 @@ fn large(normalizes: bool) -> Trainer<f32> {
         batch_size: 128,
         epochs: 3,
         shuffle: true,
-        l2: 1e-4,
+        l2,
         ..settings_on(Activation::Softmax, cross_entropy(), adam(1e-3), rows)
     };
     Trainer::new(input(architecture, settings, training_data(inputs, targets)))
@@ -28,11 +30,11 @@ fn large(normalizes: bool) -> Trainer<f32> {
 
 #[test]
 fn any_number_of_threads_comes_to_the_same_bits() {
-    for normalizes in [false, true] {
-        let mut alone = large(normalizes);
+    for (normalizes, l2) in [(false, 1e-4), (true, 1e-4), (false, 0.0), (true, 0.0)] {
+        let mut alone = large(normalizes, l2);
         let expected = run(&mut alone);
         for threads in [2, 3, 8] {
-            let mut trainer = large(normalizes);
+            let mut trainer = large(normalizes, l2);
             trainer.set_workers(Workers::of(Team::new(threads, || {}).unwrap()));
             assert_eq!(run(&mut trainer), expected, "{threads} threads");
             assert!(trainer.parameters() == alone.parameters(), "{threads} threads");
@@ -42,15 +44,62 @@ fn any_number_of_threads_comes_to_the_same_bits() {
 
 #[test]
 fn a_step_by_several_threads_allocates_nothing() {
-    let mut trainer = large(true);
-    trainer.set_workers(Workers::of(Team::new(3, || {}).unwrap()));
-    while trainer.epoch() < 1 {
-        trainer.step_batch();
-    }
-    let counted = allocation_counter::measure(|| {
-        while trainer.epoch() < 2 {
+    for l2 in [0.0, 1e-4] {
+        let mut trainer = large(true, l2);
+        trainer.set_workers(Workers::of(Team::new(3, || {}).unwrap()));
+        while trainer.epoch() < 1 {
             trainer.step_batch();
         }
-    });
-    assert_eq!(counted.count_total, 0);
+        let counted = allocation_counter::measure(|| {
+            while trainer.epoch() < 2 {
+                trainer.step_batch();
+            }
+        });
+        assert_eq!(counted.count_total, 0);
+    }
+}
+
+/// Layers of which some are large enough to move at once, in batches of 20, 20 and 10 rows; `frozen` ones do not move.
+fn moving<T: Element>(optimizer: Optimizer, frozen: Vec<u32>, diagnostics: bool) -> Trainer<T> {
+    let layers = [(260, Activation::Tanh), (260, Activation::Relu), (3, Activation::Identity)];
+    let architecture = network(T::ELEMENT_TYPE, 255, &layers);
+    let inputs = matrix(T::ELEMENT_TYPE, 255, &uniform(50 * 255, 1));
+    let targets = Targets::Values(matrix(T::ELEMENT_TYPE, 3, &uniform(50 * 3, 2)));
+    let settings = settings_on(Activation::Identity, Loss::SquaredError, optimizer, 50);
+    let settings =
+        Settings { batch_size: 20, epochs: 3, shuffle: true, frozen_layers: frozen, diagnostics, ..settings };
+    Trainer::new(input(architecture, settings, training_data(inputs, targets)))
+}
+
+/// Diagnostics want every gradient as a whole, so with them no weights move before the others.
+fn check_moving<T: Element>(optimizer: &Optimizer, frozen: &[u32]) {
+    let trained = |diagnostics: bool| {
+        let mut trainer = moving::<T>(optimizer.clone(), frozen.to_vec(), diagnostics);
+        run(&mut trainer);
+        let state = trainer.optimizer.save();
+        (trainer.parameters, state)
+    };
+    assert!(trained(false) == trained(true), "{optimizer:?}, {frozen:?} frozen");
+}
+
+#[test]
+fn weights_that_move_while_gradients_are_computed_come_to_the_same_bits() {
+    for optimizer in optimizers() {
+        check_moving::<f32>(&optimizer, &[]);
+        check_moving::<f64>(&optimizer, &[1]);
+    }
+    check_moving::<f32>(&adam(1e-3), &[0]);
+    check_moving::<f32>(&adam(1e-3), &[2]);
+}
+
+#[test]
+fn a_loss_that_is_not_finite_moves_no_weights() {
+    // Its second step starts from weights that overflow.
+    let trained = |diagnostics: bool| {
+        let mut trainer = moving::<f32>(sgd(1e30, 0.0), Vec::new(), diagnostics);
+        assert_eq!(reason(&run(&mut trainer)), StopReason::Diverged);
+        trainer.parameters
+    };
+    let bits = |parameters: Vec<f32>| parameters.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+    assert!(bits(trained(false)) == bits(trained(true)));
 }
