@@ -105,14 +105,14 @@ impl<T> Parameters<'_, T> {
     }
 }
 
-/// A step of an optimizer that has begun. It has 2 to [`SEEN_ROWS_MAX`](super::product::SEEN_ROWS_MAX) rows, which go through at once.
+/// A step of an optimizer that begins while gradients are computed. It has 2 to [`SEEN_ROWS_MAX`](super::product::SEEN_ROWS_MAX) rows, which go through at once.
 pub struct Moving<'a, T> {
     /// All of them.
     pub parameters: &'a mut [T],
     /// What the optimizer remembers.
     pub state: &'a mut OptimizerState<T>,
-    /// The step.
-    pub begun: &'a Begun,
+    /// The step, once a weight has moved.
+    pub begun: &'a mut Option<Begun>,
     /// The optimizer's numbers.
     pub optimizer: &'a Optimizer,
     /// That of the step.
@@ -128,7 +128,8 @@ impl<T: Element> Moving<'_, T> {
     fn go_on(&mut self, workers: &Workers, layer: &PlanLayer, inputs: &[T], delta: &[T], rows: usize) {
         let (shape, range) = (layer.shape(rows), layer.layout.weights.clone());
         let target = Weights { workers, shape, inputs, delta, parameters: self.parameters, range };
-        self.state.go_on(self.begun, self.optimizer, self.learning_rate, target);
+        let begun = self.begun.get_or_insert_with(|| self.state.begin(self.optimizer));
+        self.state.go_on(begun, self.optimizer, self.learning_rate, target);
     }
 }
 

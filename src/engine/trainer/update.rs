@@ -102,11 +102,10 @@ impl<T: Element> Trainer<T> {
         };
         let sums = Some(&mut self.metric_sums);
         let parameters = if moves {
-            let begun = self.optimizer.begin(&self.settings.optimizer);
             Parameters::Moving(Moving {
                 parameters: &mut self.parameters,
                 state: &mut self.optimizer,
-                begun: self.begun.insert(begun),
+                begun: &mut self.begun,
                 optimizer: &self.settings.optimizer,
                 learning_rate: self.rate,
             })
