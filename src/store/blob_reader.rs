@@ -24,14 +24,19 @@ impl Read for Source {
             Self::File(file) => return file.read(out),
             Self::Memory(pieces) => pieces,
         };
-        while pieces.front().is_some_and(Bytes::is_empty) {
-            pieces.pop_front();
-        }
-        let Some(piece) = pieces.front_mut() else { return Ok(0) };
+        let Some(piece) = next_piece(pieces) else { return Ok(0) };
         let length = piece.len().min(out.len());
         out[..length].copy_from_slice(&piece.split_to(length));
         Ok(length)
     }
+}
+
+/// What is left of the first piece that was not read as a whole.
+fn next_piece(pieces: &mut VecDeque<Bytes>) -> Option<&mut Bytes> {
+    while pieces.front().is_some_and(Bytes::is_empty) {
+        pieces.pop_front();
+    }
+    pieces.front_mut()
 }
 
 /// A blob being read. Nothing that came out of it may be used before [`BlobReader::finish`] said that all of it is right.
@@ -88,7 +93,7 @@ impl BlobReader {
         // No part is larger than a vector.
         let bytes = usize::try_from(length).ok().filter(|_| length <= self.remaining).ok_or_else(|| self.corrupt())?;
         if let Source::Memory(pieces) = &mut self.source
-            && let Some(piece) = pieces.front_mut().filter(|piece| piece.len() == bytes)
+            && let Some(piece) = next_piece(pieces).filter(|piece| piece.len() == bytes)
         {
             let piece = mem::take(piece);
             self.hash.update(&piece);

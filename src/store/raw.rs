@@ -265,6 +265,19 @@ mod tests {
         Matrix::from_values(rows, columns, values)
     }
 
+    #[test]
+    fn rows_in_memory_are_neither_copied_nor_read_into_buffers_of_their_own() {
+        let inputs = matrix(1_000, 10, 2).into_packed();
+        let at = inputs.values().as_bytes().as_ptr();
+        let training = Rows { inputs, targets: Targets::Classes(vec![0; 1_000]), weights: None, mask: None };
+        let data = TrainingData { training, validation: None };
+        let (blobs, name) = (Blobs::in_memory(), BlobName::Rows { job_id: Uuid::nil() });
+        blobs.write(name, Parts::of_training_data(&data).as_slice()).unwrap();
+        let read = read_training_data(blobs.open(name).unwrap().unwrap()).unwrap();
+        assert_eq!(read.training.inputs.values().as_bytes().as_ptr(), at);
+        assert_eq!(read, data);
+    }
+
     proptest! {
         #[test]
         fn training_data_reads_back_bit_for_bit(
@@ -287,6 +300,17 @@ mod tests {
             let (blobs, name) = (Blobs::in_memory(), BlobName::Rows { job_id: Uuid::nil() });
             blobs.write(name, Parts::of_training_data(&data).as_slice()).unwrap();
             prop_assert_eq!(read_training_data(blobs.open(name).unwrap().unwrap()).unwrap(), data);
+        }
+
+        #[test]
+        fn what_is_read_does_not_depend_on_the_parts_that_were_written(length in 0..40_u64) {
+            let (blobs, name) = (Blobs::in_memory(), BlobName::Rows { job_id: Uuid::nil() });
+            let bytes: Vec<u8> = (0..40).collect();
+            blobs.write(name, &[Part::Number(7_u64.to_le_bytes()), Part::Lent(&bytes)]).unwrap();
+            let mut reader = blobs.open(name).unwrap().unwrap();
+            prop_assert_eq!(number(&mut reader).unwrap(), 7);
+            prop_assert_eq!(&reader.shared(length).unwrap()[..], &bytes[..length as usize]);
+            prop_assert!(reader.shared(41).is_err());
         }
 
         #[test]
