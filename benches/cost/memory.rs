@@ -12,17 +12,17 @@ const COPIES_OF_CHECKPOINT: u64 = 3;
 /// Where a server keeps things, and what a checkpoint's interval is.
 #[derive(Clone, Copy, PartialEq)]
 enum Kept {
-    InFolder,
-    InFolderWithCheckpoints,
-    InMemory,
+    Folder,
+    FolderWithCheckpoints,
+    Memory,
 }
 
 impl Kept {
     fn name(self) -> &'static str {
         match self {
-            Self::InFolder => "folder",
-            Self::InFolderWithCheckpoints => "folder, checkpoints often",
-            Self::InMemory => "memory",
+            Self::Folder => "folder",
+            Self::FolderWithCheckpoints => "folder, checkpoints often",
+            Self::Memory => "memory",
         }
     }
 }
@@ -38,7 +38,7 @@ pub fn measure(is_brief: bool) -> anyhow::Result<()> {
         ("large network", Network { widths: vec![1_024, size(8_192, 8), 1_024, 1], rows: 256, batch: 128 }, 4),
     ];
     for (name, network, epochs) in networks {
-        for kept in [Kept::InFolder, Kept::InFolderWithCheckpoints, Kept::InMemory] {
+        for kept in [Kept::Folder, Kept::FolderWithCheckpoints, Kept::Memory] {
             runtime.block_on(peak(name, &network, epochs, kept))?;
         }
     }
@@ -48,7 +48,7 @@ pub fn measure(is_brief: bool) -> anyhow::Result<()> {
 async fn peak(name: &str, network: &Network, epochs: i32, kept: Kept) -> anyhow::Result<()> {
     // A server in memory takes no checkpoints.
     let mut arguments = vec!["--message-bytes-max", "1000000000"];
-    arguments.extend((kept == Kept::InMemory).then_some("--ephemeral"));
+    arguments.extend((kept == Kept::Memory).then_some("--ephemeral"));
     let server = Server::start(&arguments)?;
     let mut client = connect(&server).await?;
     create(&mut client, "model", network).await?;
@@ -58,7 +58,7 @@ async fn peak(name: &str, network: &Network, epochs: i32, kept: Kept) -> anyhow:
     train(&mut client, training("small", &small, 1)).await?;
     let idle = server.bytes("VmRSS")?;
     let mut request = training("model", network, epochs);
-    let has_checkpoints = kept == Kept::InFolderWithCheckpoints;
+    let has_checkpoints = kept == Kept::FolderWithCheckpoints;
     let nanos = if has_checkpoints { 1_000_000 } else { 0 };
     let seconds = if has_checkpoints { 0 } else { 3_600 };
     request.checkpoint_interval = Some(prost_types::Duration { seconds, nanos });

@@ -74,7 +74,7 @@ fn moving<T: Element>(optimizer: Optimizer, frozen: Vec<u32>, diagnostics: bool)
 /// Diagnostics want every gradient as a whole, so with them no weights move before the others.
 fn check_moving<T: Element>(optimizer: &Optimizer, frozen: &[u32]) {
     let trained = |diagnostics: bool| {
-        let mut trainer = moving::<T>(optimizer.clone(), frozen.to_vec(), diagnostics);
+        let mut trainer = moving::<T>(*optimizer, frozen.to_vec(), diagnostics);
         run(&mut trainer);
         let state = trainer.optimizer.save();
         (trainer.parameters, state)
