@@ -82,7 +82,7 @@ fn empty(vector: &Values) -> Values {
 }
 
 impl Ended {
-    /// What [`of_trainer`] kept.
+    /// What [`of_end`] kept.
     pub(super) fn new(continuation: Continuation) -> Result<Self, AppError> {
         let damaged = || AppError::DataLoss("the end of the training before cannot be read back".to_owned());
         let Head { settings, fingerprint, mut state } =

@@ -27,7 +27,7 @@ impl Packed {
         bytes.len().is_multiple_of(element_type.size_bytes()).then_some(Self { bytes, element_type })
     }
 
-    /// The same numbers, where they lie.
+    /// The same numbers in a buffer of their own: where they lie, but for a part of somebody else's, which may be much larger.
     pub fn from_values(values: Values) -> Self {
         match values {
             Values::F32(values) => {
@@ -36,7 +36,9 @@ impl Packed {
             Values::F64(values) => {
                 Self { bytes: Bytes::from_owner(Floats(values)), element_type: ElementType::Float64 }
             }
-            Values::Packed(packed) => packed,
+            Values::Packed(packed) => {
+                Self { bytes: Bytes::copy_from_slice(&packed.bytes), element_type: packed.element_type }
+            }
         }
     }
 
@@ -129,6 +131,14 @@ mod tests {
         assert!(Packed::new(Bytes::from_static(&[0; 6]), ElementType::Float32).is_none());
         assert!(Packed::new(Bytes::from_static(&[0; 12]), ElementType::Float64).is_none());
         assert_eq!(Packed::new(Bytes::new(), ElementType::Float64).map(|it| it.len()), Some(0));
+    }
+
+    #[test]
+    fn a_part_of_a_message_that_is_kept_lets_the_message_go() {
+        let message = Bytes::from(vec![0; 1 << 20]);
+        let part = Packed::new(message.slice(16..24), ElementType::Float64).unwrap();
+        let kept = Packed::from_values(Values::Packed(part));
+        assert!(message.is_unique() && kept.get(0) == 0.0);
     }
 
     #[test]

@@ -135,6 +135,9 @@ impl TrainingRun {
                 None => {}
             }
             check_expression(&mut trainer)?;
+        } else {
+            // It may be as large as all the trainer has.
+            drop(ended);
         }
         // What it went on from says the number of its first epoch; later attempts find that in the record.
         let epochs_before = if resumed.is_some() { record.epochs_before } else { trainer.epoch() };
