@@ -223,9 +223,9 @@ pub fn request(workload: &Workload, model_id: &str, epochs: u32, every: u32) -> 
         Optimizer::Adam => Method::Adam(pb::Adam { learning_rate, ..pb::Adam::default() }),
     };
     let (inputs, targets) = workload.data();
-    let matrix = |values| match values {
+    let matrix = |values: Values| match values {
         Values::F32(values) => Some(packed(&values)),
-        Values::F64(values) => Some(pb::Matrix { values, ..pb::Matrix::default() }),
+        values => Some(pb::Matrix { values: values.iter().collect(), ..pb::Matrix::default() }),
     };
     pb::TrainRequest {
         model_id: model_id.to_owned(),

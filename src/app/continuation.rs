@@ -1,6 +1,7 @@
 //! Where a training ended, for one that goes on from there.
 
 use std::mem;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
@@ -26,28 +27,29 @@ pub(super) struct Ended {
     state: TrainerState,
 }
 
-/// What a trainer's end is to later trainings.
-pub(super) fn of_trainer(
-    trainer: &AnyTrainer,
+/// What a trainer's end is to later trainings: its state, whose vectors were taken, and they.
+pub(super) fn of_end(
+    state: TrainerState,
+    vectors: Vec<Arc<Values>>,
     settings: &Settings,
     fingerprint: u64,
 ) -> Result<Continuation, AppError> {
-    let mut state = trainer.state();
-    let vectors = take_vectors(&mut state);
     let head = rmp_serde::to_vec_named(&Head { settings: settings.clone(), fingerprint, state })
         .map_err(|error| AppError::Internal(format!("a training's end cannot be encoded: {error}")))?;
     Ok(Continuation { head, vectors })
 }
 
 /// Takes the vectors out of a state, which are stored as they lie in memory.
-pub(super) fn take_vectors(state: &mut TrainerState) -> Vec<Values> {
-    state.vectors_mut().into_iter().map(|vector| mem::replace(vector, empty(vector))).collect()
+pub(super) fn take_vectors(state: &mut TrainerState) -> Vec<Arc<Values>> {
+    state.vectors_mut().into_iter().map(|vector| Arc::new(mem::replace(vector, empty(vector)))).collect()
 }
 
 /// Puts them back; `None` where they are not as many.
-pub(super) fn put_vectors(state: &mut TrainerState, vectors: Vec<Values>) -> Option<()> {
+pub(super) fn put_vectors(state: &mut TrainerState, vectors: Vec<Arc<Values>>) -> Option<()> {
     let places = state.vectors_mut();
-    (places.len() == vectors.len()).then(|| places.into_iter().zip(vectors).for_each(|(place, vector)| *place = vector))
+    let vectors_fit = places.len() == vectors.len();
+    let pairs = places.into_iter().zip(vectors);
+    vectors_fit.then(|| pairs.for_each(|(place, vector)| *place = Arc::unwrap_or_clone(vector)))
 }
 
 /// What tells whether two trainings have the same rows: inputs, targets, weights and masks, and those of the validation.
@@ -67,10 +69,8 @@ pub(super) fn fingerprint(data: &TrainingData) -> u64 {
 
 fn add_matrix(hash: &mut Xxh3, matrix: Option<&Matrix>) {
     hash.update(&[u8::from(matrix.is_some())]);
-    match matrix.map(Matrix::values) {
-        None => {}
-        Some(Values::F32(values)) => hash.update(bytemuck::cast_slice(values)),
-        Some(Values::F64(values)) => hash.update(bytemuck::cast_slice(values)),
+    if let Some(matrix) = matrix {
+        hash.update(matrix.values().as_bytes());
     }
 }
 

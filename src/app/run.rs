@@ -125,7 +125,7 @@ impl TrainingRun {
         match self.steps(&mut running, slice) {
             Some(end) => {
                 self.show_reports(&mut running);
-                self.end(end, Some(&running))
+                self.end(end, Some(running))
             }
             None => {
                 self.phase = Phase::Training(running);
@@ -354,7 +354,7 @@ impl Running {
 
     /// Whether this job, not only one that it goes on with, has finished an epoch.
     fn has_whole_epoch(&self) -> bool {
-        self.trainer.epoch() > self.epochs_before && self.trainer.last_whole_epoch().is_some()
+        self.trainer.epoch() > self.epochs_before && self.trainer.has_whole_epoch()
     }
 
     fn is_time_over(&self, instant: Instant) -> bool {

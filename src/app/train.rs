@@ -151,7 +151,10 @@ impl App {
         let live = Arc::new(LiveJob::new(job.clone()));
         self.core.live.insert(job_id, live.clone());
         let mut disk = self.core.promises.make(disk_bytes);
+        // In memory the job trains from the rows as they are here; in a folder they are read back, and given back before.
+        let data = if store.is_durable() { data } else { data.into_packed() };
         let accepted = store.accept_job(&job, command.request_hash, &data);
+        drop(data);
         disk.kept(rows_bytes);
         let room = Room { bytes, _disk: disk };
         let run = TrainingRun::new(self.core.clone(), job_id, live.clone(), room);
@@ -219,8 +222,9 @@ pub(super) fn expression_fault(row: u32, what: &str) -> Faults {
 /// gradients, what the optimizer remembers and the epochs that are kept, and the values of one batch on their way through the
 /// network.
 pub(super) fn training_bytes(architecture: &Architecture, settings: &Settings) -> u64 {
-    /// Parameters, gradients, the last and the best epoch, what is committed, and what diagnostics compare with.
-    const COPIES: u64 = 6;
+    /// Parameters, gradients, the last and the best epoch, what diagnostics compare with, and the network of live predictions, twice while
+    /// another takes its place. What is written is written from these.
+    const COPIES: u64 = 7;
     let element = architecture.element_type().size_bytes() as u64;
     let units: u64 = architecture.layers().iter().map(|layer| layer.units as u64).sum();
     let (width, rows) = (architecture.input_width() as u64, settings.rows + given_validation_rows(settings));
@@ -232,8 +236,7 @@ pub(super) fn training_bytes(architecture: &Architecture, settings: &Settings) -
     let special = architecture.has_dropout() || architecture.has_batch_normalization();
     let batch = batch_rows.saturating_mul((width + 2 * units) * if special { 3 } else { 2 });
     let slots = slot_count(&settings.optimizer) as u64;
-    // While it is committed, the end of the training is in memory twice.
-    let parameters = (COPIES + 2 * slots) * architecture.parameter_count() as u64;
+    let parameters = (COPIES + slots) * architecture.parameter_count() as u64;
     let metrics = metric_bytes(architecture, settings);
     element.saturating_mul(data.saturating_add(batch).saturating_add(parameters)).saturating_add(metrics)
 }

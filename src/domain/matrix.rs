@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::fault::{At, Faults};
+use super::packed::Packed;
 
 /// The type in which a network computes and keeps its parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,12 +28,26 @@ impl ElementType {
 }
 
 /// A flat run of numbers of one type.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Values {
     /// Elements of [`ElementType::Float32`].
     F32(Vec<f32>),
     /// Elements of [`ElementType::Float64`].
     F64(Vec<f64>),
+    /// Elements of either, as they came: rows of a training, on their way to the store and out of one in memory. In no record.
+    #[serde(skip)]
+    Packed(Packed),
+}
+
+/// The same numbers of the same type, however they are held.
+impl PartialEq for Values {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::F32(a), Self::F32(b)) => a == b,
+            (Self::F64(a), Self::F64(b)) => a == b,
+            (a, b) => a.element_type() == b.element_type() && a.len() == b.len() && a.iter().eq(b.iter()),
+        }
+    }
 }
 
 impl Values {
@@ -41,6 +56,7 @@ impl Values {
         match self {
             Self::F32(values) => values.len(),
             Self::F64(values) => values.len(),
+            Self::Packed(packed) => packed.len(),
         }
     }
 
@@ -54,6 +70,7 @@ impl Values {
         match self {
             Self::F32(_) => ElementType::Float32,
             Self::F64(_) => ElementType::Float64,
+            Self::Packed(packed) => packed.element_type(),
         }
     }
 
@@ -62,14 +79,15 @@ impl Values {
         match self {
             Self::F32(values) => f64::from(values[index]),
             Self::F64(values) => values[index],
+            Self::Packed(packed) => packed.get(index),
         }
     }
 
     /// One of them as the caller would write it: a float32 in its own shortest digits.
     pub fn show(&self, index: usize) -> String {
-        match self {
-            Self::F32(values) => format!("{:?}", values[index]),
-            Self::F64(values) => format!("{:?}", values[index]),
+        match self.element_type() {
+            ElementType::Float32 => format!("{:?}", self.get(index) as f32),
+            ElementType::Float64 => format!("{:?}", self.get(index)),
         }
     }
 
@@ -83,7 +101,16 @@ impl Values {
         match (self, element_type) {
             (Self::F64(values), ElementType::Float32) => Self::F32(values.iter().map(|&value| value as f32).collect()),
             (Self::F32(values), ElementType::Float64) => Self::F64(values.iter().map(|&value| value.into()).collect()),
+            (Self::Packed(packed), other) if packed.element_type() != other => packed.to_element_type(other),
             (same, _) => same,
+        }
+    }
+
+    /// The same numbers in a vector of their own.
+    pub fn unpacked(self) -> Values {
+        match self {
+            Self::Packed(packed) => packed.to_element_type(packed.element_type()),
+            own => own,
         }
     }
 
@@ -93,6 +120,7 @@ impl Values {
             (Self::F64(values), ElementType::Float32) => values.iter().position(|&value| !(value as f32).is_finite()),
             (Self::F64(values), ElementType::Float64) => values.iter().position(|value| !value.is_finite()),
             (Self::F32(values), _) => values.iter().position(|value| !value.is_finite()),
+            (Self::Packed(packed), _) => packed.first_not_finite(element_type),
         }
     }
 
@@ -101,13 +129,19 @@ impl Values {
         match self {
             Self::F32(values) => Self::F32(values[range].to_vec()),
             Self::F64(values) => Self::F64(values[range].to_vec()),
+            Self::Packed(packed) => packed.to_element_type(packed.element_type()).slice(range),
         }
     }
 
     /// Writes `source` over the values from `start` on, in the type of these.
     pub fn write(&mut self, start: usize, source: &Values) {
         let range = start..start + source.len();
+        if let Self::Packed(packed) = self {
+            *self = packed.to_element_type(packed.element_type());
+        }
         match self {
+            // Unpacked above.
+            Self::Packed(_) => {}
             Self::F32(values) => {
                 for (value, new) in values[range].iter_mut().zip(source.iter()) {
                     *value = new as f32;
@@ -123,15 +157,63 @@ impl Values {
 
     /// All of them as they lie in memory: IEEE 754, little-endian, one after another.
     pub fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::F32(values) => bytemuck::cast_slice(values),
-            Self::F64(values) => bytemuck::cast_slice(values),
-        }
+        ValuesRef::from(self).as_bytes()
     }
 
     /// Bytes in memory.
     pub fn size_bytes(&self) -> usize {
         self.len() * self.element_type().size_bytes()
+    }
+}
+
+/// A flat run of numbers that somebody else holds.
+#[derive(Clone, Copy, Debug)]
+pub enum ValuesRef<'a> {
+    /// Elements of [`ElementType::Float32`].
+    F32(&'a [f32]),
+    /// Elements of [`ElementType::Float64`].
+    F64(&'a [f64]),
+    /// Such elements as they came.
+    Packed(&'a Packed),
+}
+
+impl<'a> ValuesRef<'a> {
+    /// How many.
+    pub fn len(self) -> usize {
+        self.as_bytes().len() / self.element_type().size_bytes()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The type of each.
+    pub fn element_type(self) -> ElementType {
+        match self {
+            Self::F32(_) => ElementType::Float32,
+            Self::F64(_) => ElementType::Float64,
+            Self::Packed(packed) => packed.element_type(),
+        }
+    }
+
+    /// All of them as they lie in memory: IEEE 754, little-endian, one after another.
+    pub fn as_bytes(self) -> &'a [u8] {
+        match self {
+            Self::F32(values) => bytemuck::cast_slice(values),
+            Self::F64(values) => bytemuck::cast_slice(values),
+            Self::Packed(packed) => packed.bytes(),
+        }
+    }
+}
+
+impl<'a> From<&'a Values> for ValuesRef<'a> {
+    fn from(values: &'a Values) -> Self {
+        match values {
+            Values::F32(values) => Self::F32(values),
+            Values::F64(values) => Self::F64(values),
+            Values::Packed(packed) => Self::Packed(packed),
+        }
     }
 }
 
@@ -191,11 +273,7 @@ pub struct Matrix {
 impl Matrix {
     /// The first row with a number in it that is not finite.
     pub fn first_not_finite(&self) -> Option<usize> {
-        let place = match &self.values {
-            Values::F32(values) => values.iter().position(|value| !value.is_finite()),
-            Values::F64(values) => values.iter().position(|value| !value.is_finite()),
-        };
-        place.map(|place| place / self.columns.max(1))
+        self.values.first_not_finite(self.values.element_type()).map(|place| place / self.columns.max(1))
     }
 
     /// A matrix of our own making.
@@ -220,6 +298,11 @@ impl Matrix {
     /// The values, row after row.
     pub fn values(&self) -> &Values {
         &self.values
+    }
+
+    /// The same, its values in a buffer that is shared, where they lie.
+    pub fn into_packed(self) -> Self {
+        Self { values: Values::Packed(Packed::from_values(self.values)), ..self }
     }
 
     /// The values alone.

@@ -16,6 +16,7 @@ pub mod metric;
 pub mod model;
 pub mod name;
 pub mod optimizer;
+pub mod packed;
 pub mod preprocessing;
 pub mod report;
 pub mod rows;
@@ -30,17 +31,18 @@ pub use architecture::{
     Architecture, BatchNormalization, Layer, LayerLayout, NormalizationLayout, RawArchitecture, RawBatchNormalization,
     RawLayer,
 };
-pub use continuation::Continuation;
+pub use continuation::{Continuation, ContinuationRef};
 pub use expression::Expression;
 pub use fault::{At, Fault, Faults};
 pub use initializer::Initializer;
 pub use job::{CheckpointMark, Failure, FailureKind, Job, JobState, StopReason};
 pub use loss::{Loss, TargetKind};
-pub use matrix::{ElementType, Matrix, RawMatrix, Values};
+pub use matrix::{ElementType, Matrix, RawMatrix, Values, ValuesRef};
 pub use metric::{Metric, Task};
 pub use model::{Model, Version, VersionSource};
 pub use name::ModelId;
 pub use optimizer::{Optimizer, RawOptimizer};
+pub use packed::Packed;
 pub use preprocessing::{FittedPreprocessing, Preprocessing, Scaler, Scaling};
 pub use report::{EpochReport, LayerDiagnostics, Metrics};
 pub use rows::{RawRows, Rows, TrainingData};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::architecture::Architecture;
 use super::fault::{At, Faults};
 use super::loss::Loss;
-use super::matrix::{Matrix, RawMatrix};
+use super::matrix::{Matrix, RawMatrix, Values};
 use super::targets::Targets;
 
 /// Rows with their targets.
@@ -23,6 +23,18 @@ pub struct Rows {
     pub mask: Option<Matrix>,
 }
 
+impl Rows {
+    /// The same, inputs and whatever else is as large in buffers that are shared: cheap to clone.
+    pub fn into_packed(self) -> Self {
+        let targets = match self.targets {
+            Targets::Values(matrix) => Targets::Values(matrix.into_packed()),
+            classes => classes,
+        };
+        let packed = |matrix: Option<Matrix>| matrix.map(Matrix::into_packed);
+        Self { inputs: self.inputs.into_packed(), targets, weights: packed(self.weights), mask: packed(self.mask) }
+    }
+}
+
 /// Rows as a request brings them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawRows {
@@ -37,6 +49,12 @@ pub struct RawRows {
 }
 
 impl RawRows {
+    /// None at all, in the place of those that were taken out.
+    pub(super) fn empty() -> Self {
+        let none = || RawMatrix { values: Values::F32(Vec::new()), rows: None, columns: None };
+        Self { inputs: none(), targets: none(), weights: None, mask: None }
+    }
+
     /// Checks all of them against the network and the loss.
     pub(super) fn check(
         self,
@@ -132,4 +150,11 @@ pub struct TrainingData {
     pub training: Rows,
     /// Validation rows of their own, where they were given.
     pub validation: Option<Rows>,
+}
+
+impl TrainingData {
+    /// See [`Rows::into_packed`].
+    pub fn into_packed(self) -> Self {
+        Self { training: self.training.into_packed(), validation: self.validation.map(Rows::into_packed) }
+    }
 }

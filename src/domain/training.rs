@@ -1,5 +1,7 @@
 //! A training as it is asked for: every range and default in one place, and what cannot go together.
 
+use std::mem;
+
 use super::architecture::Architecture;
 use super::fault::{At, Faults, RealRange};
 use super::loss::Loss;
@@ -129,7 +131,7 @@ impl RawTraining {
 
     /// Checks everything against the network that will be trained, and fills in every default. `drawn_seed` is used where
     /// the request has none.
-    pub fn check(self, architecture: &Architecture, drawn_seed: u64) -> Result<(Settings, TrainingData), Faults> {
+    pub fn check(mut self, architecture: &Architecture, drawn_seed: u64) -> Result<(Settings, TrainingData), Faults> {
         let mut faults = Faults::new();
         let at = At::ROOT;
         let output = architecture.output_layer();
@@ -141,8 +143,11 @@ impl RawTraining {
         let is_perceptron = loss == Loss::Perceptron;
         let raw_optimizer = self.optimizer.unwrap_or(RawOptimizer::default_for(is_perceptron));
         let optimizer = raw_optimizer.check(is_perceptron, at.field("optimizer"), &mut faults);
-        let rows = self.rows.clone().check(&loss, architecture, at, &mut faults);
-        let validation = check_validation(&self.validation, rows.as_ref(), &loss, architecture, &mut faults);
+        // Taken out: they may be most of the memory, and nothing below looks at them as they came.
+        let raw_rows = mem::replace(&mut self.rows, RawRows::empty());
+        let raw_validation = mem::replace(&mut self.validation, RawValidation::None);
+        let rows = raw_rows.check(&loss, architecture, at, &mut faults);
+        let validation = check_validation(raw_validation, rows.as_ref(), &loss, architecture, &mut faults);
         let checked = (|| {
             let (rows, numbers, optimizer) = (rows?, numbers?, optimizer?);
             let (validation, validation_rows) = validation?;
@@ -335,7 +340,7 @@ struct Regularization {
 }
 
 fn check_validation(
-    raw: &RawValidation,
+    raw: RawValidation,
     rows: Option<&Rows>,
     loss: &Loss,
     architecture: &Architecture,
@@ -345,7 +350,7 @@ fn check_validation(
         RawValidation::None => Some((Validation::None, None)),
         RawValidation::Fraction(fraction) => {
             let at = At::ROOT.field("validation_fraction");
-            let fraction = faults.real(at, *fraction, RealRange::open(0.0, 1.0))?;
+            let fraction = faults.real(at, fraction, RealRange::open(0.0, 1.0))?;
             if rows?.inputs.rows() < 2 {
                 faults.add(at, "needs at least two rows: one to learn from and one to validate on");
                 return None;
@@ -353,7 +358,7 @@ fn check_validation(
             Some((Validation::Fraction(fraction), None))
         }
         RawValidation::Given(raw) => {
-            let rows = RawRows::clone(raw).check(loss, architecture, At::ROOT.field("validation_data"), faults)?;
+            let rows = raw.check(loss, architecture, At::ROOT.field("validation_data"), faults)?;
             Some((Validation::Given { rows: rows.inputs.rows() as u64 }, Some(rows)))
         }
     }

@@ -5,11 +5,12 @@ use super::gradients::{self, GradientError, Gradients};
 use super::loss::Objective;
 use super::network::Network;
 use super::scaler;
-use super::state::{StateError, Step, TrainerState};
+use super::state::{StateError, Step, TrainerEnd, TrainerState};
 use super::team::Workers;
 use super::trainer::{Trainer, TrainerInput};
 use crate::domain::{
     Architecture, ElementType, EpochReport, FittedPreprocessing, Loss, Matrix, Reduction, Scaler, Targets, Values,
+    ValuesRef,
 };
 
 /// A training in the element type of its network.
@@ -78,6 +79,11 @@ impl AnyTrainer {
         each!(self, it => it.last_whole_epoch().map(|(parameters, report)| (values(parameters), report.clone())))
     }
 
+    /// Whether there is a [last whole epoch](Trainer::last_whole_epoch).
+    pub fn has_whole_epoch(&self) -> bool {
+        each!(self, it => it.last_whole_epoch().is_some())
+    }
+
     /// See [`Trainer::result_parameters`] and [`Trainer::result_report`]; before the first epoch's end an empty report.
     pub fn result(&self) -> (Values, EpochReport) {
         each!(self, it => (values(it.result_parameters()), it.result_report().cloned().unwrap_or_default()))
@@ -90,10 +96,11 @@ impl AnyTrainer {
 
     /// The network after the last whole epoch; before the first, as it is. For live predictions.
     pub fn network(&self) -> AnyNetwork {
-        each!(self, it => {
-            let parameters = it.last_whole_epoch().map_or(it.parameters(), |(parameters, _)| parameters);
-            AnyNetwork::new(it.architecture(), values(parameters))
-        })
+        let network = match self {
+            Self::F32(it) => Typed::F32(Network::new(it.architecture(), it.whole_parameters())),
+            Self::F64(it) => Typed::F64(Network::new(it.architecture(), it.whole_parameters())),
+        };
+        AnyNetwork { architecture: each!(self, it => it.architecture().clone()), network }
     }
 
     /// See [`Trainer::stamp`].
@@ -119,6 +126,24 @@ impl AnyTrainer {
     /// See [`Trainer::state`].
     pub fn state(&self) -> TrainerState {
         each!(self, it => it.state())
+    }
+
+    /// See [`Trainer::state_without_vectors`].
+    pub fn state_without_vectors(&self) -> TrainerState {
+        each!(self, it => it.state_without_vectors())
+    }
+
+    /// See [`Trainer::vectors`].
+    pub fn vectors(&self) -> Vec<ValuesRef<'_>> {
+        match self {
+            Self::F32(it) => it.vectors().into_iter().map(ValuesRef::F32).collect(),
+            Self::F64(it) => it.vectors().into_iter().map(ValuesRef::F64).collect(),
+        }
+    }
+
+    /// See [`Trainer::into_end`].
+    pub fn into_end(self) -> TrainerEnd {
+        each!(self, it => it.into_end())
     }
 
     /// See [`Trainer::restore`].

@@ -9,8 +9,8 @@ use super::split::split;
 use super::workspace::{Activations, Workspace};
 use crate::domain::settings::validation_rows;
 use crate::domain::{
-    ClassWeights, FittedPreprocessing, Matrix, Preprocessing, Rows, Scaler, Scaling, Settings, Targets, TrainingData,
-    Validation,
+    ClassWeights, FittedPreprocessing, Matrix, Packed, Preprocessing, Rows, Scaler, Scaling, Settings, Targets,
+    TrainingData, Validation, Values,
 };
 
 /// Targets in the element type of the network.
@@ -54,13 +54,63 @@ impl<T: Element> TargetData<T> {
     }
 }
 
+/// The inputs of rows, one after another.
+#[derive(Clone, Debug)]
+pub enum Inputs<T> {
+    /// The trainer's own.
+    Own(Vec<T>),
+    /// As they came, of type `T`, shared with whoever else holds them.
+    Packed(Packed),
+}
+
+impl<T: Element> Inputs<T> {
+    fn new(values: Values) -> Self {
+        match values.into_element_type(T::ELEMENT_TYPE) {
+            Values::Packed(packed) => Self::Packed(packed),
+            own => Self::Own(T::vec_from(own)),
+        }
+    }
+
+    /// Copies some rows to where they are worked on.
+    fn gather(&self, rows: impl Iterator<Item = usize>, width: usize, to: &mut [T]) {
+        match self {
+            Self::Own(values) => to.chunks_exact_mut(width).zip(rows).for_each(|(to, row)| {
+                to.copy_from_slice(&values[row * width..][..width]);
+            }),
+            // A copy asks for no alignment, and they are little-endian as all that is packed.
+            Self::Packed(packed) => to.chunks_exact_mut(width).zip(rows).for_each(|(to, row)| {
+                let to: &mut [u8] = bytemuck::cast_slice_mut(to);
+                to.copy_from_slice(&packed.bytes()[row * to.len()..][..to.len()]);
+            }),
+        }
+    }
+
+    /// Some of them, in a vector of their own.
+    fn take(&self, rows: &[u32], width: usize) -> Self {
+        let mut taken = vec![T::ZERO; rows.len() * width];
+        self.gather(rows.iter().map(|&row| row as usize), width, &mut taken);
+        Self::Own(taken)
+    }
+
+    /// All of them, to read or to change them: a copy where others hold them, too.
+    pub fn own(&mut self) -> &mut Vec<T> {
+        if let Self::Packed(packed) = self {
+            *self = Self::Own(T::vec_from(Values::Packed(packed.clone())));
+        }
+        match self {
+            Self::Own(values) => values,
+            Self::Packed(_) => unreachable!("they are the trainer's own now"),
+        }
+    }
+}
+
 /// Rows with their targets.
 #[derive(Clone, Debug)]
 pub struct RowSet<T> {
     /// How many.
     pub rows: usize,
     /// `[rows, input_width]`
-    pub inputs: Vec<T>,
+    pub inputs: Inputs<T>,
     /// One a row.
     pub targets: TargetData<T>,
     /// How far the targets lie apart.
@@ -83,7 +133,7 @@ impl<T: Element> RowSet<T> {
         let vec = |matrix: Matrix| T::vec_from(matrix.into_values());
         Self {
             rows: count,
-            inputs: vec(rows.inputs),
+            inputs: Inputs::new(rows.inputs.into_values()),
             targets: TargetData::new(rows.targets),
             spread: TargetSpread::default(),
             weights: rows.weights.map(vec),
@@ -98,7 +148,7 @@ impl<T: Element> RowSet<T> {
     fn take(&self, rows: &[u32]) -> Self {
         Self {
             rows: rows.len(),
-            inputs: take_rows(&self.inputs, self.input_width, rows),
+            inputs: self.inputs.take(rows, self.input_width),
             targets: self.targets.take(rows, self.units),
             spread: TargetSpread::default(),
             weights: self.weights.as_ref().map(|weights| take_rows(weights, 1, rows)),
@@ -110,9 +160,24 @@ impl<T: Element> RowSet<T> {
         }
     }
 
+    /// Keeps some of the rows, which are in rising order, in the vectors that all are in.
+    fn keep(mut self, rows: Vec<u32>) -> Self {
+        match &mut self.inputs {
+            Inputs::Own(values) => keep_rows(values, self.input_width, &rows),
+            Inputs::Packed(_) => self.inputs = self.inputs.take(&rows, self.input_width),
+        }
+        match &mut self.targets {
+            TargetData::Classes(classes) => keep_rows(classes, 1, &rows),
+            TargetData::Values(values) => keep_rows(values, self.units, &rows),
+        }
+        self.weights.iter_mut().for_each(|weights| keep_rows(weights, 1, &rows));
+        self.mask.iter_mut().for_each(|mask| keep_rows(mask, self.units, &rows));
+        Self { rows: rows.len(), sent: Some(rows), ..self }
+    }
+
     fn scale(&mut self, fitted: &FittedPreprocessing) {
         if let Some(scaler) = &fitted.inputs {
-            scaler::apply(scaler, &mut self.inputs);
+            scaler::apply(scaler, self.inputs.own());
         }
         if let (Some(scaler), TargetData::Values(values)) = (&fitted.targets, &mut self.targets) {
             scaler::apply(scaler, values);
@@ -120,12 +185,16 @@ impl<T: Element> RowSet<T> {
         self.spread = TargetSpread::new(self.targets.all(), self.units, self.mask.as_deref());
     }
 
-    fn fit(&self, preprocessing: Preprocessing) -> FittedPreprocessing {
+    fn fit(&mut self, preprocessing: Preprocessing) -> FittedPreprocessing {
         let targets = match &self.targets {
             TargetData::Classes(_) => None,
             TargetData::Values(values) => self.fit_targets(preprocessing.targets, values),
         };
-        FittedPreprocessing { inputs: scaler::fit(preprocessing.inputs, self.input_width, &self.inputs), targets }
+        let inputs = match preprocessing.inputs {
+            Scaling::None => None,
+            scaling => scaler::fit(scaling, self.input_width, self.inputs.own()),
+        };
+        FittedPreprocessing { inputs, targets }
     }
 
     /// Of the targets that are there: what stands in the place of a missing one does not matter.
@@ -215,10 +284,7 @@ impl<T: Element> RowSet<T> {
         let Activations { inputs, workers, .. } = &mut workspace.activations;
         let count = rows.len();
         workers.for_each_piece(&mut inputs[..count * width], width, |first, piece| {
-            let rows = rows.clone().skip(first / width);
-            piece.chunks_exact_mut(width).zip(rows).for_each(|(to, row)| {
-                to.copy_from_slice(&self.inputs[row * width..][..width]);
-            });
+            self.inputs.gather(rows.clone().skip(first / width), width, piece);
         });
         workspace.classes.clear();
         workspace.values.clear();
@@ -241,6 +307,15 @@ impl<T: Element> RowSet<T> {
 
 fn take_rows<T: Element>(values: &[T], columns: usize, rows: &[u32]) -> Vec<T> {
     rows.iter().flat_map(|&row| &values[row as usize * columns..][..columns]).copied().collect()
+}
+
+/// Keeps rows, in rising order, and gives the room of the others back.
+fn keep_rows<V: Copy>(values: &mut Vec<V>, columns: usize, rows: &[u32]) {
+    for (to, &row) in rows.iter().enumerate() {
+        values.copy_within(row as usize * columns..(row as usize + 1) * columns, to * columns);
+    }
+    values.truncate(rows.len() * columns);
+    values.shrink_to_fit();
 }
 
 /// What a training learns from and is validated on.
@@ -294,5 +369,6 @@ fn split_rows<T: Element>(data: TrainingData, settings: &Settings, units: usize)
     let held_out = validation_rows(rows as u64, fraction) as usize;
     let (kept, held) = split(rows, held_out, strata.as_deref(), settings.seed, Purpose::Validation);
     let all = RowSet::new(training, units);
-    (all.take(&kept), Some(all.take(&held)))
+    let held = all.take(&held);
+    (all.keep(kept), Some(held))
 }

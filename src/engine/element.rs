@@ -4,6 +4,8 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
+use bytemuck::Pod;
+
 use super::elementary;
 use super::product::{Gemm, Lanes};
 use crate::domain::{ElementType, Values};
@@ -22,6 +24,7 @@ pub trait Element:
     + Send
     + Sync
     + 'static
+    + Pod
     + Add<Output = Self>
     + AddAssign
     + Sub<Output = Self>
@@ -72,7 +75,7 @@ pub trait Element:
     /// Whether it is neither NaN nor infinite.
     fn is_finite(self) -> bool;
 
-    /// The numbers in this type, rounded where they are wider; no copy where they are of it already.
+    /// The numbers in this type, rounded where they are wider; no copy where they are of it already, unless they are packed.
     fn vec_from(values: Values) -> Vec<Self>;
     /// The numbers as the domain holds them.
     fn values_from(vec: Vec<Self>) -> Values;
@@ -150,7 +153,7 @@ macro_rules! impl_element {
             }
 
             fn vec_from(values: Values) -> Vec<Self> {
-                match values.into_element_type(ElementType::$name) {
+                match values.into_element_type(ElementType::$name).unpacked() {
                     Values::$variant(values) => values,
                     other => other.iter().map(Self::from_f64).collect(),
                 }

@@ -200,14 +200,26 @@ impl<T: Element> Lbfgs<T> {
     }
 
     /// The history, oldest first: s and y in turn, then γ and each ρ.
-    pub(super) fn save(&self) -> SavedOptimizer {
-        let history = &self.history[..self.used];
-        let values = |vector: &Vec<T>| T::values_from(vector.clone());
-        SavedOptimizer {
-            slots: history.iter().flat_map(|pair| [values(&pair.step), values(&pair.change)]).collect(),
-            scalars: std::iter::once(self.scale).chain(history.iter().map(|pair| pair.rho)).collect(),
-            steps: self.steps,
-        }
+    #[cfg(test)]
+    fn save(&self) -> SavedOptimizer {
+        let slots = self.saved_vectors().into_iter().map(|vector| T::values_from(vector.to_vec())).collect();
+        SavedOptimizer { slots, scalars: self.saved_scalars(), steps: self.steps }
+    }
+
+    pub(super) fn saved_scalars(&self) -> Vec<f64> {
+        std::iter::once(self.scale).chain(self.history[..self.used].iter().map(|pair| pair.rho)).collect()
+    }
+
+    pub(super) fn saved_vectors(&self) -> Vec<&[T]> {
+        self.history[..self.used].iter().flat_map(|pair| [pair.step.as_slice(), &pair.change]).collect()
+    }
+
+    pub(super) fn into_saved_vectors(self) -> Vec<Vec<T>> {
+        self.history.into_iter().take(self.used).flat_map(|pair| [pair.step, pair.change]).collect()
+    }
+
+    pub(super) fn steps(&self) -> u64 {
+        self.steps
     }
 
     /// Goes on from what was saved; of a longer history, with the newest steps. On an error nothing is changed.

@@ -74,6 +74,6 @@ pub use network::Network;
 pub use optimizer::slot_count;
 pub use random::Purpose;
 pub use split::split;
-pub use state::{EpochEnd, StateError, Step, Stop, TrainerState};
+pub use state::{EpochEnd, StateError, Step, Stop, TrainerEnd, TrainerState};
 pub use team::{Entered, Team, Workers};
 pub use trainer::{Trainer, TrainerInput};

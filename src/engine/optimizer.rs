@@ -177,15 +177,35 @@ impl<T: Element> OptimizerState<T> {
         self.lbfgs.as_mut()
     }
 
-    /// Everything that the next steps depend on.
-    pub fn save(&self) -> SavedOptimizer {
+    /// Everything that the next steps depend on, but for the numbers in the slots: as many slots, all empty.
+    pub fn save_without_slots(&self) -> SavedOptimizer {
+        let slots = vec![T::values_from(Vec::new()); self.saved_slots().len()];
         match &self.lbfgs {
-            Some(lbfgs) => lbfgs.save(),
-            None => SavedOptimizer {
-                slots: self.slots.iter().map(|slot| T::values_from(slot.clone())).collect(),
-                scalars: self.momentum_product.into_iter().collect(),
-                steps: self.steps,
-            },
+            Some(lbfgs) => SavedOptimizer { slots, scalars: lbfgs.saved_scalars(), steps: lbfgs.steps() },
+            None => SavedOptimizer { slots, scalars: self.momentum_product.into_iter().collect(), steps: self.steps },
+        }
+    }
+
+    /// Everything that the next steps depend on.
+    #[cfg(test)]
+    pub fn save(&self) -> SavedOptimizer {
+        let slots = self.saved_slots().into_iter().map(|slot| T::values_from(slot.to_vec())).collect();
+        SavedOptimizer { slots, ..self.save_without_slots() }
+    }
+
+    /// What stands in the slots, in the order of [`SavedOptimizer::slots`].
+    pub fn saved_slots(&self) -> Vec<&[T]> {
+        match &self.lbfgs {
+            Some(lbfgs) => lbfgs.saved_vectors(),
+            None => self.slots.iter().map(Vec::as_slice).collect(),
+        }
+    }
+
+    /// The same at the end of a training, which needs them no more.
+    pub fn into_saved_slots(self) -> Vec<Vec<T>> {
+        match self.lbfgs {
+            Some(lbfgs) => lbfgs.into_saved_vectors(),
+            None => self.slots.into(),
         }
     }
 

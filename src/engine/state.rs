@@ -83,6 +83,18 @@ pub struct TrainerState {
     pub is_alive: Option<Vec<bool>>,
 }
 
+/// What a training comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainerEnd {
+    /// Its state.
+    pub state: TrainerState,
+    /// Which of the state's [vectors](TrainerState::vectors_mut) it has to show: see
+    /// [`result_parameters`](super::Trainer::result_parameters).
+    pub result: usize,
+    /// The report of their epoch; before the first epoch's end an empty one.
+    pub report: EpochReport,
+}
+
 impl TrainerState {
     /// Every vector that is as long as the parameters, in a fixed order: what a store keeps apart from the rest.
     pub fn vectors_mut(&mut self) -> Vec<&mut Values> {

@@ -279,6 +279,11 @@ impl<T: Element> Trainer<T> {
         Some((&self.parameters, report))
     }
 
+    /// The parameters after the last whole epoch; before the first, as they are.
+    pub fn whole_parameters(&self) -> &[T] {
+        self.last_whole_epoch().map_or(&self.parameters, |(parameters, _)| parameters)
+    }
+
     /// What the training has to show: the weights of the best epoch where early stopping keeps them, those of the last whole
     /// epoch otherwise; before the first, those it started from or has come to. Where a metric was to be reached and is, the
     /// last epoch's are the ones.
@@ -286,7 +291,7 @@ impl<T: Element> Trainer<T> {
         if self.shows_best() && self.best_report().is_some() {
             return &self.best_parameters;
         }
-        self.last_whole_epoch().map_or(&self.parameters, |(parameters, _)| parameters)
+        self.whole_parameters()
     }
 
     /// The report of the epoch whose weights [`result_parameters`](Self::result_parameters) are.

@@ -4,26 +4,27 @@
 //! is xxh3 over the blob's name, its header and its payload. A blob takes its name, or the place of the one before, when it is
 //! complete: temporary file, fsync, rename, fsync of the folder.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{self, Cursor, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::blob_reader::{BlobReader, Source};
 use super::disk::Disk;
 use super::error::StoreError;
 use super::lock::{parent_of, sync_folder};
 
-const MAGIC: [u8; 8] = *b"epochdBL";
-const FORMAT: u32 = 1;
-const HEADER_BYTES: usize = 8 + 4 + 4 + 8;
-const CHECKSUM_BYTES: usize = 8;
+pub(super) const MAGIC: [u8; 8] = *b"epochdBL";
+pub(super) const FORMAT: u32 = 1;
+pub(super) const HEADER_BYTES: usize = 8 + 4 + 4 + 8;
+pub(super) const CHECKSUM_BYTES: usize = 8;
 /// Hashed and moved at a time, so that the bytes are still in the processor's cache for the second of the two.
-const PIECE_BYTES: usize = 256 << 10;
+pub(super) const PIECE_BYTES: usize = 256 << 10;
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// What a blob is called: made of uids alone, never of a name that a caller chose.
@@ -81,10 +82,42 @@ pub(super) fn holds_any(disk: &dyn Disk, folder: &Path) -> Result<bool, StoreErr
     }
 }
 
+/// A part of a blob's payload.
+pub(super) enum Part<'a> {
+    Number([u8; 8]),
+    /// Copied, where the blob is in memory.
+    Lent(&'a [u8]),
+    /// Of a buffer that is never changed: a blob in memory holds it, too.
+    Shared(Bytes),
+}
+
+impl AsRef<[u8]> for Part<'_> {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Number(bytes) => bytes,
+            Self::Lent(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl Part<'_> {
+    fn to_shared(&self) -> Bytes {
+        match self {
+            Self::Shared(bytes) => bytes.clone(),
+            other => Bytes::copy_from_slice(other.as_ref()),
+        }
+    }
+}
+
 /// The blobs of a store.
 pub(super) enum Blobs {
-    Folder { disk: Arc<dyn Disk>, folder: PathBuf },
-    Memory(Mutex<HashMap<BlobName, Arc<[u8]>>>),
+    Folder {
+        disk: Arc<dyn Disk>,
+        folder: PathBuf,
+    },
+    /// Header, parts and checksum of each.
+    Memory(Mutex<HashMap<BlobName, Vec<Bytes>>>),
 }
 
 impl Blobs {
@@ -108,7 +141,7 @@ impl Blobs {
     }
 
     /// Writes a blob; when this returns `Ok`, it is on the disk. The payload is `parts`, one after another.
-    pub fn write(&self, name: BlobName, parts: &[Cow<'_, [u8]>]) -> Result<(), StoreError> {
+    pub fn write(&self, name: BlobName, parts: &[Part<'_>]) -> Result<(), StoreError> {
         match self {
             Self::Folder { disk, folder } => {
                 let path = folder.join(name.to_string());
@@ -127,9 +160,7 @@ impl Blobs {
                 })
             }
             Self::Memory(blobs) => {
-                let mut bytes = Vec::with_capacity(blob_bytes(parts));
-                write_blob(&mut bytes, name, parts).map_err(StoreError::io(format!("write {name}")))?;
-                lock(blobs).insert(name, bytes.into());
+                lock(blobs).insert(name, pieces(name, parts));
                 Ok(())
             }
         }
@@ -139,7 +170,7 @@ impl Blobs {
     pub fn open(&self, name: BlobName) -> Result<Option<BlobReader>, StoreError> {
         match self {
             Self::Folder { disk, folder } => match disk.open(&folder.join(name.to_string())) {
-                Ok((file, length)) => BlobReader::begin(name, file, length).map(Some),
+                Ok((file, length)) => BlobReader::begin(name, Source::File(file), length).map(Some),
                 Err(error) if error.kind() == ErrorKind::NotFound => match disk.exists(folder) {
                     Ok(true) => Ok(None),
                     // Where the folder is gone, too, as that of a disk which is not mounted, nothing is known of what is in it.
@@ -149,9 +180,9 @@ impl Blobs {
                 Err(error) => Err(read_error(name)(error)),
             },
             Self::Memory(blobs) => {
-                let Some(bytes) = lock(blobs).get(&name).cloned() else { return Ok(None) };
-                let length = bytes.len() as u64;
-                BlobReader::begin(name, Box::new(Cursor::new(bytes)), length).map(Some)
+                let Some(pieces) = lock(blobs).get(&name).cloned() else { return Ok(None) };
+                let length = pieces_bytes(&pieces);
+                BlobReader::begin(name, Source::Memory(pieces.into()), length).map(Some)
             }
         }
     }
@@ -160,7 +191,7 @@ impl Blobs {
     pub fn length(&self, name: BlobName) -> u64 {
         match self {
             Self::Folder { disk, folder } => disk.length(&folder.join(name.to_string())).unwrap_or(0),
-            Self::Memory(blobs) => lock(blobs).get(&name).map_or(0, |bytes| bytes.len() as u64),
+            Self::Memory(blobs) => lock(blobs).get(&name).map_or(0, |pieces| pieces_bytes(pieces)),
         }
     }
 
@@ -171,7 +202,7 @@ impl Blobs {
                 let names = disk.list(folder).unwrap_or_default();
                 names.iter().filter_map(|name| disk.length(&folder.join(name)).ok()).sum()
             }
-            Self::Memory(blobs) => lock(blobs).values().map(|bytes| bytes.len() as u64).sum(),
+            Self::Memory(blobs) => lock(blobs).values().map(|pieces| pieces_bytes(pieces)).sum(),
         }
     }
 
@@ -216,13 +247,7 @@ fn remove_file(disk: &dyn Disk, path: &Path) {
     }
 }
 
-fn write_file(
-    disk: &dyn Disk,
-    temporary: &Path,
-    path: &Path,
-    name: BlobName,
-    parts: &[Cow<'_, [u8]>],
-) -> io::Result<()> {
+fn write_file(disk: &dyn Disk, temporary: &Path, path: &Path, name: BlobName, parts: &[Part<'_>]) -> io::Result<()> {
     let mut file = disk.create(temporary)?;
     write_blob(&mut *file, name, parts)?;
     file.sync()?;
@@ -230,12 +255,8 @@ fn write_file(
     disk.rename(temporary, path)
 }
 
-fn blob_bytes(parts: &[Cow<'_, [u8]>]) -> usize {
-    HEADER_BYTES + parts.iter().map(|part| part.len()).sum::<usize>() + CHECKSUM_BYTES
-}
-
-fn write_blob(sink: &mut (impl Write + ?Sized), name: BlobName, parts: &[Cow<'_, [u8]>]) -> io::Result<()> {
-    let header = header((blob_bytes(parts) - HEADER_BYTES - CHECKSUM_BYTES) as u64);
+fn write_blob(sink: &mut (impl Write + ?Sized), name: BlobName, parts: &[Part<'_>]) -> io::Result<()> {
+    let header = header_of(parts);
     let mut hash = hash_of(name);
     for part in std::iter::once(header.as_slice()).chain(parts.iter().map(AsRef::as_ref)) {
         for piece in part.chunks(PIECE_BYTES) {
@@ -246,8 +267,27 @@ fn write_blob(sink: &mut (impl Write + ?Sized), name: BlobName, parts: &[Cow<'_,
     sink.write_all(&hash.digest().to_le_bytes())
 }
 
+/// The same bytes for memory: what is shared is not copied.
+fn pieces(name: BlobName, parts: &[Part<'_>]) -> Vec<Bytes> {
+    let header = header_of(parts);
+    let mut hash = hash_of(name);
+    hash.update(&header);
+    parts.iter().for_each(|part| hash.update(part.as_ref()));
+    let checksum = Bytes::copy_from_slice(&hash.digest().to_le_bytes());
+    let payload = parts.iter().map(Part::to_shared);
+    std::iter::once(header.into()).chain(payload).chain([checksum]).collect()
+}
+
+fn pieces_bytes(pieces: &[Bytes]) -> u64 {
+    pieces.iter().map(|piece| piece.len() as u64).sum()
+}
+
+fn header_of(parts: &[Part<'_>]) -> Vec<u8> {
+    header(parts.iter().map(|part| part.as_ref().len() as u64).sum())
+}
+
 /// The header of a payload of `length` bytes.
-fn header(length: u64) -> Vec<u8> {
+pub(super) fn header(length: u64) -> Vec<u8> {
     let mut header = Vec::with_capacity(HEADER_BYTES);
     header.extend_from_slice(&MAGIC);
     header.extend_from_slice(&FORMAT.to_le_bytes());
@@ -256,96 +296,21 @@ fn header(length: u64) -> Vec<u8> {
     header
 }
 
-fn hash_of(name: BlobName) -> Xxh3 {
+pub(super) fn hash_of(name: BlobName) -> Xxh3 {
     let mut hash = Xxh3::new();
     hash.update(name.to_string().as_bytes());
     hash
 }
 
-fn corrupt(name: BlobName) -> StoreError {
+pub(super) fn corrupt(name: BlobName) -> StoreError {
     StoreError::corrupt(format!("blobs/{name}"))
 }
 
 /// A file that is shorter than it says is damaged; any other fault is the operating system's.
-fn read_error(name: BlobName) -> impl FnOnce(io::Error) -> StoreError {
+pub(super) fn read_error(name: BlobName) -> impl FnOnce(io::Error) -> StoreError {
     move |error| match error.kind() {
         ErrorKind::UnexpectedEof => corrupt(name),
         _ => StoreError::io(format!("read blobs/{name}"))(error),
-    }
-}
-
-/// A blob being read. Nothing that came out of it may be used before [`BlobReader::finish`] said that all of it is right.
-pub(super) struct BlobReader {
-    name: BlobName,
-    source: Box<dyn Read>,
-    hash: Xxh3,
-    remaining: u64,
-}
-
-impl BlobReader {
-    fn begin(name: BlobName, source: Box<dyn Read>, file_bytes: u64) -> Result<Self, StoreError> {
-        let mut reader = Self { name, source, hash: hash_of(name), remaining: HEADER_BYTES as u64 };
-        let mut header = [0; HEADER_BYTES];
-        reader.fill(&mut header)?;
-        let frame_bytes = (HEADER_BYTES + CHECKSUM_BYTES) as u64;
-        let told = header.last_chunk().map(|length| u64::from_le_bytes(*length));
-        // What follows is allocated from this length: it must be the file's.
-        let length = told.filter(|told| told.checked_add(frame_bytes) == Some(file_bytes));
-        if header[..8] != MAGIC || header[8..12] != FORMAT.to_le_bytes() {
-            return Err(corrupt(name));
-        }
-        reader.remaining = length.ok_or_else(|| corrupt(name))?;
-        Ok(reader)
-    }
-
-    /// Bytes of the payload that are not read yet.
-    pub fn remaining(&self) -> u64 {
-        self.remaining
-    }
-
-    /// The error for a payload that makes no sense.
-    pub fn corrupt(&self) -> StoreError {
-        corrupt(self.name)
-    }
-
-    /// The next bytes of the payload.
-    pub fn fill(&mut self, out: &mut [u8]) -> Result<(), StoreError> {
-        self.remaining = self.remaining.checked_sub(out.len() as u64).ok_or_else(|| self.corrupt())?;
-        for piece in out.chunks_mut(PIECE_BYTES) {
-            self.source.read_exact(piece).map_err(read_error(self.name))?;
-            self.hash.update(piece);
-        }
-        Ok(())
-    }
-
-    /// How long the blob is, frame and payload, while nothing of its payload was read.
-    pub fn blob_bytes(&self) -> u64 {
-        self.remaining + (HEADER_BYTES + CHECKSUM_BYTES) as u64
-    }
-
-    /// Gives the whole blob, frame and payload, in pieces, and verifies it: after an error what was given is worth nothing.
-    pub fn give<E: From<StoreError>>(mut self, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        // The header's reserved bytes are not looked at elsewhere; they count in the checksum.
-        take(&header(self.remaining))?;
-        let mut piece = vec![0; PIECE_BYTES.min(usize::try_from(self.remaining).unwrap_or(PIECE_BYTES))];
-        while self.remaining > 0 {
-            let length = piece.len().min(usize::try_from(self.remaining).unwrap_or(PIECE_BYTES));
-            self.fill(&mut piece[..length])?;
-            take(&piece[..length])?;
-        }
-        let checksum = self.hash.digest().to_le_bytes();
-        self.finish()?;
-        take(&checksum)
-    }
-
-    /// Verifies that all was read and is what was written.
-    pub fn finish(mut self) -> Result<(), StoreError> {
-        let mut told = [0; CHECKSUM_BYTES];
-        self.source.read_exact(&mut told).map_err(read_error(self.name))?;
-        match self.remaining == 0 && self.hash.digest() == u64::from_le_bytes(told) {
-            true => Ok(()),
-            false => Err(self.corrupt()),
-        }
     }
 }
 
@@ -395,7 +360,7 @@ mod tests {
         for blobs in [in_folder(&folder.path().join("blobs")), Blobs::in_memory()] {
             let (name, other) = (rows(), rows());
             let large = vec![7; PIECE_BYTES + 1];
-            blobs.write(name, &[Cow::Borrowed(b"abc"), Cow::Borrowed(&large)]).unwrap();
+            blobs.write(name, &[Part::Lent(b"abc"), Part::Shared(large.clone().into())]).unwrap();
             blobs.write(other, &[]).unwrap();
             assert_eq!(read(&blobs, name).unwrap(), [&b"abc"[..], &large].concat());
             assert_eq!(read(&blobs, other).unwrap(), b"");
@@ -410,7 +375,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let blobs = in_folder(folder.path());
         let name = rows();
-        blobs.write(name, &[Cow::Borrowed(b"some payload")]).unwrap();
+        blobs.write(name, &[Part::Lent(b"some payload")]).unwrap();
         let path = folder.path().join(name.to_string());
         let good = fs::read(&path).unwrap();
         let is_noticed = |bytes: &[u8]| {

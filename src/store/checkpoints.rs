@@ -8,24 +8,24 @@ use super::raw::{self, Parts};
 use super::record::Stored;
 use super::records::{Expect, Transaction};
 use super::{Store, keys};
-use crate::domain::{CheckpointMark, Continuation, Job};
+use crate::domain::{CheckpointMark, Continuation, ContinuationRef, Job};
 
 impl Store {
     /// Writes a checkpoint in the place of the one before, then says so in the job's record. `None` where there is no such job, or
     /// where it is finished or another attempt's: nothing is written then.
-    pub fn write_checkpoint(
+    pub fn write_checkpoint<'a>(
         &self,
         job_id: Uuid,
         attempt: u32,
         mark: CheckpointMark,
-        checkpoint: &Continuation,
+        checkpoint: impl Into<ContinuationRef<'a>>,
     ) -> Result<Option<Job>, StoreError> {
         let name = BlobName::Checkpoint { job_id };
         if self.owned_job(job_id, attempt)?.is_none() {
             return Ok(None);
         }
         let _gate = self.checkpoint_is_written();
-        self.blobs().write(name, Parts::of_continuation(checkpoint).as_slice())?;
+        self.blobs().write(name, Parts::of_checkpoint(&checkpoint.into()).as_slice())?;
         let key = keys::job(job_id);
         loop {
             let Some(Stored { revision, value: job }) = self.owned_job(job_id, attempt)? else {

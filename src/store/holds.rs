@@ -3,14 +3,13 @@
 //! A removal that is asked for meanwhile waits for every backup that was under way then. It is only remembered in memory: after a
 //! crash no record refers to the blob, and the next start sweeps it.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Store;
-use super::blobs::{BlobName, Blobs};
+use super::blobs::{BlobName, Blobs, Part};
 use super::error::StoreError;
 
 /// The blobs of a store, with the removals that wait.
@@ -36,7 +35,7 @@ impl HeldBlobs {
     }
 
     /// Writes a blob: see [`Blobs::write`].
-    pub fn write(&self, name: BlobName, parts: &[Cow<'_, [u8]>]) -> Result<(), StoreError> {
+    pub fn write(&self, name: BlobName, parts: &[Part<'_>]) -> Result<(), StoreError> {
         let before = self.blobs.length(name);
         let written = self.blobs.write(name, parts);
         // Of one that failed there may be something, too.

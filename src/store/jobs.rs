@@ -1,5 +1,7 @@
 //! Jobs: accepted once, owned by one attempt at a time, finished once.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -74,8 +76,8 @@ pub struct JobStart {
 pub struct Outcome {
     /// The version.
     pub draft: VersionDraft,
-    /// Its weights.
-    pub parameters: Values,
+    /// Its weights; they may be among the vectors of `continuation`.
+    pub parameters: Arc<Values>,
     /// The end of the training, where it is to be kept.
     pub continuation: Option<Continuation>,
 }
@@ -285,7 +287,7 @@ impl Store {
         let written = match result {
             None => None,
             Some(Outcome { draft, parameters, continuation }) => {
-                Some((draft, self.write_weights(job.model_uid, &parameters, continuation.as_ref())?))
+                Some((draft, self.write_weights(job.model_uid, Parts::of_shared(&parameters), continuation.as_ref())?))
             }
         };
         let finished = self.commit_finished(job, written.as_ref())?;

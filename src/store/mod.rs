@@ -67,6 +67,7 @@ use records::Records;
 use retention::JobPasses;
 
 mod backup;
+mod blob_reader;
 mod blobs;
 mod check;
 mod checkpoints;

@@ -96,7 +96,7 @@ impl Store {
         if self.records().read(|view| view.contains(&name))? {
             return Err(taken());
         }
-        let weights = self.write_weights(model.uid, parameters, None)?;
+        let weights = self.write_weights(model.uid, Parts::of_values(parameters), None)?;
         let (model_key, version_key) = (keys::model(model.uid), keys::version(model.uid, version.version));
         let transaction = Transaction::new()
             .only_if(&name, Expect::Absent)
@@ -188,7 +188,7 @@ impl Store {
         draft: VersionDraft,
         parameters: &Values,
     ) -> Result<Option<CommittedVersion>, StoreError> {
-        let weights = self.write_weights(uid, parameters, None)?;
+        let weights = self.write_weights(uid, Parts::of_values(parameters), None)?;
         loop {
             let Some(base) = self.records().read(|view| base_of_next(view, uid, self.retention))? else {
                 self.discard_weights(weights);
@@ -222,11 +222,11 @@ impl Store {
     pub(super) fn write_weights(
         &self,
         uid: Uuid,
-        parameters: &Values,
+        parameters: Parts<'_>,
         continuation: Option<&Continuation>,
     ) -> Result<WrittenWeights, StoreError> {
         let weights = WrittenWeights { uid, blob: Uuid::now_v7(), has_continuation: continuation.is_some() };
-        self.blobs().write(weights.name(), Parts::of_values(parameters).as_slice())?;
+        self.blobs().write(weights.name(), parameters.as_slice())?;
         if let Some(continuation) = continuation {
             let written = self.blobs().write(weights.continuation(), Parts::of_continuation(continuation).as_slice());
             // Else each attempt on a disk that is short of room would leave another copy.

@@ -12,25 +12,45 @@
 //! | training data | rows, option of rows |
 //! | continuation | number: bytes, the bytes, number: count, values each |
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytemuck::Pod;
+use bytes::Bytes;
 
-use super::blobs::BlobReader;
+use super::blob_reader::BlobReader;
+use super::blobs::Part;
 use super::error::StoreError;
-use crate::domain::{Continuation, Matrix, Rows, Targets, TrainingData, Values};
+use crate::domain::{
+    Continuation, ContinuationRef, ElementType, Matrix, Packed, Rows, Targets, TrainingData, Values, ValuesRef,
+};
 
 // Floats are stored as they lie in memory.
 const _: () = assert!(cfg!(target_endian = "little"), "the store's files are little-endian");
 
 /// The payload of a blob: numbers of its own, and slices borrowed from what is stored.
 #[derive(Default)]
-pub(super) struct Parts<'a>(Vec<Cow<'a, [u8]>>);
+pub(super) struct Parts<'a>(Vec<Part<'a>>);
+
+/// Values whose bytes a blob in memory shares.
+struct Shared(Arc<Values>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
 
 impl<'a> Parts<'a> {
     pub fn of_values(values: &'a Values) -> Self {
         let mut parts = Self::default();
-        parts.values(values);
+        parts.values(values.into());
+        parts
+    }
+
+    /// The same of values that somebody else needs, too.
+    pub fn of_shared(values: &Arc<Values>) -> Self {
+        let mut parts = Self::default();
+        parts.shared(values);
         parts
     }
 
@@ -42,20 +62,31 @@ impl<'a> Parts<'a> {
     }
 
     pub fn of_continuation(continuation: &'a Continuation) -> Self {
-        let mut parts = Self::default();
-        parts.number(continuation.head.len());
-        parts.0.push(Cow::Borrowed(&continuation.head));
-        parts.number(continuation.vectors.len());
-        continuation.vectors.iter().for_each(|values| parts.values(values));
+        let mut parts = Self::of_head(&continuation.head, continuation.vectors.len());
+        continuation.vectors.iter().for_each(|values| parts.shared(values));
         parts
     }
 
-    pub fn as_slice(&self) -> &[Cow<'a, [u8]>] {
+    pub fn of_checkpoint(checkpoint: &ContinuationRef<'a>) -> Self {
+        let mut parts = Self::of_head(checkpoint.head, checkpoint.vectors.len());
+        checkpoint.vectors.iter().for_each(|values| parts.values(*values));
+        parts
+    }
+
+    fn of_head(head: &'a [u8], vectors: usize) -> Self {
+        let mut parts = Self::default();
+        parts.number(head.len());
+        parts.0.push(Part::Lent(head));
+        parts.number(vectors);
+        parts
+    }
+
+    pub fn as_slice(&self) -> &[Part<'a>] {
         &self.0
     }
 
     fn number(&mut self, number: usize) {
-        self.0.push(Cow::Owned((number as u64).to_le_bytes().to_vec()));
+        self.0.push(Part::Number((number as u64).to_le_bytes()));
     }
 
     fn option<T>(&mut self, value: Option<&'a T>, write: impl FnOnce(&mut Self, &'a T)) {
@@ -72,16 +103,25 @@ impl<'a> Parts<'a> {
         self.option(rows.mask.as_ref(), Self::matrix);
     }
 
-    fn values(&mut self, values: &'a Values) {
+    fn values(&mut self, values: ValuesRef<'a>) {
         self.number(values.element_type().size_bytes() * 8);
         self.number(values.len());
-        self.0.push(Cow::Borrowed(values.as_bytes()));
+        self.0.push(match values {
+            ValuesRef::Packed(packed) => Part::Shared(packed.bytes().clone()),
+            values => Part::Lent(values.as_bytes()),
+        });
+    }
+
+    fn shared(&mut self, values: &Arc<Values>) {
+        self.number(values.element_type().size_bytes() * 8);
+        self.number(values.len());
+        self.0.push(Part::Shared(Bytes::from_owner(Shared(values.clone()))));
     }
 
     fn matrix(&mut self, matrix: &'a Matrix) {
         self.number(matrix.rows());
         self.number(matrix.columns());
-        self.values(matrix.values());
+        self.values(matrix.values().into());
     }
 
     fn targets(&mut self, targets: &'a Targets) {
@@ -89,7 +129,7 @@ impl<'a> Parts<'a> {
             Targets::Classes(classes) => {
                 self.number(0);
                 self.number(classes.len());
-                self.0.push(Cow::Borrowed(bytemuck::cast_slice(classes)));
+                self.0.push(Part::Lent(bytemuck::cast_slice(classes)));
             }
             Targets::Values(matrix) => {
                 self.number(1);
@@ -119,7 +159,7 @@ pub(super) fn read_continuation(mut reader: BlobReader) -> Result<Continuation, 
     let bytes = number(&mut reader)?;
     let head = elements(&mut reader, bytes)?;
     let count = number(&mut reader)?;
-    let vectors = (0..count).map(|_| values(&mut reader)).collect::<Result<_, _>>()?;
+    let vectors = (0..count).map(|_| values(&mut reader).map(Arc::new)).collect::<Result<_, _>>()?;
     reader.finish()?;
     Ok(Continuation { head, vectors })
 }
@@ -160,17 +200,35 @@ fn elements<T: Pod>(reader: &mut BlobReader, count: u64) -> Result<Vec<T>, Store
 }
 
 fn values(reader: &mut BlobReader) -> Result<Values, StoreError> {
-    let (bits, count) = (number(reader)?, number(reader)?);
-    match bits {
-        32 => elements(reader, count).map(Values::F32),
-        64 => elements(reader, count).map(Values::F64),
+    let (element_type, count) = (element_type(reader)?, number(reader)?);
+    match element_type {
+        ElementType::Float32 => elements(reader, count).map(Values::F32),
+        ElementType::Float64 => elements(reader, count).map(Values::F64),
+    }
+}
+
+/// The same; of a blob in memory they stay where they lie.
+fn shared_values(reader: &mut BlobReader) -> Result<Values, StoreError> {
+    if !reader.is_in_memory() {
+        return values(reader);
+    }
+    let (element_type, count) = (element_type(reader)?, number(reader)?);
+    let length = count.checked_mul(element_type.size_bytes() as u64).ok_or_else(|| reader.corrupt())?;
+    let packed = Packed::new(reader.shared(length)?, element_type).ok_or_else(|| reader.corrupt())?;
+    Ok(Values::Packed(packed))
+}
+
+fn element_type(reader: &mut BlobReader) -> Result<ElementType, StoreError> {
+    match number(reader)? {
+        32 => Ok(ElementType::Float32),
+        64 => Ok(ElementType::Float64),
         _ => Err(reader.corrupt()),
     }
 }
 
 fn matrix(reader: &mut BlobReader) -> Result<Matrix, StoreError> {
     let (rows, columns) = (number(reader)?, number(reader)?);
-    let values = values(reader)?;
+    let values = shared_values(reader)?;
     let is_sound = rows > 0 && columns > 0 && rows.checked_mul(columns) == Some(values.len() as u64);
     if !is_sound {
         return Err(reader.corrupt());
@@ -207,6 +265,19 @@ mod tests {
         Matrix::from_values(rows, columns, values)
     }
 
+    #[test]
+    fn rows_in_memory_are_neither_copied_nor_read_into_buffers_of_their_own() {
+        let inputs = matrix(1_000, 10, 2).into_packed();
+        let at = inputs.values().as_bytes().as_ptr();
+        let training = Rows { inputs, targets: Targets::Classes(vec![0; 1_000]), weights: None, mask: None };
+        let data = TrainingData { training, validation: None };
+        let (blobs, name) = (Blobs::in_memory(), BlobName::Rows { job_id: Uuid::nil() });
+        blobs.write(name, Parts::of_training_data(&data).as_slice()).unwrap();
+        let read = read_training_data(blobs.open(name).unwrap().unwrap()).unwrap();
+        assert_eq!(read.training.inputs.values().as_bytes().as_ptr(), at);
+        assert_eq!(read, data);
+    }
+
     proptest! {
         #[test]
         fn training_data_reads_back_bit_for_bit(
@@ -232,8 +303,19 @@ mod tests {
         }
 
         #[test]
+        fn what_is_read_does_not_depend_on_the_parts_that_were_written(length in 0..40_u64) {
+            let (blobs, name) = (Blobs::in_memory(), BlobName::Rows { job_id: Uuid::nil() });
+            let bytes: Vec<u8> = (0..40).collect();
+            blobs.write(name, &[Part::Number(7_u64.to_le_bytes()), Part::Lent(&bytes)]).unwrap();
+            let mut reader = blobs.open(name).unwrap().unwrap();
+            prop_assert_eq!(number(&mut reader).unwrap(), 7);
+            prop_assert_eq!(&reader.shared(length).unwrap()[..], &bytes[..length as usize]);
+            prop_assert!(reader.shared(41).is_err());
+        }
+
+        #[test]
         fn a_training_s_end_reads_back_bit_for_bit(head: Vec<u8>, count in 0..4_usize, seed: u32) {
-            let vectors = (0..count).map(|index| matrix(3, 2, seed % 1_000 + index as u32).into_values()).collect();
+            let vectors = (0..count).map(|index| Arc::new(matrix(3, 2, seed % 1_000 + index as u32).into_values())).collect();
             let continuation = Continuation { head, vectors };
             let name = BlobName::Continuation { uid: Uuid::nil(), blob: Uuid::nil() };
             let blobs = Blobs::in_memory();
@@ -244,7 +326,7 @@ mod tests {
         #[test]
         fn arbitrary_payloads_are_refused_without_a_panic(payload in proptest::collection::vec(0..3_u8, 0..96)) {
             let (blobs, name) = (Blobs::in_memory(), BlobName::Rows { job_id: Uuid::nil() });
-            blobs.write(name, &[Cow::Borrowed(&payload)]).unwrap();
+            blobs.write(name, &[Part::Lent(&payload)]).unwrap();
             prop_assert!(read_training_data(blobs.open(name).unwrap().unwrap()).is_err());
             prop_assert!(read_values(blobs.open(name).unwrap().unwrap()).is_err());
         }

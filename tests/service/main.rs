@@ -27,6 +27,8 @@ mod losses;
 mod many_models;
 #[cfg(target_os = "linux")]
 mod many_watchers;
+#[cfg(target_os = "linux")]
+mod memory;
 mod models;
 mod operations;
 mod options;

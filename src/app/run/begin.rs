@@ -16,7 +16,7 @@ use crate::app::{AppError, now};
 use crate::domain::{
     EpochReport, Failure, FailureKind, Job, Model, Settings, Start, StopReason, TrainingData, Values, Version,
 };
-use crate::engine::{AnyNetwork, AnyTrainer, TrainerInput, Workers};
+use crate::engine::{AnyTrainer, TrainerInput, Workers};
 use crate::jobs::StopRequest;
 use crate::store::{JobStart, Started};
 
@@ -121,7 +121,6 @@ impl TrainingRun {
         // A job with a checkpoint needs it no more, and goes on where it is damaged.
         let ended = self.ended(&base, &mut settings);
         let fingerprint = continuation::fingerprint(&base.data);
-        let architecture = base.model.architecture.clone();
         let mut trainer = AnyTrainer::new(self.input(base, &settings)?);
         trainer.set_workers(Workers::of(self.core.team.clone()));
         let first_network = trainer.network();
@@ -145,9 +144,9 @@ impl TrainingRun {
         };
         let (elapsed_before, report_index) =
             resumed.map_or((Duration::ZERO, 0), |checkpoint| (checkpoint.elapsed, checkpoint.report_index));
-        let network = match trainer.last_whole_epoch() {
-            Some((parameters, _)) => AnyNetwork::new(&architecture, parameters),
-            None => first_network,
+        let network = match trainer.has_whole_epoch() {
+            true => trainer.network(),
+            false => first_network,
         };
         let snapshot = LiveSnapshot { epoch: trainer.epoch(), network, preprocessing: trainer.preprocessing() };
         self.live.set_snapshot(snapshot);

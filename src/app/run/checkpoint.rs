@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Running, TrainingRun};
 use crate::app::{AppError, continuation, now};
-use crate::domain::{CheckpointMark, Continuation, Settings};
+use crate::domain::{CheckpointMark, Continuation, ContinuationRef, Settings};
 use crate::engine::TrainerState;
 use crate::limits::CHECKPOINT_COST_INVERSE;
 use crate::store::Store;
@@ -74,13 +74,12 @@ struct Head {
 }
 
 impl Checkpoint {
-    fn write(self, mut state: TrainerState) -> Result<Continuation, AppError> {
-        let vectors = continuation::take_vectors(&mut state);
+    /// Everything of it but the vectors.
+    fn head(self, state: TrainerState) -> Result<Vec<u8>, AppError> {
         let Self { elapsed, report_index } = self;
         let head = Head { elapsed_micros: elapsed.as_micros() as u64, report_index, state };
-        let head = rmp_serde::to_vec_named(&head)
-            .map_err(|error| AppError::Internal(format!("a checkpoint cannot be encoded: {error}")))?;
-        Ok(Continuation { head, vectors })
+        rmp_serde::to_vec_named(&head)
+            .map_err(|error| AppError::Internal(format!("a checkpoint cannot be encoded: {error}")))
     }
 
     /// The last checkpoint of a job, and the trainer's state in it; `None` where there is none.
@@ -114,10 +113,11 @@ impl TrainingRun {
         running.reports_written = self.live.history.len();
         let report_index = running.retrained.index().unwrap_or(running.reports_written);
         let checkpoint = Checkpoint { elapsed: running.elapsed(instant), report_index };
-        let written = checkpoint.write(running.trainer.state())?;
+        let head = checkpoint.head(running.trainer.state_without_vectors())?;
+        let written = ContinuationRef { head: &head, vectors: running.trainer.vectors() };
         let mark = CheckpointMark { time: now(), epoch: running.trainer.epoch() };
         let attempt = self.live.record().attempt;
-        if self.core.store.write_checkpoint(self.job_id, attempt, mark, &written)?.is_some() {
+        if self.core.store.write_checkpoint(self.job_id, attempt, mark, written)?.is_some() {
             self.live.update_record(|job| {
                 job.checkpoint = Some(mark);
                 job.starts_without_checkpoint = 0;

@@ -4,7 +4,8 @@ use super::reports::best_stored;
 use super::retry::Retry;
 use super::{Phase, Running, TrainingRun};
 use crate::app::{continuation, now};
-use crate::domain::{EpochReport, Failure, FailureKind, Job, JobState, StopReason, Values, VersionSource};
+use crate::domain::{Failure, FailureKind, Job, JobState, StopReason, VersionSource};
+use crate::engine::TrainerEnd;
 use crate::jobs::StopRequest;
 use crate::store::{Finished, Outcome, StoreError, VersionDraft};
 
@@ -16,8 +17,8 @@ pub(super) struct End {
     state: JobState,
     reason: StopReason,
     failure: Option<Failure>,
-    /// The weights to commit, and the report of their epoch.
-    result: Option<(Values, EpochReport)>,
+    /// Whether the training's weights are committed.
+    has_result: bool,
 }
 
 /// An end that is not stored yet: it is not told before it is.
@@ -32,43 +33,43 @@ pub(super) struct Ending {
 impl End {
     pub(super) fn without_result(reason: StopReason, failure: Option<Failure>) -> Self {
         let state = if failure.is_some() { JobState::Failed } else { JobState::Cancelled };
-        Self { state, reason, failure, result: None }
+        Self { state, reason, failure, has_result: false }
     }
 }
 
 impl Running {
     pub(super) fn cancelled(&self, request: StopRequest) -> End {
-        let result = match request {
-            StopRequest::Discard => None,
-            StopRequest::Keep => self.has_whole_epoch().then(|| self.trainer.result()),
+        let has_result = match request {
+            StopRequest::Discard => false,
+            StopRequest::Keep => self.has_whole_epoch(),
         };
-        End { state: JobState::Cancelled, reason: StopReason::Cancelled, failure: None, result }
+        End { state: JobState::Cancelled, reason: StopReason::Cancelled, failure: None, has_result }
     }
 
     /// The last whole epoch is the result; without one there is nothing to commit.
     pub(super) fn out_of_time(&self) -> End {
         let reason = StopReason::MaxDuration;
         if self.has_whole_epoch() {
-            return End { state: JobState::Succeeded, reason, failure: None, result: Some(self.trainer.result()) };
+            return End { state: JobState::Succeeded, reason, failure: None, has_result: true };
         }
         let message =
             "`max_duration` was over before the first epoch was: allow more time, or train on fewer rows".to_owned();
         let failure = Some(Failure { kind: FailureKind::TimeOver, message });
-        End { state: JobState::Failed, reason, failure, result: None }
+        End { state: JobState::Failed, reason, failure, has_result: false }
     }
 
     pub(super) fn stopped(&self, reason: StopReason, message: String) -> End {
         if reason == StopReason::Diverged {
             let failure = Some(Failure { kind: FailureKind::Diverged, message });
-            return End { state: JobState::Failed, reason, failure, result: None };
+            return End { state: JobState::Failed, reason, failure, has_result: false };
         }
-        End { state: JobState::Succeeded, reason, failure: None, result: Some(self.trainer.result()) }
+        End { state: JobState::Succeeded, reason, failure: None, has_result: true }
     }
 }
 
 impl TrainingRun {
     /// Ends the job; whether its end is stored, and so told.
-    pub(super) fn end(&mut self, end: End, running: Option<&Running>) -> bool {
+    pub(super) fn end(&mut self, end: End, running: Option<Box<Running>>) -> bool {
         let mut job = Job::clone(&self.live.shown());
         job.state = end.state;
         job.stop_reason = Some(end.reason);
@@ -78,20 +79,29 @@ impl TrainingRun {
         if job.best_report.is_none() {
             job.best_report = best_stored(&self.core.store, &job);
         }
-        let result = end.result.zip(running).map(|((parameters, report), running)| {
-            let draft = VersionDraft {
-                base_version: job.base_version,
-                follows_base: false,
-                source: VersionSource::Training { job_id: self.job_id, report: Box::new(report) },
-                preprocessing: running.trainer.preprocessing(),
-                create_time: now(),
-            };
-            // Without it the version is as good; only `continue` is not possible.
-            let continuation = continuation::of_trainer(&running.trainer, &job.settings, running.fingerprint);
-            let continuation = continuation.inspect_err(|error| tracing::error!(%error, "kept without its end")).ok();
-            Outcome { draft, parameters, continuation }
-        });
+        let result = running.filter(|_| end.has_result).map(|running| self.outcome(&job, *running));
         self.try_to_end(Box::new(Ending { job, result, retry: Retry::new(), lost: 0 }))
+    }
+
+    /// What a training comes to. The trainer is taken apart: of a large network nothing is copied, and its buffers and rows are given back
+    /// before the store writes.
+    fn outcome(&self, job: &Job, running: Running) -> Outcome {
+        let Running { trainer, fingerprint, .. } = running;
+        let preprocessing = trainer.preprocessing();
+        let TrainerEnd { mut state, result, report } = trainer.into_end();
+        let vectors = continuation::take_vectors(&mut state);
+        let parameters = vectors[result].clone();
+        let draft = VersionDraft {
+            base_version: job.base_version,
+            follows_base: false,
+            source: VersionSource::Training { job_id: self.job_id, report: Box::new(report) },
+            preprocessing,
+            create_time: now(),
+        };
+        // Without it the version is as good; only `continue` is not possible.
+        let continuation = continuation::of_end(state, vectors, &job.settings, fingerprint);
+        let continuation = continuation.inspect_err(|error| tracing::error!(%error, "kept without its end")).ok();
+        Outcome { draft, parameters, continuation }
     }
 
     /// A disk that is full or gone for a while costs no training: the end is tried again, turn after turn.

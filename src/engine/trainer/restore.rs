@@ -3,22 +3,66 @@
 use super::Trainer;
 use crate::domain::{StopReason, Values};
 use crate::engine::element::Element;
-use crate::engine::state::{StateError, TrainerState};
+use crate::engine::state::{StateError, TrainerEnd, TrainerState};
 
 impl<T: Element> Trainer<T> {
     /// Everything that a trainer of the same input needs to go on from here.
     pub fn state(&self) -> TrainerState {
-        let values = |values: &[T]| T::values_from(values.to_vec());
+        let mut state = self.state_without_vectors();
+        for (place, vector) in state.vectors_mut().into_iter().zip(self.vectors()) {
+            *place = T::values_from(vector.to_vec());
+        }
+        state
+    }
+
+    /// The vectors of [`state`](Self::state), in the order of [`TrainerState::vectors_mut`].
+    pub fn vectors(&self) -> Vec<&[T]> {
+        let kept = [(self.saves_last(), &self.last_parameters), (self.saves_best(), &self.best_parameters)];
+        let kept = kept.into_iter().filter(|(is_kept, _)| *is_kept).map(|(_, vector)| vector.as_slice());
+        std::iter::once(self.parameters.as_slice()).chain(self.optimizer.saved_slots()).chain(kept).collect()
+    }
+
+    /// The end of the training: its state, what it has to show, and no more. Nothing is copied, and rows and buffers are given back.
+    pub fn into_end(self) -> TrainerEnd {
+        let (saves_last, saves_best) = (self.saves_last(), self.saves_best());
+        let mut state = self.state_without_vectors();
+        let report = self.result_report().cloned().unwrap_or_default();
+        let shows_best = self.shows_best() && saves_best;
+        let Self { parameters, optimizer, last_parameters, best_parameters, .. } = self;
+        let kept = [(saves_last, last_parameters), (saves_best, best_parameters)];
+        let kept = kept.into_iter().filter(|(is_kept, _)| *is_kept).map(|(_, vector)| vector);
+        let vectors = std::iter::once(parameters).chain(optimizer.into_saved_slots()).chain(kept);
+        let places = state.vectors_mut();
+        let count = places.len();
+        places.into_iter().zip(vectors).for_each(|(place, vector)| *place = T::values_from(vector));
+        // Between two epochs, where the last one's are not kept apart, the parameters are those.
+        let result = match (shows_best, saves_last) {
+            (true, _) => count - 1,
+            (false, true) => count - 1 - usize::from(saves_best),
+            (false, false) => 0,
+        };
+        TrainerEnd { state, result, report }
+    }
+
+    fn saves_last(&self) -> bool {
         let is_within_epoch = self.next_batch > 0 || self.end.is_some();
-        let keeps_last = is_within_epoch && self.last_report.is_some() && !self.last_parameters.is_empty();
-        let keeps_best = self.best_report().is_some() && !self.best_parameters.is_empty();
+        is_within_epoch && self.last_report.is_some() && !self.last_parameters.is_empty()
+    }
+
+    fn saves_best(&self) -> bool {
+        self.best_report().is_some() && !self.best_parameters.is_empty()
+    }
+
+    /// The [`state`](Self::state) with its vectors empty: they may be stored from where they lie.
+    pub fn state_without_vectors(&self) -> TrainerState {
+        let empty = || T::values_from(Vec::new());
         TrainerState {
             epoch: self.epoch,
             last_epoch: self.last_epoch,
             next_batch: self.next_batch as u32,
-            parameters: values(&self.parameters),
+            parameters: empty(),
             method: self.settings.optimizer.name().to_owned(),
-            optimizer: self.optimizer.save(),
+            optimizer: self.optimizer.save_without_slots(),
             schedule: self.schedule,
             rate: self.rate,
             has_converged: self.has_converged,
@@ -26,9 +70,9 @@ impl<T: Element> Trainer<T> {
             loss_sum: self.loss_sum,
             metric_sums: self.metric_sums.clone(),
             last_report: self.last_report.clone(),
-            last_parameters: keeps_last.then(|| values(&self.last_parameters)),
+            last_parameters: self.saves_last().then(empty),
             best_report: self.best_report().cloned(),
-            best_parameters: keeps_best.then(|| values(&self.best_parameters)),
+            best_parameters: self.saves_best().then(empty),
             patience: self.patience,
             end: self.end.clone(),
             is_alive: self.diagnostics.as_ref().map(|diagnostics| diagnostics.is_alive().to_vec()),

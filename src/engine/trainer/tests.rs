@@ -265,7 +265,7 @@ fn validation_is_that_of_the_epoch_s_last_weights_whatever_the_tile() {
     let mut trainer = Trainer::<f64>::new(input.clone());
     assert_eq!((trainer.training_rows(), trainer.rows_done_in_epoch()), (30, 0));
     let report = run(&mut trainer).last().unwrap().report.clone();
-    let validation = trainer.validation.clone().unwrap();
+    let mut validation = trainer.validation.clone().unwrap();
     assert_eq!(validation.rows, 10);
     let targets = match &validation.targets {
         crate::engine::data::TargetData::Classes(classes) => Targets::Classes(classes.clone()),
@@ -274,7 +274,7 @@ fn validation_is_that_of_the_epoch_s_last_weights_whatever_the_tile() {
     let loss = crate::engine::gradients::compute(
         &input.architecture,
         trainer.parameters(),
-        &validation.inputs,
+        validation.inputs.own(),
         &targets,
         &cross_entropy(),
         Reduction::Mean,

@@ -1,6 +1,8 @@
 //! Matrices from the wire.
 
-use crate::domain::{At, ElementType, Faults, RawMatrix, Values};
+use bytes::Bytes;
+
+use crate::domain::{At, ElementType, Faults, Packed, RawMatrix, Values};
 use crate::rpc::pb;
 
 /// How a matrix was written, and how the answer's matrices are to be.
@@ -36,14 +38,26 @@ pub(in crate::rpc) fn required_matrix(
     at: At<'_>,
     faults: &mut Faults,
 ) -> Option<RawMatrix> {
+    must_be_there(matrix.as_ref(), at, faults);
+    raw_matrix(matrix?, at, faults)
+}
+
+/// A fault where a matrix is not there.
+pub(super) fn must_be_there(matrix: Option<&pb::Matrix>, at: At<'_>, faults: &mut Faults) {
     if matrix.is_none() {
         faults.add(at, "is required: a matrix such as {\"values\": [1, 2, 3]}");
     }
-    raw_matrix(matrix?, at, faults)
 }
 
 /// A matrix, its numbers not checked yet.
 pub(in crate::rpc) fn raw_matrix(matrix: pb::Matrix, at: At<'_>, faults: &mut Faults) -> Option<RawMatrix> {
+    let matrix = packed_matrix(matrix, at, faults)?;
+    Some(RawMatrix { values: matrix.values.unpacked(), ..matrix })
+}
+
+/// The same, where numbers that were packed stay in the message's buffer. For rows of a training, which may be most of the memory: a copy
+/// would hold them twice.
+pub(in crate::rpc) fn packed_matrix(matrix: pb::Matrix, at: At<'_>, faults: &mut Faults) -> Option<RawMatrix> {
     let rows = count(matrix.rows, at.field("rows"), faults);
     let columns = count(matrix.columns, at.field("columns"), faults);
     let packed_type = element_type(matrix.packed_type, at.field("packed_type"), faults);
@@ -54,7 +68,7 @@ pub(in crate::rpc) fn raw_matrix(matrix: pb::Matrix, at: At<'_>, faults: &mut Fa
     let values = if matrix.packed.is_empty() {
         Values::F64(matrix.values)
     } else {
-        unpacked(&matrix.packed, packed_type?, at.field("packed"), faults)?
+        packed(matrix.packed, packed_type?, at.field("packed"), faults)?
     };
     Some(RawMatrix { values, rows: rows?, columns: columns? })
 }
@@ -74,20 +88,12 @@ fn count(value: Option<i32>, at: At<'_>, faults: &mut Faults) -> Option<Option<u
     }
 }
 
-fn unpacked(bytes: &[u8], element_type: ElementType, at: At<'_>, faults: &mut Faults) -> Option<Values> {
-    let size = element_type.size_bytes();
-    if !bytes.len().is_multiple_of(size) {
-        let message = format!("has {} bytes, which is no whole number of {size}-byte floats", bytes.len());
-        faults.add(at, message);
-        return None;
+fn packed(bytes: Bytes, element_type: ElementType, at: At<'_>, faults: &mut Faults) -> Option<Values> {
+    let length = bytes.len();
+    let packed = Packed::new(bytes, element_type);
+    if packed.is_none() {
+        let size = element_type.size_bytes();
+        faults.add(at, format!("has {length} bytes, which is no whole number of {size}-byte floats"));
     }
-    // The bytes are not aligned, so they are read one float at a time.
-    Some(match element_type {
-        ElementType::Float32 => {
-            Values::F32(bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
-        }
-        ElementType::Float64 => {
-            Values::F64(bytes.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect())
-        }
-    })
+    packed.map(Values::Packed)
 }

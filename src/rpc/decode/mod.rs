@@ -6,6 +6,7 @@ mod matrix;
 mod metrics;
 mod model;
 pub(super) mod optimizer;
+mod request_hash;
 mod training;
 
 pub(super) use matrix::{Encoding, required_matrix};

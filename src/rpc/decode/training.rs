@@ -1,14 +1,13 @@
 //! Trainings and jobs from the wire.
 
-use prost::Message as _;
 use uuid::Uuid;
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::known;
 use super::loss::loss;
-use super::matrix::{raw_matrix, required_matrix};
+use super::matrix::{must_be_there, packed_matrix, required_matrix};
 use super::metrics::{metric, metrics};
 use super::optimizer::{optimizer, schedule};
+use super::request_hash::request_hash;
 use crate::app::{GradientsRequest, TrainCommand};
 use crate::domain::{
     At, Faults, JobState, ModelId, RawClassWeights, RawEarlyStopping, RawMatrix, RawRows, RawStopAt, RawTraining,
@@ -17,12 +16,12 @@ use crate::domain::{
 use crate::rpc::pb;
 
 /// A training to start, and who asks for it.
-pub(in crate::rpc) fn train_command(request: pb::TrainRequest, caller: String) -> Result<TrainCommand, Faults> {
+pub(in crate::rpc) fn train_command(mut request: pb::TrainRequest, caller: String) -> Result<TrainCommand, Faults> {
     let mut faults = Faults::new();
     // Only a request that may come again is worth its hash.
     let request_hash = match request.request_id.as_str() {
         "" => [0; 16],
-        _ => xxh3_128(&request.encode_to_vec()).to_le_bytes(),
+        _ => request_hash(&mut request),
     };
     let model_id = ModelId::new(&request.model_id, At::ROOT.field("model_id"), &mut faults);
     let request_id = request.request_id.clone();
@@ -39,8 +38,8 @@ pub(in crate::rpc) fn train_command(request: pb::TrainRequest, caller: String) -
 
 fn training(request: pb::TrainRequest, faults: &mut Faults) -> Option<RawTraining> {
     let at = At::ROOT;
-    let inputs = required_matrix(request.inputs, at.field("inputs"), faults);
-    let targets = required_matrix(request.targets, at.field("targets"), faults);
+    let inputs = packed_rows(request.inputs, at.field("inputs"), faults);
+    let targets = packed_rows(request.targets, at.field("targets"), faults);
     let weights = optional_matrix(request.sample_weights, at.field("sample_weights"), faults);
     let mask = optional_matrix(request.target_mask, at.field("target_mask"), faults);
     let validation = validation(request.validation, faults);
@@ -82,11 +81,17 @@ fn training(request: pb::TrainRequest, faults: &mut Faults) -> Option<RawTrainin
     })
 }
 
+/// Rows that must be there, in the message's buffer.
+fn packed_rows(matrix: Option<pb::Matrix>, at: At<'_>, faults: &mut Faults) -> Option<RawMatrix> {
+    must_be_there(matrix.as_ref(), at, faults);
+    packed_matrix(matrix?, at, faults)
+}
+
 /// Not there: `Some(None)`.
 fn optional_matrix(message: Option<pb::Matrix>, at: At<'_>, faults: &mut Faults) -> Option<Option<RawMatrix>> {
     match message {
         None => Some(None),
-        Some(matrix) => raw_matrix(matrix, at, faults).map(Some),
+        Some(matrix) => packed_matrix(matrix, at, faults).map(Some),
     }
 }
 
@@ -124,8 +129,8 @@ fn validation(message: Option<pb::train_request::Validation>, faults: &mut Fault
         Some(pb::train_request::Validation::ValidationFraction(fraction)) => Some(RawValidation::Fraction(fraction)),
         Some(pb::train_request::Validation::ValidationData(data)) => {
             let at = At::ROOT.field("validation_data");
-            let inputs = required_matrix(data.inputs, at.field("inputs"), faults);
-            let targets = required_matrix(data.targets, at.field("targets"), faults);
+            let inputs = packed_rows(data.inputs, at.field("inputs"), faults);
+            let targets = packed_rows(data.targets, at.field("targets"), faults);
             let weights = optional_matrix(data.sample_weights, at.field("sample_weights"), faults);
             let mask = optional_matrix(data.target_mask, at.field("target_mask"), faults);
             let rows = RawRows { inputs: inputs?, targets: targets?, weights: weights?, mask: mask? };
@@ -184,4 +189,48 @@ pub(in crate::rpc) fn job_state(value: i32, faults: &mut Faults) -> Option<Optio
         pb::JobState::Failed => Some(JobState::Failed),
         pb::JobState::Cancelled => Some(JobState::Cancelled),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use prost::Message as _;
+
+    use super::*;
+    use crate::domain::{RawArchitecture, RawLayer};
+
+    fn matrix(count: usize) -> Option<pb::Matrix> {
+        let packed: Vec<u8> = (0..count).flat_map(|index| (index as f32).to_le_bytes()).collect();
+        Some(pb::Matrix { packed: packed.into(), ..Default::default() })
+    }
+
+    #[test]
+    fn packed_rows_are_checked_in_the_buffer_that_they_came_in() {
+        let (rows, width) = (1_000, 20);
+        let raw = RawArchitecture {
+            input_width: width,
+            layers: vec![Some(RawLayer { units: 1, ..RawLayer::default() })],
+            ..RawArchitecture::default()
+        };
+        let architecture = raw.check(At::ROOT, &mut Faults::new()).unwrap();
+        let some = || pb::ValidationData { inputs: matrix(rows * 20), targets: matrix(rows), ..Default::default() };
+        let request = pb::TrainRequest {
+            model_id: "m".into(),
+            inputs: some().inputs,
+            targets: some().targets,
+            sample_weights: some().targets,
+            validation: Some(pb::train_request::Validation::ValidationData(some())),
+            ..Default::default()
+        };
+        let message = Bytes::from(request.encode_to_vec());
+        let length = message.len() as u64;
+        let mut data = None;
+        let counted = allocation_counter::measure(|| {
+            let request = pb::TrainRequest::decode(message).unwrap();
+            let command = train_command(request, String::new()).unwrap();
+            data = Some(command.training.check(&architecture, 1).unwrap().1);
+        });
+        assert!(counted.bytes_max < length / 10, "{counted:?} for a message of {length} bytes");
+        assert_eq!(data.unwrap().training.inputs.get(999, 19), 19_999.0);
+    }
 }

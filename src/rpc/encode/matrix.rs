@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::app::LayerParameters;
-use crate::domain::{Matrix, Values};
+use crate::domain::{ElementType, Matrix, Values};
 use crate::rpc::decode::Encoding;
 use crate::rpc::pb;
 
@@ -26,9 +26,9 @@ pub(in crate::rpc) fn matrix(matrix: &Matrix, encoding: Encoding) -> pb::Matrix 
 }
 
 fn packed(values: &Values) -> (Bytes, pb::ElementType) {
-    let packed_type = match values {
-        Values::F32(_) => pb::ElementType::Float32,
-        Values::F64(_) => pb::ElementType::Float64,
+    let packed_type = match values.element_type() {
+        ElementType::Float32 => pb::ElementType::Float32,
+        ElementType::Float64 => pb::ElementType::Float64,
     };
     // As they lie in memory is as they are to be: little-endian.
     (Bytes::copy_from_slice(values.as_bytes()), packed_type)

@@ -24,7 +24,8 @@ use std::time::SystemTime;
 use redb::Database;
 use uuid::Uuid;
 
-use super::blobs::{BlobName, BlobReader};
+use super::blob_reader::BlobReader;
+use super::blobs::BlobName;
 use super::database::{Medium, close_database};
 use super::disk::{Disk, FileSystem};
 use super::error::StoreError;

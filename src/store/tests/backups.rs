@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::CheckpointMark;
 
 fn checkpoint(seed: f32) -> Continuation {
-    Continuation { head: vec![seed as u8; 3], vectors: vec![weights(seed)] }
+    Continuation { head: vec![seed as u8; 3], vectors: vec![weights(seed).into()] }
 }
 
 #[test]

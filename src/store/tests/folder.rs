@@ -126,8 +126,8 @@ fn orphans_are_swept_at_the_next_opening_and_nothing_else() {
     let model = create(&store, "xor");
     let job = accept(&store, &model);
     // What a kill between a blob and its record, or between a record and its blob's removal, leaves.
-    store.write_weights(model.uid, &weights(5.0), None).unwrap();
-    store.write_weights(Uuid::now_v7(), &weights(5.0), None).unwrap();
+    store.write_weights(model.uid, raw::Parts::of_values(&weights(5.0)), None).unwrap();
+    store.write_weights(Uuid::now_v7(), raw::Parts::of_values(&weights(5.0)), None).unwrap();
     let orphan = blobs::BlobName::Rows { job_id: Uuid::now_v7() };
     store.blobs().write(orphan, raw::Parts::of_training_data(&rows()).as_slice()).unwrap();
     fs::write(folder.path().join(BLOBS_FOLDER).join(format!("{orphan}.tmp")), b"cut").unwrap();

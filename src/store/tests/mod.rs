@@ -92,8 +92,9 @@ fn draft(base_version: u32) -> VersionDraft {
 }
 
 fn outcome(base_version: u32, seed: f32) -> Outcome {
-    let continuation = Some(Continuation { head: vec![1, 2, 3], vectors: vec![weights(seed), weights(-seed)] });
-    Outcome { draft: draft(base_version), parameters: weights(seed), continuation }
+    let continuation =
+        Some(Continuation { head: vec![1, 2, 3], vectors: vec![weights(seed).into(), weights(-seed).into()] });
+    Outcome { draft: draft(base_version), parameters: weights(seed).into(), continuation }
 }
 
 /// An attempt of a new process.

@@ -57,7 +57,7 @@ fn mark(epoch: u32) -> CheckpointMark {
 }
 
 fn checkpoint(epoch: u32) -> Continuation {
-    Continuation { head: epoch.to_le_bytes().to_vec(), vectors: vec![weights(epoch as f32)] }
+    Continuation { head: epoch.to_le_bytes().to_vec(), vectors: vec![weights(epoch as f32).into()] }
 }
 
 fn reports(count: u32) -> Vec<EpochReport> {
@@ -294,7 +294,7 @@ impl Reference {
             let outcome = outcome(1, seed);
             match self.model(job.model_uid) {
                 Some(model) => {
-                    let committed = model.commit(outcome.parameters, outcome.continuation);
+                    let committed = model.commit((*outcome.parameters).clone(), outcome.continuation);
                     (job.version, pruned) = (Some(committed.version.version), committed.pruned);
                 }
                 None => (job.state, job.stop_reason) = (JobState::Cancelled, Some(StopReason::Cancelled)),

@@ -160,7 +160,7 @@ fn the_last_checkpoint_of_the_attempt_that_runs_is_kept_until_the_job_ends() {
     on_both(|store| {
         let model = create(store, "xor");
         let job = accept(store, &model);
-        let checkpoint = |head: u8| Continuation { head: vec![head], vectors: vec![weights(f32::from(head))] };
+        let checkpoint = |head: u8| Continuation { head: vec![head], vectors: vec![weights(f32::from(head)).into()] };
         let mark = |epoch| CheckpointMark { time: at(4), epoch };
         assert_eq!(store.checkpoint(job.job_id).unwrap(), None);
         assert_eq!(started(store, job.job_id, begin(3)).starts_without_checkpoint, 1);

@@ -1,8 +1,9 @@
 //! Stopping and going on: to the same bits, at any batch, and from one training to the next.
 
 use super::*;
-use crate::domain::{RawBatchNormalization, Schedule, ScheduleKind};
+use crate::domain::{RawBatchNormalization, Schedule, ScheduleKind, StopAt};
 use crate::engine::optimizer::examples::optimizers;
+use crate::engine::state::TrainerEnd;
 
 /// A classifier with dropout, batch normalization, bounded norms, penalties, clipping, weights, every metric and diagnostics: as
 /// much of it as the optimizer takes.
@@ -71,6 +72,28 @@ fn every_schedule_goes_on_from_any_batch_to_the_same_bits() {
         let schedule = Schedule { warm_up_epochs: 1, warm_up_start_factor: 0.2, kind };
         let scheduled = |settings: &mut Settings| settings.schedule = schedule;
         check_restore_of(&with_options::<f32>(adam(0.05), scheduled), Trainer::<f32>::new);
+    }
+}
+
+#[test]
+fn the_end_of_a_training_is_its_state_and_what_it_has_to_show() {
+    let target = StopAt { metric: Metric::Loss, value: 1e3 };
+    let changes: [&dyn Fn(&mut Settings); 3] =
+        [&|_| {}, &|settings| settings.early_stopping = Some(stopping(1, 0.5)), &|settings| {
+            (settings.early_stopping, settings.stop_at) = (Some(stopping(3, 0.0)), Some(target))
+        }];
+    for (optimizer, change) in optimizers().into_iter().flat_map(|optimizer| changes.map(|change| (optimizer, change)))
+    {
+        let input = with_options::<f32>(optimizer, change);
+        for steps in 0..22 {
+            let mut trainer = Trainer::<f32>::new(input.clone());
+            (0..steps).for_each(|_| drop(trainer.step_batch()));
+            let expected = (trainer.state(), trainer.result_parameters().to_vec(), trainer.result_report().cloned());
+            let TrainerEnd { mut state, result, report } = trainer.into_end();
+            assert_eq!(state, expected.0);
+            assert_eq!(*state.vectors_mut()[result], Values::F32(expected.1), "{optimizer:?} after {steps} steps");
+            assert_eq!(report, expected.2.unwrap_or_default());
+        }
     }
 }
 

@@ -112,3 +112,69 @@ fn a_step_allocates_nothing_with_every_option_on() {
         assert_eq!(counts, [0, 0], "{loss:?}");
     }
 }
+
+const ROWS: usize = 4_000;
+const WIDTH: usize = 50;
+const INPUT_BYTES: u64 = (ROWS * WIDTH * size_of::<f32>()) as u64;
+
+/// A small network over rows that are most of the memory.
+fn many_rows(validation: Validation) -> TrainerInput {
+    let architecture = network(ElementType::Float32, WIDTH, &[(2, Activation::Tanh), (1, Activation::Identity)]);
+    let settings = Settings {
+        batch_size: 8,
+        epochs: 2,
+        shuffle: true,
+        validation,
+        ..settings(Loss::SquaredError, adam(1e-3), ROWS)
+    };
+    let rows = data(ElementType::Float32, [WIDTH, 1], &uniform(ROWS * WIDTH, 3), &uniform(ROWS, 4));
+    input(architecture, settings, rows)
+}
+
+/// A trainer, and the most that it had allocated in its making.
+fn made<T: Element>(input: TrainerInput) -> (Trainer<T>, u64) {
+    let mut trainer = None;
+    let counted = allocation_counter::measure(|| trainer = Some(Trainer::new(input)));
+    (trainer.unwrap(), counted.bytes_max)
+}
+
+#[test]
+fn rows_are_not_copied() {
+    let (_, bytes) = made::<f32>(many_rows(Validation::None));
+    assert!(bytes < INPUT_BYTES / 4, "{bytes} bytes beside {INPUT_BYTES} of inputs");
+}
+
+#[test]
+fn packed_rows_are_trained_on_where_they_lie_to_the_same_bits() {
+    let packed = |input: TrainerInput| TrainerInput { data: input.data.into_packed(), ..input };
+    let (_, bytes) = made::<f32>(packed(many_rows(Validation::None)));
+    assert!(bytes < INPUT_BYTES / 4, "{bytes} bytes for {INPUT_BYTES} of inputs");
+    for (validation, scaling) in [
+        (Validation::None, Scaling::None),
+        (Validation::Fraction(0.25), Scaling::None),
+        (Validation::None, Scaling::Standard),
+    ] {
+        let preprocessing = Preprocessing { inputs: scaling, targets: scaling };
+        let input = TrainerInput { preprocessing, ..many_rows(validation) };
+        let (mut one, mut other) = (made::<f32>(packed(input.clone())).0, made::<f32>(input).0);
+        assert_eq!(run(&mut one), run(&mut other));
+        assert_eq!(one.parameters(), other.parameters());
+    }
+}
+
+#[test]
+fn what_a_training_comes_to_is_not_copied() {
+    let architecture = network(ElementType::Float32, 50, &[(500, Activation::Tanh), (1, Activation::Identity)]);
+    let bytes = (architecture.parameter_count() * size_of::<f32>()) as u64;
+    let settings = Settings { batch_size: 2, epochs: 2, ..settings(Loss::SquaredError, adam(1e-3), 4) };
+    let rows = data(ElementType::Float32, [50, 1], &uniform(200, 3), &uniform(4, 4));
+    let (mut trainer, _) = made::<f32>(input(architecture, settings, rows));
+    run(&mut trainer);
+    let stored = allocation_counter::measure(|| {
+        trainer.state_without_vectors();
+        trainer.vectors();
+    });
+    let ended = allocation_counter::measure(|| drop(trainer.into_end()));
+    assert!(stored.bytes_total < bytes / 10, "{stored:?} for {bytes} of parameters");
+    assert!(ended.bytes_total < bytes / 10, "{ended:?} for {bytes} of parameters");
+}
