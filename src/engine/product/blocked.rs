@@ -26,6 +26,8 @@ pub const DEPTH: usize = 512;
 const COLUMNS: usize = 512;
 /// Vectors of a panel.
 const PANEL: usize = 2;
+/// Rows of the highest tiles.
+const TILE_ROWS_MAX: usize = 12;
 /// Tiles whose columns of a are copied together: so whole lines of the cache are.
 const COPIED: usize = 8;
 
@@ -51,7 +53,8 @@ pub struct Operand<'a, T> {
     pub is_transposed: bool,
 }
 
-/// Room for copies of parts of the operands. It grows to what the largest product so far needed.
+/// Room for copies of parts of the operands, and for parts of a result. Each is made once, as large as any product needs it, since which part
+/// of a product comes to a thread is chance, and no step allocates; what is not touched takes no memory.
 #[derive(Debug)]
 pub struct Copies<T> {
     left: Vec<T>,
@@ -65,12 +68,17 @@ impl<T> Copies<T> {
     }
 }
 
-/// The first `length` numbers from the beginning of a line on.
+/// The most numbers that are copied of a and of b at once, and that are there of a result.
+const LEFT_MAX: usize = TILE_ROWS_MAX * COPIED * DEPTH;
+const RIGHT_MAX: usize = COLUMNS * DEPTH;
+const SEEN_MAX: usize = TILE_ROWS_MAX * COPIED * COLUMNS;
+
+/// The first `length` numbers, of at most `max`, from the beginning of a line on.
 #[inline(always)]
-fn room<T: Lanes>(numbers: &mut Vec<T>, length: usize) -> &mut [T] {
+fn room<T: Lanes>(numbers: &mut Vec<T>, length: usize, max: usize) -> &mut [T] {
     let margin = LINE_BYTES / size_of::<T>();
-    if numbers.len() < length + margin {
-        numbers.resize(length + margin, T::zeroed());
+    if numbers.is_empty() {
+        *numbers = vec![T::zeroed(); max + margin];
     }
     let first = numbers.as_ptr().align_offset(LINE_BYTES).min(margin);
     &mut numbers[first..first + length]
@@ -109,7 +117,7 @@ impl<T: Lanes> WithSimd for Product<'_, T> {
             for term in (0..depth).step_by(DEPTH) {
                 let terms = DEPTH.min(depth - term);
                 let from = Block { b, term, terms, column: column + begin, width, is_copied };
-                let to = room(&mut copies.right, from.copied(PANEL * lanes::<T, S>()));
+                let to = room(&mut copies.right, from.copied(PANEL * lanes::<T, S>()), RIGHT_MAX);
                 let right = simd.vectorize(Copy { from, to });
                 let is_copied = columns > UNCOPIED_COLUMNS_MAX;
                 let left = Strips { a, row, rows, term, terms, is_copied, copies: &mut copies.left, copied: None };
@@ -363,7 +371,7 @@ impl<T: Lanes> Strips<'_, '_, T> {
     /// Copies of the `H` rows from `first` on, as many as there are.
     #[inline(always)]
     fn copied_rows<const H: usize>(&mut self, first: usize) -> CopiedRows<'_, T, DEPTH> {
-        let copies = room(self.copies, H * DEPTH).as_chunks_mut::<DEPTH>().0;
+        let copies = room(self.copies, H * DEPTH, LEFT_MAX).as_chunks_mut::<DEPTH>().0;
         for (index, to) in copies.iter_mut().enumerate().take(self.rows - first) {
             let row = &self.a.values[(self.row + first + index) * self.a.stride + self.term..][..self.terms];
             to[..self.terms].copy_from_slice(row);
@@ -390,7 +398,7 @@ impl<T: Lanes> Strips<'_, '_, T> {
                 0
             }
         };
-        let values = &room(self.copies, (index + 1) * size)[index * size..];
+        let values = &room(self.copies, (index + 1) * size, LEFT_MAX)[index * size..];
         Columns { values, stride: H, first: 0 }
     }
 
@@ -400,7 +408,7 @@ impl<T: Lanes> Strips<'_, '_, T> {
         let values = &values[self.term * stride..(self.term + self.terms) * stride];
         let (at, rows) = (self.row + first, self.rows - first);
         let count = (rows / H).clamp(1, COPIED);
-        let tiles = room(self.copies, H * self.terms * count).as_chunks_mut::<H>().0;
+        let tiles = room(self.copies, H * self.terms * count, LEFT_MAX).as_chunks_mut::<H>().0;
         for (index, row) in values.chunks_exact(stride).enumerate() {
             if rows >= H {
                 let row = row[at..at + count * H].as_chunks::<H>().0;

@@ -3,11 +3,14 @@
 use ndarray::ArrayViewMut2;
 use pulp::{Simd, WithSimd};
 
-use super::{Block, COLUMNS, COPIED, Copies, Copy, DEPTH, Operand, PANEL, Part, Strips, UNCOPIED_COLUMNS_MAX, room};
+use super::{
+    Block, COLUMNS, COPIED, Copies, Copy, DEPTH, Operand, PANEL, Part, RIGHT_MAX, SEEN_MAX, Strips, TILE_ROWS_MAX,
+    UNCOPIED_COLUMNS_MAX, room,
+};
 use crate::engine::product::tiles::{Lanes, lanes};
 
 /// Rows of a product of which nothing is kept that are there at once: those of the tiles that are copied together.
-const SEEN_ROWS: usize = 12 * COPIED;
+const SEEN_ROWS: usize = TILE_ROWS_MAX * COPIED;
 
 /// a·b of some rows of a and some columns of b, of which nothing is kept: `see` is called with parts of it, and where each begins, its row
 /// and its column counted from the first ones here. A part is some whole rows where [`COLUMNS`] are not fewer than these, else a piece of
@@ -38,11 +41,11 @@ impl<T: Lanes> WithSimd for SeenProduct<'_, '_, T> {
         for begin in (0..columns).step_by(COLUMNS) {
             let width = COLUMNS.min(columns - begin);
             let from = Block { b, term: 0, terms: depth, column: column + begin, width, is_copied: true };
-            let to = room(right, from.copied(PANEL * lanes::<T, S>()));
+            let to = room(right, from.copied(PANEL * lanes::<T, S>()), RIGHT_MAX);
             let right = simd.vectorize(Copy { from, to });
             for first in (0..rows).step_by(SEEN_ROWS) {
                 let rows = SEEN_ROWS.min(rows - first);
-                let c = room(seen, rows * width);
+                let c = room(seen, rows * width, SEEN_MAX);
                 let is_copied = columns > UNCOPIED_COLUMNS_MAX;
                 let left =
                     Strips { a, row: row + first, rows, term: 0, terms: depth, is_copied, copies: left, copied: None };
