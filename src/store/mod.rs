@@ -70,6 +70,7 @@ mod backup;
 mod blobs;
 mod check;
 mod checkpoints;
+mod columns;
 mod database;
 mod deletion;
 mod disk;
