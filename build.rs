@@ -22,13 +22,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("epochd_descriptor_set.bin"), compiler.encode_file_descriptor_set())?;
 
     // Packed matrices stay in the buffer they arrived in, and parts of a file in the one that they are cut from;
-    // google.rpc.Status is the one that tonic-types has.
+    // google.rpc.Status is the one that tonic-types has, EpochReports one that may have been written before.
     let mut messages = tonic_prost_build::Config::new();
     messages.enable_type_names();
     tonic_prost_build::configure()
         .bytes(".epochd.v1.Matrix.packed")
         .bytes(".epochd.v1.WeightsChunk.data")
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
+        .extern_path(".epochd.v1.EpochReports", "crate::rpc::pb::EpochReports")
         .build_client(false)
         .codec_path("crate::rpc::codec::RequestCodec")
         .compile_fds_with_config(contract.clone(), messages)?;

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::{App, AppError};
-use crate::domain::{EpochReport, LayerDiagnostics};
+use crate::domain::Reports;
 use crate::jobs::READ_MAX;
 use crate::limits::{CHUNK_CACHE_BYTES, CHUNK_READS_MAX};
 
@@ -18,7 +18,7 @@ const CHUNKS_EXPECTED: usize = 64;
 
 /// The cache, by weight. A chunk that is full, or of a finished job, never changes.
 pub struct StoredChunks {
-    chunks: Cache<(Uuid, u32), Arc<[EpochReport]>, BytesWeighter>,
+    chunks: Cache<(Uuid, u32), Arc<Reports>, BytesWeighter>,
     /// Chunks that are read and decoded at once: each takes its own memory meanwhile.
     reads: Semaphore,
 }
@@ -26,10 +26,9 @@ pub struct StoredChunks {
 #[derive(Clone)]
 struct BytesWeighter;
 
-impl Weighter<(Uuid, u32), Arc<[EpochReport]>> for BytesWeighter {
-    fn weight(&self, _key: &(Uuid, u32), reports: &Arc<[EpochReport]>) -> u64 {
-        let layers: usize = reports.iter().map(|report| report.diagnostics.len()).sum();
-        (size_of_val(&**reports) + layers * size_of::<LayerDiagnostics>()) as u64
+impl Weighter<(Uuid, u32), Arc<Reports>> for BytesWeighter {
+    fn weight(&self, _key: &(Uuid, u32), reports: &Arc<Reports>) -> u64 {
+        reports.bytes() as u64
     }
 }
 
@@ -52,18 +51,12 @@ impl App {
     ///
     /// A task of its own reads: a stream that nobody takes from is not polled either, and would keep its place in the cache, and its turn to
     /// read, from all others.
-    pub(super) async fn stored_part(
-        &self,
-        job_id: Uuid,
-        chunk: u32,
-        skip: usize,
-    ) -> Result<Vec<EpochReport>, AppError> {
+    pub(super) async fn stored_part(&self, job_id: Uuid, chunk: u32, skip: usize) -> Result<Reports, AppError> {
         let app = self.clone();
         let part = async move {
             let stored = app.stored_chunk(job_id, chunk).await?;
             // Copied out: a thousand watchers would keep as many chunks in memory.
-            let rest = stored.as_deref().and_then(|reports| reports.get(skip..)).unwrap_or_default();
-            Ok(rest[..rest.len().min(READ_MAX)].to_vec())
+            Ok(stored.map(|reports| reports.part(skip..skip + READ_MAX)).unwrap_or_default())
         };
         let mut task = JoinSet::new();
         task.spawn(part);
@@ -71,13 +64,13 @@ impl App {
         part.and_then(Result::ok).unwrap_or_else(|| Err(AppError::Internal("reports could not be read".to_owned())))
     }
 
-    async fn stored_chunk(&self, job_id: Uuid, chunk: u32) -> Result<Option<Arc<[EpochReport]>>, AppError> {
+    async fn stored_chunk(&self, job_id: Uuid, chunk: u32) -> Result<Option<Arc<Reports>>, AppError> {
         let stored = &self.core.chunks;
         let read = async {
             // The semaphore is never closed.
             let _permit = stored.reads.acquire().await.ok();
             let reports = self.blocking(move |app| Ok(app.core.store.reports(job_id, chunk)?)).await.map_err(Some)?;
-            reports.map(Arc::from).ok_or(None)
+            reports.map(Arc::new).ok_or(None)
         };
         match stored.chunks.get_or_insert_async(&(job_id, chunk), read).await {
             Ok(reports) => Ok(Some(reports)),

@@ -1,17 +1,21 @@
 //! Reports on their way into the store: a thread takes full chunks there while their trainings go on.
 
-use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use std::{io, iter};
 
 use uuid::Uuid;
 
 use super::live::LiveJob;
 use crate::store::{Store, StoreError};
 
-/// Full chunks in one commit: half a megabyte each in memory, and a tenth of that on the disk.
-const GROUP_CHUNKS_MAX: usize = 16;
+/// Full chunks in one commit: half a megabyte on the disk where few metrics are told.
+const GROUP_CHUNKS_MAX: usize = 64;
+
+/// Between two commits, at least: a commit costs as much as some twenty chunks in it.
+const INTERVAL: Duration = Duration::from_millis(20);
 
 /// A job with full chunks that are not stored.
 type Waiting = (Uuid, Arc<LiveJob>);
@@ -52,11 +56,15 @@ impl Drop for Keeper {
 }
 
 fn keep(store: &Store, waiting: &Receiver<Waiting>) {
-    while let Ok((job_id, live)) = waiting.recv() {
-        live.end_to_wait();
-        if let Err(error) = store_full_chunks(store, job_id, &live) {
-            tracing::error!(%error, %job_id, "reports could not be stored; they are kept and tried again");
+    while let Ok(first) = waiting.recv() {
+        let begun = Instant::now();
+        for (job_id, live) in iter::once(first).chain(waiting.try_iter()) {
+            live.end_to_wait();
+            if let Err(error) = store_full_chunks(store, job_id, &live) {
+                tracing::error!(%error, %job_id, "reports could not be stored; they are kept and tried again");
+            }
         }
+        thread::sleep(INTERVAL.saturating_sub(begun.elapsed()));
     }
 }
 
@@ -69,7 +77,7 @@ pub(super) fn store_full_chunks(store: &Store, job_id: Uuid, live: &LiveJob) -> 
         if chunks.is_empty() {
             return Ok(());
         }
-        store.write_chunks(job_id, chunks.iter().map(|chunk| (chunk.index as u32, chunk.reports.as_slice())))?;
+        store.write_chunks(job_id, chunks.iter().map(|chunk| (chunk.index as u32, &*chunk.reports)))?;
         live.history.mark_stored(chunks.len());
     }
 }

@@ -2,15 +2,16 @@
 //! predictions need, beside what is stored.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::domain::{EpochReport, FittedPreprocessing, Job};
+use crate::domain::{EpochReport, FittedPreprocessing, Job, Reports};
 use crate::engine::AnyNetwork;
-use crate::jobs::{Control, History};
+use crate::jobs::{Control, History, Reported};
 use crate::limits::{CHUNK_REPORTS, CHUNKS_RESIDENT};
 
 /// How often watchers are woken, at most: often enough to look alive, seldom enough that a thousand of them cost little.
@@ -20,7 +21,7 @@ pub const TICK: Duration = Duration::from_millis(30);
 #[derive(Debug)]
 pub struct LiveJob {
     /// Its reports.
-    pub history: History<EpochReport>,
+    pub history: History<Reports>,
     /// How it is stopped.
     pub control: Control,
     /// Held by who stores full chunks of the history.
@@ -55,7 +56,7 @@ impl LiveJob {
     }
 
     /// A job of an earlier process, with what it had reported.
-    pub fn resumed(job: Job, history: History<EpochReport>) -> Self {
+    pub fn resumed(job: Job, history: History<Reports>) -> Self {
         Self {
             history,
             control: Control::default(),
@@ -174,6 +175,30 @@ impl LiveJob {
     pub fn set_progress(&self, epoch: u32, rows_done: u64) {
         self.progress_epoch.store(epoch, Ordering::Relaxed);
         self.progress_rows.store(rows_done, Ordering::Relaxed);
+    }
+}
+
+impl Reported for Reports {
+    type Report = EpochReport;
+
+    fn with_capacity(count: usize) -> Self {
+        Self::with_capacity(count)
+    }
+
+    fn append(&mut self, reports: &Self, places: Range<usize>) {
+        self.append(reports, places);
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn last(&self) -> Option<EpochReport> {
+        self.last()
+    }
+
+    fn part(&self, places: Range<usize>) -> Self {
+        self.part(places)
     }
 }
 

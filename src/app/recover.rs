@@ -7,7 +7,7 @@ use super::live::LiveJob;
 use super::run::{Room, TrainingRun, best_stored};
 use super::train::training_bytes;
 use super::{App, AppError, now};
-use crate::domain::{EpochReport, Failure, FailureKind, Job, JobState, Model, StopReason};
+use crate::domain::{EpochReport, Failure, FailureKind, Job, JobState, Model, Reports, StopReason};
 use crate::jobs::History;
 use crate::limits::{CHUNK_REPORTS, CHUNKS_RESIDENT, STARTS_WITHOUT_CHECKPOINT_MAX};
 
@@ -16,7 +16,7 @@ use crate::limits::{CHUNK_REPORTS, CHUNKS_RESIDENT, STARTS_WITHOUT_CHECKPOINT_MA
 struct StoredReports {
     full_chunks: u64,
     /// Those after the full chunks.
-    open: Vec<EpochReport>,
+    open: Option<Reports>,
     last: Option<EpochReport>,
 }
 
@@ -48,7 +48,7 @@ impl App {
                 let chunks_before = self.core.store.chunk_count(job.job_id)?.saturating_sub(1);
                 job.report_count = u64::from(chunks_before) * CHUNK_REPORTS as u64;
                 let last_chunk = chunks_before.checked_sub(1).map(|chunk| self.core.store.reports(job.job_id, chunk));
-                job.last_report = last_chunk.and_then(|reports| reports.ok()?.unwrap_or_default().pop());
+                job.last_report = last_chunk.and_then(|reports| reports.ok()??.last());
                 return self.set_aside(job, StopReason::Internal, FailureKind::DataLoss, error.to_string());
             }
             Err(error) => return Err(error),
@@ -99,10 +99,10 @@ impl App {
         let store = &self.core.store;
         let Some(chunk) = store.chunk_count(job.job_id)?.checked_sub(1) else { return Ok(StoredReports::default()) };
         let reports = store.reports(job.job_id, chunk)?.unwrap_or_default();
-        let (last, before) = (reports.last().cloned(), u64::from(chunk));
+        let (last, before) = (reports.last(), u64::from(chunk));
         Ok(match reports.len() {
-            CHUNK_REPORTS => StoredReports { full_chunks: before + 1, open: Vec::new(), last },
-            _ => StoredReports { full_chunks: before, open: reports, last },
+            CHUNK_REPORTS => StoredReports { full_chunks: before + 1, open: None, last },
+            _ => StoredReports { full_chunks: before, open: Some(reports), last },
         })
     }
 }

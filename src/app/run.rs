@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::Core;
 use super::disk::Promise;
 use super::live::{LiveJob, LiveSnapshot};
-use crate::domain::{EpochReport, Failure, FailureKind, StopReason};
+use crate::domain::{Failure, FailureKind, Reports, StopReason};
 use crate::engine::{AnyTrainer, EpochEnd, Step};
 use crate::jobs::{Slice, StopRequest, Work};
 use begin::Begun;
@@ -29,7 +29,7 @@ pub(super) use reports::best_stored;
 use retry::Retry;
 
 /// Full chunks of reports that may wait in memory for a disk that takes them; then the training waits, too.
-const UNSTORED_CHUNKS_MAX: u64 = 64;
+const UNSTORED_CHUNKS_MAX: u64 = 128;
 /// How old the network of live predictions may be when an epoch ends.
 const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(100);
 
@@ -79,6 +79,8 @@ struct Running {
     rows_before: u64,
     /// Reports when the open chunk was last stored.
     reports_written: u64,
+    /// Reports that are not in the history yet.
+    untold: Reports,
     /// Whether a report came that the job's record does not show yet.
     has_unshown: bool,
     /// Whether an epoch ended that live predictions do not show yet.
@@ -122,7 +124,9 @@ impl TrainingRun {
             Phase::Ending(ending) => return self.try_to_end(ending),
             Phase::Ended => return true,
         };
-        match self.steps(&mut running, slice) {
+        let end = self.steps(&mut running, slice);
+        self.tell(&mut running);
+        match end {
             Some(end) => {
                 self.show_reports(&mut running);
                 self.end(end, Some(running))
@@ -157,9 +161,10 @@ impl TrainingRun {
                 }
             }
             running.checkpoints.note_step();
-            let step = running.trainer.step_batch();
+            let mut step = running.trainer.step_batch();
             running.clock.note_step();
-            match step {
+            // A report is larger than what it takes to tell it: it stays where it is.
+            match &mut step {
                 Step::Batch => self.show_progress(running, running.trainer.rows_done_in_epoch()),
                 // Most epochs of a small network, where few are reported: nothing is done for them that can be done for many at once.
                 Step::Epoch(end) if !end.is_reported && end.stop.is_none() && !running.clock.is_epoch_long() => {
@@ -177,6 +182,7 @@ impl TrainingRun {
 
     /// Does what is due by time: shows and stores what came; whether the turn is over.
     fn is_turn_over(&self, running: &mut Running, slice: &Slice, instant: Instant) -> bool {
+        self.tell(running);
         self.show_reports(running);
         self.show_catching_up(running);
         if running.has_passed && instant - running.snapshot_taken >= SNAPSHOT_AGE_MAX {
@@ -199,45 +205,50 @@ impl TrainingRun {
     }
 
     /// Reports an epoch; how the job ends, if it does.
-    fn end_epoch(&self, running: &mut Running, end: EpochEnd) -> Option<End> {
+    fn end_epoch(&self, running: &mut Running, end: &mut EpochEnd) -> Option<End> {
         let is_long = running.clock.is_epoch_long();
         let instant = running.clock.at_epoch_end();
-        let mut report = end.report;
+        let report = &mut end.report;
         report.elapsed_micros = running.elapsed(instant).as_micros() as u64;
         report.samples_per_second = running.samples_per_second(instant, is_long);
         running.has_passed = true;
-        let told = match end.is_reported {
-            true => running.retrained.told(&self.core.store, self.job_id, &report),
-            false => None,
-        };
-        let is_new = told.is_none();
-        if let Some(told) = &told {
+        let mut is_new = end.is_reported;
+        if end.is_reported
+            && let Some(told) = running.retrained.told(&self.core.store, self.job_id, report)
+        {
+            is_new = false;
             running.note_told(told.elapsed_micros, instant);
+            *report = told;
         }
-        let report = told.unwrap_or(report);
         running.trainer.stamp(report.elapsed_micros, report.samples_per_second);
         self.show_progress(running, 0);
         self.show_catching_up(running);
         // What was told of epochs that are trained again is told already, and the best of it may be yet to come.
-        if end.is_reported && is_new {
-            self.tell(running, report, is_long);
+        if is_new {
+            running.untold.push(report);
+            running.has_unshown = true;
+            if is_long {
+                self.live.note_report(report);
+                self.show_reports(running);
+                self.tell(running);
+            }
         }
-        if let Some(stop) = end.stop {
+        if let Some(stop) = end.stop.take() {
             return Some(running.stopped(stop.reason, stop.message));
         }
         None
     }
 
-    /// Appends a report to the history. The record shows it before where epochs are long, and soon after where they are not.
-    fn tell(&self, running: &mut Running, report: EpochReport, shows_at_once: bool) {
-        running.has_unshown = true;
-        if shows_at_once {
-            self.live.note_report(&report);
-            self.show_reports(running);
+    /// Appends reports to the history: one, where epochs are long; where they are not, those since the clock was read, since the history
+    /// is shared with watchers. The record shows a report before where epochs are long, and soon after where they are not.
+    fn tell(&self, running: &mut Running) {
+        if running.untold.is_empty() {
+            return;
         }
-        if self.live.history.append(report) {
+        if self.live.history.append(&running.untold) {
             self.core.keeper.store_soon(self.job_id, &self.live);
         }
+        running.untold.clear();
     }
 
     /// Lets the record show the reports that came.

@@ -7,18 +7,14 @@ use std::time::Duration;
 use tokio::sync::watch::Receiver;
 use uuid::Uuid;
 
-use super::live::{LiveJob, TICK};
+use super::live::LiveJob;
 use super::{App, AppError};
-use crate::domain::{EpochReport, Job, JobState, Start};
+use crate::domain::{Job, JobState, Reports, Start};
 use crate::jobs::{Cursor, Read, StopRequest};
 use crate::limits::CHUNK_REPORTS;
 
 /// How long a watcher hears nothing before it is told where the epoch is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Reports that are told at once, and then no more until a tick later, of a job that has more than that in a tick: a hundred thousand a
-/// second.
-const TURN_REPORTS_MAX: u64 = 4_096;
 
 /// What a watcher is told.
 #[derive(Debug)]
@@ -40,7 +36,7 @@ pub enum Event {
         rows: u64,
     },
     /// Reports, in order.
-    Epochs(Vec<EpochReport>),
+    Epochs(Reports),
     /// The job has ended.
     Finished(Arc<Job>),
 }
@@ -54,8 +50,6 @@ pub struct Watch {
     from_epoch: u32,
     told: Told,
     last_progress: (u32, u64),
-    /// Reports since it last waited.
-    taken: u64,
     cancel_on_drop: bool,
 }
 
@@ -123,7 +117,6 @@ impl Watch {
             from_epoch,
             told: Told::Nothing,
             last_progress: (0, 0),
-            taken: 0,
             cancel_on_drop: false,
         }
     }
@@ -151,7 +144,6 @@ impl Watch {
             if let Some(event) = self.state_event() {
                 return Ok(event);
             }
-            self.let_train().await?;
             match self.read() {
                 Read::Reports(reports) => {
                     if let Some(event) = self.epochs(reports) {
@@ -196,7 +188,7 @@ impl Watch {
         job.start_time.is_some().then_some(Event::Started(job))
     }
 
-    fn read(&mut self) -> Read<EpochReport> {
+    fn read(&mut self) -> Read<Reports> {
         match &self.source {
             Source::Live(live, _) => live.history.read(&mut self.cursor),
             Source::Stored(job) if self.cursor.0 >= job.report_count => Read::End,
@@ -207,7 +199,7 @@ impl Watch {
         }
     }
 
-    async fn stored_reports(&mut self, chunk: u64, skip: usize) -> Result<Vec<EpochReport>, AppError> {
+    async fn stored_reports(&mut self, chunk: u64, skip: usize) -> Result<Reports, AppError> {
         let job_id = self.job_id;
         let reports = self.app.stored_part(job_id, chunk as u32, skip).await?;
         if reports.is_empty() {
@@ -231,30 +223,14 @@ impl Watch {
         }
     }
 
-    /// Waits where it has read more than its share of the last moments: a job that reports so many that a core is kept busy with telling
-    /// them needs that core itself. They are told when it has ended.
-    async fn let_train(&mut self) -> Result<(), AppError> {
-        let Source::Live(live, _) = &self.source else { return Ok(()) };
-        if self.taken < TURN_REPORTS_MAX || live.history.pace() < TURN_REPORTS_MAX {
-            return Ok(());
-        }
-        self.taken = 0;
-        tokio::select! {
-            () = self.app.core.streams_end.cancelled() => Err(AppError::Stopping),
-            () = tokio::time::sleep(TICK) => Ok(()),
-        }
-    }
-
     /// The reports from the wanted epoch on, if there are any.
-    fn epochs(&mut self, mut reports: Vec<EpochReport>) -> Option<Event> {
-        self.taken += reports.len() as u64;
-        reports.retain(|report| report.epoch >= self.from_epoch);
+    fn epochs(&mut self, mut reports: Reports) -> Option<Event> {
+        reports.skip_before(self.from_epoch);
         (!reports.is_empty()).then_some(Event::Epochs(reports))
     }
 
     /// Waits for a change; an event where there is progress to tell meanwhile.
     async fn wait(&mut self) -> Result<Option<Event>, AppError> {
-        self.taken = 0;
         let Source::Live(live, changes) = &mut self.source else { return Ok(None) };
         tokio::select! {
             // The sender lives in `live`, so this fails never; a wake-up too many does no harm.

@@ -60,6 +60,68 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// How many there are.
+    pub const COUNT: usize = 17;
+
+    /// Gives those that were told, by their places in the order in which they are stored; numbers by their bits. One after another: an
+    /// array of all of them costs more than what is done with it.
+    #[inline]
+    pub fn for_each_word(&self, mut each: impl FnMut(usize, u64)) {
+        let bits = |value: Option<f64>| value.map(f64::to_bits);
+        let mut give = |place: usize, word: Option<u64>| {
+            if let Some(word) = word {
+                each(place, word);
+            }
+        };
+        give(0, bits(self.accuracy));
+        give(1, self.misclassified_rows);
+        give(2, bits(self.mean_absolute_error));
+        give(3, bits(self.r2));
+        give(4, bits(self.top_k_accuracy));
+        give(5, bits(self.precision));
+        give(6, bits(self.recall));
+        give(7, bits(self.f1));
+        give(8, bits(self.precision_macro));
+        give(9, bits(self.recall_macro));
+        give(10, bits(self.f1_macro));
+        give(11, bits(self.precision_weighted));
+        give(12, bits(self.recall_weighted));
+        give(13, bits(self.f1_weighted));
+        give(14, bits(self.log_loss));
+        give(15, bits(self.roc_auc));
+        give(16, bits(self.root_mean_squared_error));
+    }
+
+    /// Those that have a word, by their places in [`Metrics::for_each_word`]. Places that none has are left out.
+    pub fn from_words(words: impl IntoIterator<Item = (usize, u64)>) -> Self {
+        let mut all = [None; Self::COUNT];
+        for (place, word) in words {
+            if let Some(slot) = all.get_mut(place) {
+                *slot = Some(word);
+            }
+        }
+        let number = |place: usize| all[place].map(f64::from_bits);
+        Self {
+            accuracy: number(0),
+            misclassified_rows: all[1],
+            mean_absolute_error: number(2),
+            r2: number(3),
+            top_k_accuracy: number(4),
+            precision: number(5),
+            recall: number(6),
+            f1: number(7),
+            precision_macro: number(8),
+            recall_macro: number(9),
+            f1_macro: number(10),
+            precision_weighted: number(11),
+            recall_weighted: number(12),
+            f1_weighted: number(13),
+            log_loss: number(14),
+            roc_auc: number(15),
+            root_mean_squared_error: number(16),
+        }
+    }
+
     /// One of them. The loss is none of them.
     pub fn get(&self, metric: Metric) -> Option<f64> {
         match metric {

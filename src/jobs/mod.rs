@@ -9,6 +9,6 @@ mod scheduler;
 mod threads;
 
 pub use control::{Control, StopRequest};
-pub use history::{Cursor, FullChunk, History, READ_MAX, Read};
+pub use history::{Cursor, FullChunk, History, READ_MAX, Read, Reported};
 pub use scheduler::{Cancelled, Limits, Permit, QueueFull, Scheduler, Slice, Work};
 pub use threads::{Threads, lower_priority};

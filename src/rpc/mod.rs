@@ -6,6 +6,7 @@ mod codec;
 mod decode;
 mod descriptors;
 mod encode;
+mod epoch_reports;
 mod job_service;
 pub mod json;
 mod model_service;

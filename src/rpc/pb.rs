@@ -9,6 +9,7 @@ tonic::include_proto!("epochd.v1");
 mod clients {
     include!(concat!(env!("OUT_DIR"), "/clients/epochd.v1.rs"));
 }
+pub use super::epoch_reports::EpochReports;
 pub use clients::{admin_service_client, job_service_client, model_service_client};
 
 /// Every file of the contract, for reflection.

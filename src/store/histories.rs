@@ -1,19 +1,18 @@
 //! The epoch reports of jobs, in chunks.
 //!
-//! A chunk's payload is MessagePack without field names (a report is a quarter of its size with them), so the order of the
-//! fields of `EpochReport` and `Metrics` is part of the format: a new field goes to the end, with `#[serde(default)]`. A test
-//! holds the bytes.
+//! A chunk's payload is in columns (`columns.rs`). Those of before are MessagePack without field names, so the order of the fields of
+//! `EpochReport` and `Metrics` is part of the format: a new field goes to the end, with `#[serde(default)]`. A test holds the bytes.
 
 use uuid::Uuid;
 
 use super::error::StoreError;
 use super::records::Transaction;
-use super::{Store, keys};
-use crate::domain::EpochReport;
+use super::{Store, columns, keys};
+use crate::domain::{EpochReport, Reports};
 
 impl Store {
     /// Writes a chunk of a job's history, in place of what it held before.
-    pub fn write_reports(&self, job_id: Uuid, chunk: u32, reports: &[EpochReport]) -> Result<(), StoreError> {
+    pub fn write_reports(&self, job_id: Uuid, chunk: u32, reports: &Reports) -> Result<(), StoreError> {
         self.write_chunks(job_id, [(chunk, reports)])
     }
 
@@ -21,14 +20,11 @@ impl Store {
     pub fn write_chunks<'a>(
         &self,
         job_id: Uuid,
-        chunks: impl IntoIterator<Item = (u32, &'a [EpochReport])>,
+        chunks: impl IntoIterator<Item = (u32, &'a Reports)>,
     ) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
         for (chunk, reports) in chunks {
-            let key = keys::chunk(job_id, chunk);
-            let payload = rmp_serde::to_vec(reports)
-                .map_err(|error| StoreError::Encoding { key: key.clone(), reason: error.to_string() })?;
-            transaction = transaction.put_chunk(key, payload);
+            transaction = transaction.put_chunk(keys::chunk(job_id, chunk), columns::encode(reports));
         }
         self.records().commit(transaction)
     }
@@ -50,10 +46,18 @@ impl Store {
     }
 
     /// A chunk of a job's history; `None` where none was written.
-    pub fn reports(&self, job_id: Uuid, chunk: u32) -> Result<Option<Vec<EpochReport>>, StoreError> {
+    pub fn reports(&self, job_id: Uuid, chunk: u32) -> Result<Option<Reports>, StoreError> {
         let key = keys::chunk(job_id, chunk);
         let Some(payload) = self.records().read(|view| view.chunk(&key))? else { return Ok(None) };
-        let reports = rmp_serde::from_slice(&payload);
-        reports.map(Some).map_err(|error| StoreError::corrupt(format!("{key} ({error})")))
+        decode(&payload).map(Some).map_err(|error| StoreError::corrupt(format!("{key} ({error})")))
     }
+}
+
+/// The reports of a chunk's payload, in columns or as they were stored before; or what is wrong with it.
+pub(super) fn decode(payload: &[u8]) -> Result<Reports, String> {
+    if columns::is_columns(payload) {
+        return columns::decode(payload).map_err(str::to_owned);
+    }
+    let reports: Vec<EpochReport> = rmp_serde::from_slice(payload).map_err(|error| error.to_string())?;
+    Ok(reports.iter().collect())
 }

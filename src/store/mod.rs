@@ -71,6 +71,7 @@ mod blob_reader;
 mod blobs;
 mod check;
 mod checkpoints;
+mod columns;
 mod database;
 mod deletion;
 mod disk;

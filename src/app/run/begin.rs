@@ -14,7 +14,7 @@ use crate::app::processor::build_and_processor;
 use crate::app::train::expression_fault;
 use crate::app::{AppError, now};
 use crate::domain::{
-    EpochReport, Failure, FailureKind, Job, Model, Settings, Start, StopReason, TrainingData, Values, Version,
+    EpochReport, Failure, FailureKind, Job, Model, Reports, Settings, Start, StopReason, TrainingData, Values, Version,
 };
 use crate::engine::{AnyTrainer, TrainerInput, Workers};
 use crate::jobs::StopRequest;
@@ -173,6 +173,7 @@ impl TrainingRun {
             epoch_time: Stopwatch { before: Duration::ZERO, since: instant, is_known: true },
             rows_before,
             reports_written: self.live.history.len(),
+            untold: Reports::default(),
             has_unshown: false,
             has_passed: false,
             retrained: Retrained::new(report_index, self.live.history.len()),

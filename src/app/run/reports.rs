@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Running, TrainingRun};
 use crate::app::keeper::store_full_chunks;
-use crate::domain::{EpochReport, Job, Metric};
+use crate::domain::{EpochReport, Job, Metric, Reports};
 use crate::engine::is_better;
 use crate::limits::CHUNK_REPORTS;
 use crate::store::{Store, StoreError};
@@ -20,7 +20,7 @@ pub(super) struct Retrained {
     next: u64,
     /// How many are stored.
     count: u64,
-    chunk: Option<(u64, Vec<EpochReport>)>,
+    chunk: Option<(u64, Reports)>,
     has_differed: bool,
 }
 
@@ -43,13 +43,13 @@ impl Retrained {
         metric: Metric,
     ) -> Option<EpochReport> {
         (self.next..self.count).fold(at_checkpoint, |best, index| match self.stored(store, job_id, index) {
-            Some(report) if best.as_ref().is_none_or(|best| is_better(report, best, metric)) => Some(report.clone()),
+            Some(report) if best.as_ref().is_none_or(|best| is_better(&report, best, metric)) => Some(report),
             _ => best,
         })
     }
 
     /// The stored report at an index; `None` where it cannot be read.
-    fn stored(&mut self, store: &Store, job_id: Uuid, index: u64) -> Option<&EpochReport> {
+    fn stored(&mut self, store: &Store, job_id: Uuid, index: u64) -> Option<EpochReport> {
         let (chunk, place) = (index / CHUNK_REPORTS as u64, (index % CHUNK_REPORTS as u64) as usize);
         if self.chunk.as_ref().is_none_or(|(loaded, _)| *loaded != chunk) {
             let reports = store.reports(job_id, chunk as u32).unwrap_or_else(|error| {
@@ -66,7 +66,7 @@ impl Retrained {
     pub(super) fn told(&mut self, store: &Store, job_id: Uuid, report: &EpochReport) -> Option<EpochReport> {
         let index = self.index()?;
         self.next += 1;
-        let told = self.stored(store, job_id, index).unwrap_or(report).clone();
+        let told = self.stored(store, job_id, index).unwrap_or_else(|| report.clone());
         if !is_same(&told, report) && !std::mem::replace(&mut self.has_differed, true) {
             tracing::warn!(
                 epoch = report.epoch,
@@ -144,7 +144,7 @@ mod tests {
         let with_loss = |epoch, loss| EpochReport { loss, ..report(epoch) };
         let told: Vec<EpochReport> =
             [9.0, 2.0, 5.0, 3.0, 4.0].into_iter().zip(1..).map(|(loss, epoch)| with_loss(epoch, loss)).collect();
-        store.write_reports(job_id, 0, &told).unwrap();
+        store.write_reports(job_id, 0, &told.iter().collect()).unwrap();
         for (next, at_checkpoint, best) in
             [(0, None, 2), (2, Some(2), 2), (2, Some(1), 4), (5, Some(2), 2), (5, None, 0)]
         {
@@ -160,7 +160,13 @@ mod tests {
         let stored = |epoch| EpochReport { elapsed_micros: 99, ..report(epoch) };
         let count = CHUNK_REPORTS as u32 + 3;
         // The first chunk is missing, the second is there.
-        store.write_reports(job_id, 1, &(CHUNK_REPORTS as u32 + 1..=count).map(stored).collect::<Vec<_>>()).unwrap();
+        store
+            .write_reports(
+                job_id,
+                1,
+                &(CHUNK_REPORTS as u32 + 1..=count).map(stored).collect::<Vec<_>>().iter().collect(),
+            )
+            .unwrap();
         let mut retrained = Retrained::new(0, u64::from(count));
         for epoch in 1..=count {
             let told = retrained.told(&store, job_id, &report(epoch)).unwrap();

@@ -5,6 +5,7 @@ mod matrix;
 mod metrics;
 mod model;
 mod optimizer;
+mod reports;
 mod safetensors;
 mod training;
 

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::loss::loss;
 use super::metrics::{diagnostics, metric, metrics};
 use super::optimizer::{optimizer, schedule};
+use super::reports::epoch_reports;
 use super::{duration, timestamp};
 use crate::app::{Event, JobView};
 use crate::domain::settings::validation_rows;
@@ -27,9 +28,7 @@ pub(in crate::rpc) fn train_event(job_id: Uuid, event: &Event) -> pb::TrainEvent
         &Event::Progress { epoch, rows_done, rows } => {
             Told::Progress(pb::TrainingProgress { epoch: epoch as i32, rows_done: rows_done as i32, rows: rows as i32 })
         }
-        Event::Epochs(reports) => {
-            Told::Epochs(pb::EpochReports { reports: reports.iter().map(epoch_report).collect() })
-        }
+        Event::Epochs(reports) => Told::Epochs(epoch_reports(reports)),
         Event::Finished(job) => Told::Finished(finished(job)),
     };
     pb::TrainEvent { job_id: job_id.to_string(), event: Some(told) }

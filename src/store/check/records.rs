@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::{Counts, Findings, Sound};
-use crate::domain::{EpochReport, Job, Model};
+use crate::domain::{Job, Model};
 use crate::limits::CHUNK_REPORTS;
 use crate::store::blobs::BlobName;
 use crate::store::database::{builder, close_database, guarded, open_backend};
@@ -20,7 +20,7 @@ use crate::store::models::StoredVersion;
 use crate::store::overlay::Overlay;
 use crate::store::records::View;
 use crate::store::retention;
-use crate::store::{BLOBS_FOLDER, RECORDS_FILE, keys, record};
+use crate::store::{BLOBS_FOLDER, RECORDS_FILE, histories, keys, record};
 
 /// What the records say.
 #[derive(Default)]
@@ -156,7 +156,7 @@ impl Facts {
         let Some((job_id, number)) = parse_chunk(key) else {
             return findings.fault(key, "it is no key of a chunk of reports");
         };
-        let reports = record::open(key, bytes).map(|(_, payload)| rmp_serde::from_slice::<Vec<EpochReport>>(payload));
+        let reports = record::open(key, bytes).map(|(_, payload)| histories::decode(payload));
         let length = match reports {
             Ok(Ok(reports)) => reports.len(),
             Ok(Err(error)) => return findings.fault(key, format!("its reports cannot be read: {error}")),

@@ -15,7 +15,7 @@ fn a_reopened_folder_shows_the_same() {
     let running = started(&store, running.job_id, begin(3));
     let done = started(&store, done.job_id, begin(3));
     store.finish_job(&finished(&done), Some(outcome(1, 2.0))).unwrap();
-    store.write_reports(done.job_id, 0, &[report(1), report(2)]).unwrap();
+    store.write_reports(done.job_id, 0, &[report(1), report(2)].iter().collect()).unwrap();
     let see = |store: &Store| {
         let weights = |version| store.parameters(model.uid, version, &model.architecture).unwrap().unwrap();
         (
@@ -86,7 +86,7 @@ fn deletion_takes_the_damaged_reports_of_a_job_that_tells_of_none() {
     let store = Store::open(folder.path()).unwrap();
     let model = create(&store, "xor");
     let job = accept(&store, &model);
-    store.write_reports(job.job_id, 0, &[report(1)]).unwrap();
+    store.write_reports(job.job_id, 0, &[report(1)].iter().collect()).unwrap();
     let failure = Some(Failure { kind: FailureKind::DataLoss, message: "damaged".to_owned() });
     store.finish_job(&Job { state: JobState::Failed, failure, report_count: 0, ..finished(&job) }, None).unwrap();
     store.delete_model(&model.model_id).unwrap().unwrap();

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::{
     Activation, Architecture, At, Continuation, EpochReport, Faults, FittedPreprocessing, Job, JobState, Matrix,
-    Metrics, Model, ModelId, Preprocessing, RawArchitecture, RawLayer, RawMatrix, RawTraining, RawValidation, Rows,
-    Scaler, StopReason, Targets, Timestamp, TrainingData, Values, Version, VersionSource,
+    Metrics, Model, ModelId, Preprocessing, RawArchitecture, RawLayer, RawMatrix, RawTraining, RawValidation, Reports,
+    Rows, Scaler, StopReason, Targets, Timestamp, TrainingData, Values, Version, VersionSource,
 };
 
 mod backups;
@@ -125,6 +125,18 @@ fn report(epoch: u32) -> EpochReport {
         elapsed_micros: 1_000_000 * u64::from(epoch),
         samples_per_second: 1.5e6,
         diagnostics: Vec::new(),
+    }
+}
+
+/// A report of which no number is like that of another.
+fn noisy_report(epoch: u32) -> EpochReport {
+    let noise = |place: u32| (f64::from(epoch) * 17.0 + f64::from(place)).sqrt().fract();
+    EpochReport {
+        epoch,
+        loss: noise(0),
+        validation_loss: Some(noise(1)),
+        metrics: Metrics::from_words((0..17).step_by(2).map(|place| (place, noise(2 + place as u32).to_bits()))),
+        ..EpochReport::default()
     }
 }
 

@@ -33,7 +33,7 @@ struct JobEntry {
     is_known: bool,
     /// While it is unfinished: its rows and its checkpoint.
     unfinished: Option<(TrainingData, Option<Continuation>)>,
-    reports: Vec<Vec<EpochReport>>,
+    reports: Vec<Reports>,
 }
 
 /// A verb that writes, with what it is given.
@@ -60,8 +60,8 @@ fn checkpoint(epoch: u32) -> Continuation {
     Continuation { head: epoch.to_le_bytes().to_vec(), vectors: vec![weights(epoch as f32).into()] }
 }
 
-fn reports(count: u32) -> Vec<EpochReport> {
-    (1..=count).map(report).collect()
+fn reports(count: u32) -> Reports {
+    (1..=count).map(report).collect::<Vec<_>>().iter().collect()
 }
 
 impl Step {
@@ -120,7 +120,7 @@ impl Step {
             let reports = &reference.jobs[&job.job_id].reports;
             // Chunks are written without a gap.
             let chunk = random.below(reports.len().min(2) + 1) as u32;
-            let report_count = reports.iter().map(Vec::len).sum::<usize>() as u64;
+            let report_count = reports.iter().map(Reports::len).sum::<usize>() as u64;
             let end = Box::new(Job { report_count, ..finished(job) });
             return match choice {
                 9..12 => Self::Start(job.job_id),
@@ -240,7 +240,7 @@ impl Reference {
             }
             Step::Report(job_id, chunk, count) => {
                 if let Some(it) = self.jobs.get_mut(job_id) {
-                    it.reports.resize((*chunk as usize + 1).max(it.reports.len()), Vec::new());
+                    it.reports.resize((*chunk as usize + 1).max(it.reports.len()), Reports::default());
                     it.reports[*chunk as usize] = reports(*count);
                 }
                 String::new()

@@ -27,7 +27,7 @@ fn set(store: &Store, model: &Model, seed: f32) -> CommittedVersion {
 fn finish(store: &Store, model: &Model, request_id: &str, reports: u64) -> Job {
     let job = job(model, request_id);
     assert_eq!(store.accept_job(&job, [0; 16], &rows()).unwrap(), Accepted::New);
-    store.write_reports(job.job_id, 0, &[report(1)]).unwrap();
+    store.write_reports(job.job_id, 0, &[report(1)].iter().collect()).unwrap();
     let running = started(store, job.job_id, begin(3));
     let end = Job { report_count: reports, ..finished(&running) };
     match store.finish_job(&end, None).unwrap() {
@@ -304,12 +304,12 @@ fn jobs_that_end_after_their_model_leave_no_history() {
         let model = create(store, "xor");
         let running: [Job; 2] = std::array::from_fn(|_| {
             let job = accept(store, &model);
-            store.write_reports(job.job_id, 0, &[report(1)]).unwrap();
+            store.write_reports(job.job_id, 0, &[report(1)].iter().collect()).unwrap();
             started(store, job.job_id, begin(3))
         });
         store.delete_model(&model.model_id).unwrap();
         for (running, result) in running.iter().zip([None, Some(outcome(1, 2.0))]) {
-            store.write_reports(running.job_id, 1, &[report(2)]).unwrap();
+            store.write_reports(running.job_id, 1, &[report(2)].iter().collect()).unwrap();
             let end = Job { report_count: 2, ..finished(running) };
             let Finished::Committed { job, .. } = store.finish_job(&end, result).unwrap() else {
                 panic!("not its owner")
@@ -328,7 +328,7 @@ fn the_record_file_gives_back_the_space_of_histories() {
     let store = Store::open(folder.path()).unwrap();
     let bytes = || std::fs::metadata(folder.path().join(RECORDS_FILE)).unwrap().len();
     let (doomed, kept) = (create(&store, "doomed"), create(&store, "kept"));
-    let reports: Vec<EpochReport> = (1..=1024).map(report).collect();
+    let reports: Reports = (1..=1024).map(noisy_report).collect::<Vec<_>>().iter().collect();
     let done = finish(&store, &doomed, "", 600 * 1024);
     for chunk in 0..600 {
         store.write_reports(done.job_id, chunk, &reports).unwrap();
@@ -349,7 +349,7 @@ fn with_much_deleted(folder: &Path) -> Store {
     let store = Store::open(folder).unwrap();
     let doomed = create(&store, "doomed");
     let done = finish(&store, &doomed, "", 200 * 1024);
-    let reports: Vec<EpochReport> = (1..=1024).map(report).collect();
+    let reports: Reports = (1..=1024).map(noisy_report).collect::<Vec<_>>().iter().collect();
     (0..200).for_each(|chunk| store.write_reports(done.job_id, chunk, &reports).unwrap());
     store.delete_model(&doomed.model_id).unwrap();
     store

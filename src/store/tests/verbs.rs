@@ -4,6 +4,7 @@ use std::thread;
 
 use super::*;
 use crate::domain::CheckpointMark;
+use crate::store::records::Transaction;
 
 #[test]
 fn a_created_model_is_found_by_name_and_by_uid_with_its_weights() {
@@ -204,7 +205,7 @@ fn chunks_of_a_history_are_counted() {
         let job_id = Uuid::now_v7();
         for chunk in 0..20 {
             assert_eq!(store.chunk_count(job_id).unwrap(), chunk);
-            store.write_reports(job_id, chunk, &[report(chunk)]).unwrap();
+            store.write_reports(job_id, chunk, &[report(chunk)].iter().collect()).unwrap();
         }
     });
 }
@@ -343,12 +344,29 @@ fn a_chunk_of_reports_is_replaced_as_a_whole() {
         let job_id = Uuid::now_v7();
         let reports: Vec<EpochReport> = (1..=crate::limits::CHUNK_REPORTS as u32).map(report).collect();
         assert_eq!(store.reports(job_id, 0).unwrap(), None);
-        store.write_reports(job_id, 0, &reports[..2]).unwrap();
-        store.write_reports(job_id, 0, &reports).unwrap();
-        store.write_reports(job_id, 1, &[]).unwrap();
-        assert_eq!(store.reports(job_id, 0).unwrap(), Some(reports));
-        assert_eq!(store.reports(job_id, 1).unwrap(), Some(vec![]));
+        let all: Reports = reports.iter().collect();
+        store.write_reports(job_id, 0, &all.part(0..2)).unwrap();
+        store.write_reports(job_id, 0, &all).unwrap();
+        store.write_reports(job_id, 1, &Reports::default()).unwrap();
+        assert_eq!(store.reports(job_id, 0).unwrap(), Some(all));
+        assert_eq!(store.reports(job_id, 1).unwrap(), Some(Reports::default()));
         assert_eq!(store.reports(Uuid::now_v7(), 0).unwrap(), None);
+    });
+}
+
+/// As they were stored before they were stored in columns.
+#[test]
+fn a_chunk_of_reports_in_message_pack_is_read() {
+    on_both(|store| {
+        let (job_id, reports) = (Uuid::now_v7(), (1..=20).map(report).collect::<Vec<_>>());
+        let chunk = |number, payload| Transaction::new().put_chunk(keys::chunk(job_id, number), payload);
+        store.records().commit(chunk(0, rmp_serde::to_vec(&reports).unwrap())).unwrap();
+        store.records().commit(chunk(1, rmp_serde::to_vec(&reports[..0]).unwrap())).unwrap();
+        store.records().commit(chunk(2, b"neither".to_vec())).unwrap();
+        assert_eq!(store.reports(job_id, 0).unwrap(), Some(reports.iter().collect()));
+        assert_eq!(store.reports(job_id, 1).unwrap(), Some(Reports::default()));
+        let damaged = store.reports(job_id, 2);
+        assert!(matches!(&damaged, Err(StoreError::Corrupt { what }) if what.contains("00000002")), "{damaged:?}");
     });
 }
 
