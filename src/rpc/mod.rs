@@ -6,16 +6,19 @@ mod codec;
 mod decode;
 mod descriptors;
 mod encode;
+mod gathering;
 mod job_service;
 pub mod json;
 mod model_service;
 pub mod pb;
+mod predictions;
 mod status;
 
 use tonic::service::Routes;
 use tonic::{Response, Status};
 
 use crate::app::App;
+pub use predictions::Predictions;
 use pb::admin_service_server::AdminServiceServer;
 use pb::job_service_server::JobServiceServer;
 use pb::model_service_server::ModelServiceServer;
