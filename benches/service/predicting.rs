@@ -188,6 +188,7 @@ impl Parts {
             let rows = rows * index / threads..rows * (index + 1) / threads;
             black_box(self.network.predict_with_layers(inputs, rows, None, &[], false));
         };
+        let part = &part;
         std::thread::scope(|scope| {
             (1..threads).for_each(|index| drop(scope.spawn(move || part(index))));
             part(0);

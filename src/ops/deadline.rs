@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn what_the_protocol_does_not_know_is_no_deadline() {
-        for text in ["", "S", "1", "1s", "100000000m", "-1S", "+1S", "1.5S", " 1S", "1é"] {
+        for text in ["", "S", "1", "1s", "100000000m", "-1S", "+1S", "1.5S", " 1S"] {
             assert_eq!(read(text), None, "{text}");
         }
         assert_eq!(timeout(&HeaderMap::new()), None);

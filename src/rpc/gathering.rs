@@ -42,8 +42,8 @@ impl Place {
         let (packed, packed_length) = field(beginning, inputs.end, PACKED_TAG)?;
         let is_inside = packed.end.checked_add(packed_length)? <= inputs.end.checked_add(inputs_length)?
             && inputs.end.checked_add(inputs_length)? <= length;
-        let is_fit = packed_length.is_multiple_of(size_of::<f32>()) && length - packed_length <= OTHERS_BYTES_MAX;
-        (is_inside && is_fit).then_some(Self { inputs, inputs_length, packed, packed_length })
+        let are_others_few = length.checked_sub(packed_length).is_some_and(|others| others <= OTHERS_BYTES_MAX);
+        (is_inside && are_others_few && packed_length.is_multiple_of(size_of::<f32>())).then_some(Self { inputs, inputs_length, packed, packed_length })
     }
 }
 

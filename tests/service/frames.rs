@@ -213,9 +213,9 @@ async fn large_requests_are_refused_in_the_usual_words() {
         predict("m", pb::Matrix { packed, ..good() })
     };
     let unknown_type = predict("m", pb::Matrix { packed_type: 77, ..good() });
-    for (request, word) in [(both, "both"), (broken, "whole number"), (unknown_type, "77")] {
+    for (request, word) in [(both, "both"), (broken, "whole%20number"), (unknown_type, "77")] {
         let answer = wire.call(PREDICT, &[], &[&framed(&request.encode_to_vec())], ENDS[0]).await;
-        assert!(answer.0 == "3" && answer.1.contains(word) || answer.1.contains("whole%20number"), "{answer:?}");
+        assert!(answer.0 == "3" && answer.1.contains(word), "{answer:?}");
     }
 }
 
