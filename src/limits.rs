@@ -154,8 +154,16 @@ pub const CONNECTIONS_MAX: usize = 2_048;
 /// See [`CONNECTIONS_MAX`].
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 
+/// Multiply-adds of a prediction (rows × parameters) up to which it is answered by whoever reads its connection, some microseconds: other
+/// calls on the connection wait meanwhile, and a task of its own would cost as much.
+pub const PREDICT_AT_ONCE_OPERATIONS_MAX: usize = 200_000;
+
 /// Multiply-adds of a prediction (rows × parameters) past which it leaves the async workers for the blocking pool.
 pub const PREDICT_INLINE_OPERATIONS_MAX: usize = 1_000_000;
+
+/// Multiply-adds of a part of a prediction that another core computes, where one is free: a hundred microseconds or more, which are worth
+/// the way there and back.
+pub const PREDICT_PART_OPERATIONS_MIN: usize = 16_000_000;
 
 /// Bytes of stored reports kept in memory for watchers that are behind: some fifty chunks.
 pub const CHUNK_CACHE_BYTES: u64 = 16 << 20;
@@ -175,6 +183,7 @@ const _: () = assert!(QUEUED_JOBS_PER_MODEL_DEFAULT <= QUEUED_JOBS_DEFAULT);
 const _: () = assert!(VIOLATION_BYTES_MAX * 4 / 3 + 1_024 <= 8_192);
 const _: () = assert!(WIDTH_MAX <= PARAMETERS_MAX && EPOCHS_MAX <= i32::MAX as u32);
 const _: () = assert!(EPOCHS_MAX as u64 <= KEPT_REPORTS_DEFAULT);
+const _: () = assert!(PREDICT_AT_ONCE_OPERATIONS_MAX <= PREDICT_INLINE_OPERATIONS_MAX);
 const _: () = assert!(WIDTH_MAX < MESSAGE_PARTS_MAX && VIOLATIONS_MAX <= FAULTS_KEPT_MAX);
 const _: () = assert!(DOWNLOAD_CHUNK_BYTES * 8 <= 4 << 20);
 // Readers of safetensors take a header of 100 MB. A label's byte may be seven in it, escaped twice; a float has at most 25 characters.

@@ -31,7 +31,7 @@ pub enum ServerError {
     /// What was found there could not be taken on.
     #[error("the stored jobs could not be taken on: {0}")]
     Recovery(AppError),
-    /// Serving failed.
+    /// What is served could not be put together.
     #[error(transparent)]
     Transport(#[from] TransportError),
 }
@@ -46,23 +46,24 @@ pub async fn run(
 ) -> Result<(), ServerError> {
     let app = open(&config, threads).await?;
     let routes = rpc::routes(&app, config.message_bytes_max);
-    let transport = Transport::new(app.clone(), routes, &rpc::SERVICE_NAMES, rpc::pb::FILE_DESCRIPTOR_SET).await?;
+    let quick = rpc::Predictions::new(app.clone(), config.message_bytes_max);
+    let transport =
+        Transport::new(app.clone(), routes, quick, &rpc::SERVICE_NAMES, rpc::pb::FILE_DESCRIPTOR_SET).await?;
     transport.health.set_serving().await;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, storage = ?config.storage, train_threads = config.train_threads, "serving");
     }
-    let served = tokio::select! {
-        served = transport.serve(listener) => served,
+    tokio::select! {
+        () = transport.serve(listener) => {}
         () = stop(&app, &transport, config.drain_deadline, shutdown) => {
             tracing::warn!("some connections did not end; they are dropped");
-            Ok(())
         }
-        () = app.tick_forever() => Ok(()),
-    };
+        () = app.tick_forever() => {}
+    }
     app.end_streams();
     app.stop_training(TRAINING_END).await;
     tracing::info!("stopped");
-    Ok(served?)
+    Ok(())
 }
 
 /// The use cases over the store that the settings name.
@@ -131,10 +132,10 @@ async fn stop(app: &App, transport: &Transport, deadline: Duration, shutdown: im
     tracing::info!(deadline_seconds = deadline.as_secs(), "stopping: no new work, calls may end");
     app.start_draining();
     transport.health.set_not_serving().await;
-    transport.stop.cancel();
+    transport.stop.give();
     tokio::time::sleep(deadline).await;
     app.end_streams();
     tokio::time::sleep(FAREWELL).await;
-    transport.force.close();
+    transport.force.give();
     tokio::time::sleep(CLOSING).await;
 }

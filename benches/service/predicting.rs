@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
-use epochd::domain::{At, ElementType, Faults, RawMatrix, Values};
+use epochd::domain::{At, ElementType, Faults, Matrix, RawMatrix, Values};
 use epochd::engine::{AnyNetwork, draw_parameters};
 use epochd::rpc::pb;
 use epochd::rpc::pb::train_event::Event;
@@ -109,15 +109,17 @@ pub fn batch(time: Duration, rounds: usize) -> anyhow::Result<()> {
     let asked = Asked::new(&workload, BATCH_ROWS)?;
     let (_echo, echo_load) = asked.echo()?;
     let parts = Parts::new(&workload)?;
-    let (mut calls, mut echoes, mut decoding, mut product) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut calls, mut echoes) = (Vec::new(), Vec::new());
+    let (mut decoding, mut product, mut shared) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         calls.push(asked.load().run(1, 1, time)?.micros(0.5));
         echoes.push(echo_load.run(1, 1, time)?.micros(0.5));
-        let (decode, compute) = parts.measure(&asked.question, time)?;
+        let [decode, compute, share] = parts.measure(&asked.question, time)?;
         decoding.push(decode);
         product.push(compute);
+        shared.push(share);
     }
-    let [call, echo, decode, compute] = [calls, echoes, decoding, product].map(median);
+    let [call, echo, decode, compute, share] = [calls, echoes, decoding, product, shared].map(median);
     println!(
         "\n{BATCH_ROWS} rows of a 784-128-10 network, {} bytes, one call at a time; medians.",
         asked.question.len()
@@ -127,11 +129,17 @@ pub fn batch(time: Duration, rounds: usize) -> anyhow::Result<()> {
     line("the call", call);
     line("an echo of the same sizes", echo);
     line("decoding in this process", decode);
-    line("the product in this process", compute);
-    let needed = decode + compute;
+    line("the product in this process, one thread", compute);
+    line("the product in this process, a thread a core", share);
     head(&["measured as", "added to decoding + product", "at most", "verdict"]);
-    for (name, added) in [("beside a call that echoes", call - echo - needed), ("all of the call", call - needed)] {
-        let share = added / needed;
+    let cases = [
+        ("beside a call that echoes, product of one thread", call - echo, compute),
+        ("beside a call that echoes, product of a thread a core", call - echo, share),
+        ("all of the call, product of one thread", call, compute),
+    ];
+    for (name, taken, compute) in cases {
+        let needed = decode + compute;
+        let share = (taken - needed) / needed;
         row(&[name.to_owned(), format!("{:.1} %", share * 100.0), "10 %".to_owned(), verdict(share <= 0.1)]);
     }
     Ok(())
@@ -150,9 +158,9 @@ impl Parts {
         Ok(Self { network: AnyNetwork::new(&architecture, parameters), columns: workload.widths[0] })
     }
 
-    /// The median time of each in microseconds.
-    fn measure(&self, question: &Bytes, time: Duration) -> anyhow::Result<(f64, f64)> {
-        let (mut decoding, mut product) = (Vec::new(), Vec::new());
+    /// The median time of decoding, of the product and of the product by a thread a core, in microseconds.
+    fn measure(&self, question: &Bytes, time: Duration) -> anyhow::Result<[f64; 3]> {
+        let (mut decoding, mut product, mut shared) = (Vec::new(), Vec::new(), Vec::new());
         let end = Instant::now() + time;
         while decoding.is_empty() || Instant::now() < end {
             let start = Instant::now();
@@ -166,8 +174,26 @@ impl Parts {
             let start = Instant::now();
             black_box(self.network.predict(&inputs, None));
             product.push(start.elapsed().as_secs_f64() * 1e6);
+            let start = Instant::now();
+            self.share(&inputs)?;
+            shared.push(start.elapsed().as_secs_f64() * 1e6);
         }
-        Ok((median(decoding), median(product)))
+        Ok([decoding, product, shared].map(median))
+    }
+
+    /// The product, by rows.
+    fn share(&self, inputs: &Matrix) -> anyhow::Result<()> {
+        let (rows, threads) = (inputs.rows(), std::thread::available_parallelism()?.get());
+        let part = |index: usize| {
+            let rows = rows * index / threads..rows * (index + 1) / threads;
+            black_box(self.network.predict_with_layers(inputs, rows, None, &[], false));
+        };
+        let part = &part;
+        std::thread::scope(|scope| {
+            (1..threads).for_each(|index| drop(scope.spawn(move || part(index))));
+            part(0);
+        });
+        Ok(())
     }
 }
 

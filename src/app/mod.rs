@@ -1,6 +1,7 @@
 //! The use cases, in domain types only: what each call does. One file a family.
 
 mod backup;
+mod buffers;
 mod chunks;
 mod continuation;
 mod disk;
@@ -27,6 +28,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use backup::{BackupChunks, BackupPart};
@@ -48,6 +50,7 @@ use crate::engine::{Team, expression_bytes};
 use crate::jobs::{Limits, Scheduler, lower_priority};
 use crate::limits::{BACKUPS_MAX, CALL_BYTES_MAX, EXPRESSION_WORK_BYTES_MAX};
 use crate::store::{PrunedVersions, Store, StoreError};
+use buffers::Buffers;
 use chunks::StoredChunks;
 use disk::Promises;
 use download::Downloads;
@@ -90,6 +93,7 @@ struct Core {
     promises: Promises,
     downloads: Downloads,
     chunks: StoredChunks,
+    buffers: Buffers,
     is_draining: AtomicBool,
     streams_end: CancellationToken,
     /// Who trains large steps.
@@ -122,6 +126,7 @@ impl App {
             promises: Promises::default(),
             downloads: Downloads::default(),
             chunks: StoredChunks::default(),
+            buffers: Buffers::default(),
             is_draining: AtomicBool::new(false),
             streams_end: CancellationToken::new(),
             team,
@@ -234,11 +239,23 @@ impl App {
         &self,
         work: impl FnOnce(&App) -> Result<T, AppError> + Send + 'static,
     ) -> Result<T, AppError> {
+        done(self.begin_blocking(work)).await
+    }
+
+    /// Begins it; whoever does waits for it by [`done`].
+    fn begin_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&App) -> Result<T, AppError> + Send + 'static,
+    ) -> JoinHandle<Result<T, AppError>> {
         let app = self.clone();
         let span = tracing::Span::current();
-        let done = tokio::task::spawn_blocking(move || span.in_scope(|| work(&app))).await;
-        done.unwrap_or_else(|panic| Err(AppError::Internal(format!("a use case ended without an answer: {panic}"))))
+        tokio::task::spawn_blocking(move || span.in_scope(|| work(&app)))
     }
+}
+
+/// What was begun, done.
+async fn done<T>(begun: JoinHandle<Result<T, AppError>>) -> Result<T, AppError> {
+    begun.await.unwrap_or_else(|panic| Err(AppError::Internal(format!("a use case ended without an answer: {panic}"))))
 }
 
 fn now() -> Timestamp {

@@ -1,15 +1,16 @@
 //! Predictions: from an immutable snapshot of a version, or of the running job, never behind a training.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::snapshots::{Serving, Snapshot};
 use super::weights::{version_number, wanted_layers};
-use super::{App, AppError};
+use super::{App, AppError, done};
 use crate::domain::{Activation, Architecture, At, Faults, FittedPreprocessing, Matrix, Model, ModelId, RawMatrix};
 use crate::engine::AnyNetwork;
-use crate::limits::PREDICT_INLINE_OPERATIONS_MAX;
+use crate::limits::{PREDICT_AT_ONCE_OPERATIONS_MAX, PREDICT_INLINE_OPERATIONS_MAX, PREDICT_PART_OPERATIONS_MIN};
 
 /// Copies of the parameters in memory while they are read: the file's bytes, and the numbers.
 const LOAD_COPIES: usize = 2;
@@ -75,6 +76,26 @@ impl Answers for super::live::LiveSnapshot {
 }
 
 impl App {
+    /// The same as [`Self::predict`], where nothing has to be waited for: the version that is served, in memory, and few operations. `None`
+    /// where it takes longer, and where it is refused: `predict` tells why.
+    pub fn predict_at_once(&self, request: PredictRequest) -> Option<Prediction> {
+        let is_plain = !request.live && request.version.is_none() && request.layers.is_empty();
+        let (model, snapshot) = is_plain.then(|| self.core.snapshots.cached_serving(&request.model_id))??;
+        let question = Question::new(request.inputs, &[], false, &model.architecture).ok()?;
+        self.bound_answer(question.numbers(&model.architecture), "").ok()?;
+        if operations(&question.inputs, &model.architecture) > PREDICT_AT_ONCE_OPERATIONS_MAX {
+            return None;
+        }
+        let outputs = finite(snapshot.network.predict(&question.inputs, snapshot.preprocessing.as_ref())).ok()?;
+        let classes = classes(&outputs, &model.architecture, &model.class_labels);
+        Some(Prediction { outputs, classes, version: snapshot.version, live: None, layers: Vec::new() })
+    }
+
+    /// Room for the rows of a large prediction. What is in it does not matter.
+    pub fn row_buffer(&self, count: usize) -> Vec<f32> {
+        self.core.buffers.take(count)
+    }
+
     /// Computes the output of a network.
     pub async fn predict(&self, request: PredictRequest) -> Result<Prediction, AppError> {
         if request.live && request.version.is_some() {
@@ -157,7 +178,7 @@ impl App {
         .await
     }
 
-    /// Small products run where they are; big ones leave the async workers, a bounded number at a time.
+    /// Small products run where they are; big ones leave the async workers, a bounded number of parts at a time.
     async fn compute(
         &self,
         answers: Arc<impl Answers>,
@@ -165,24 +186,58 @@ impl App {
         architecture: &Architecture,
     ) -> Result<(Matrix, Vec<(usize, Matrix)>), AppError> {
         let operations = operations(&question.inputs, architecture);
-        let predict = move || {
-            let (network, preprocessing) = answers.network();
-            let Question { inputs, layers, before_activation } = question;
-            let (outputs, values) = network.predict_with_layers(&inputs, preprocessing, &layers, before_activation);
-            let values = values.into_iter().map(finite).collect::<Result<Vec<_>, _>>()?;
-            Ok((finite(outputs)?, layers.into_iter().zip(values).collect()))
+        let question = Arc::new(question);
+        let parts = if operations <= PREDICT_INLINE_OPERATIONS_MAX {
+            vec![question.ask(&*answers, 0..question.inputs.rows())]
+        } else {
+            self.compute_parts(&answers, &question, operations).await?
         };
-        if operations <= PREDICT_INLINE_OPERATIONS_MAX {
-            return predict();
-        }
-        let permit = self.big_predictions.clone().acquire_owned().await;
-        // The permit goes along: a caller who goes away leaves the work behind.
-        let outputs = self.blocking(move |_| {
-            let _permit = permit;
-            predict()
+        let (outputs, values): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        let mut values: Vec<_> = values.into_iter().map(Vec::into_iter).collect();
+        let layers = question.layers.iter().map(|&layer| {
+            let values = stacked(values.iter_mut().filter_map(Iterator::next))?;
+            Ok((layer, values))
         });
-        outputs.await
+        let layers = layers.collect::<Result<_, AppError>>()?;
+        if let Some(question) = Arc::into_inner(question) {
+            self.core.buffers.give(question.inputs);
+        }
+        Ok((stacked(outputs)?, layers))
     }
+
+    /// As many parts as are worth a thread and as may be at it now.
+    async fn compute_parts(
+        &self,
+        answers: &Arc<impl Answers>,
+        question: &Arc<Question>,
+        operations: usize,
+    ) -> Result<Vec<(Matrix, Vec<Matrix>)>, AppError> {
+        let rows = question.inputs.rows();
+        let mut permits = vec![self.big_predictions.clone().acquire_owned().await.ok()];
+        let parts_max = rows.min(operations / PREDICT_PART_OPERATIONS_MIN);
+        let more = std::iter::from_fn(|| self.big_predictions.clone().try_acquire_owned().ok());
+        permits.extend(more.take(parts_max.saturating_sub(1)).map(Some));
+        let parts = permits.len();
+        let begin = |(index, permit)| {
+            let (question, answers) = (question.clone(), answers.clone());
+            // The permit goes along: a caller who goes away leaves the work behind.
+            self.begin_blocking(move |_| {
+                let _permit = permit;
+                Ok(question.ask(&*answers, rows * index / parts..rows * (index + 1) / parts))
+            })
+        };
+        let begun: Vec<_> = permits.into_iter().enumerate().map(begin).collect();
+        let mut parts = Vec::with_capacity(begun.len());
+        for part in begun {
+            parts.push(done(part).await?);
+        }
+        Ok(parts)
+    }
+}
+
+/// All parts of what a network made of rows, if every number is finite.
+fn stacked(parts: impl IntoIterator<Item = Matrix>) -> Result<Matrix, AppError> {
+    finite(Matrix::stacked(parts).ok_or_else(|| AppError::Internal("a prediction without a row".to_owned()))?)
 }
 
 /// What a network is asked, checked.
@@ -202,6 +257,12 @@ impl Question {
         let inputs = check_inputs(inputs, architecture)?;
         let layers = if layers.is_empty() { Vec::new() } else { wanted_layers(architecture, layers)? };
         Ok(Self { inputs, layers, before_activation })
+    }
+
+    /// What a network makes of some of the rows: its outputs, and those of the layers that are asked for.
+    fn ask(&self, answers: &impl Answers, rows: Range<usize>) -> (Matrix, Vec<Matrix>) {
+        let (network, preprocessing) = answers.network();
+        network.predict_with_layers(&self.inputs, rows, preprocessing, &self.layers, self.before_activation)
     }
 
     /// Numbers of the answer.

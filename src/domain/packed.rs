@@ -1,8 +1,10 @@
 //! Numbers in the buffer that they came in.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
-use super::matrix::{ElementType, Values};
+use super::matrix::{ElementType, Values, first_other};
 
 /// Little-endian floats, one after another, not aligned. They share their buffer, that of a message for one, and are cheap to clone:
 /// the rows of a training are not copied before they are stored.
@@ -70,6 +72,12 @@ impl Packed {
         }
     }
 
+    /// Some of them, where they lie.
+    pub fn part(&self, places: Range<usize>) -> Self {
+        let size = self.element_type.size_bytes();
+        Self { bytes: self.bytes.slice(places.start * size..places.end * size), element_type: self.element_type }
+    }
+
     /// A copy of their own, in another type; rounded to nearest where it is narrower.
     pub fn to_element_type(&self, element_type: ElementType) -> Values {
         match (self.element_type, element_type) {
@@ -85,9 +93,13 @@ impl Packed {
     /// The first number that is NaN or infinite, were all of them held as `element_type`.
     pub fn first_not_finite(&self, element_type: ElementType) -> Option<usize> {
         match (self.element_type, element_type) {
-            (ElementType::Float32, _) => self.f32s().position(|value| !value.is_finite()),
-            (ElementType::Float64, ElementType::Float32) => self.f64s().position(|value| !(value as f32).is_finite()),
-            (ElementType::Float64, ElementType::Float64) => self.f64s().position(|value| !value.is_finite()),
+            (ElementType::Float32, _) => first_other(self.bytes.as_chunks().0, |it| f32::from_le_bytes(it).is_finite()),
+            (ElementType::Float64, ElementType::Float32) => {
+                first_other(self.bytes.as_chunks().0, |it| (f64::from_le_bytes(it) as f32).is_finite())
+            }
+            (ElementType::Float64, ElementType::Float64) => {
+                first_other(self.bytes.as_chunks().0, |it| f64::from_le_bytes(it).is_finite())
+            }
         }
     }
 
@@ -121,6 +133,8 @@ mod tests {
                     let expected = values.clone().into_element_type(element_type);
                     assert_eq!(packed.to_element_type(element_type).as_bytes(), expected.as_bytes());
                     assert_eq!(packed.first_not_finite(element_type), values.first_not_finite(element_type));
+                    let part = values.slice(1..3).into_element_type(element_type);
+                    assert_eq!(packed.part(1..3).to_element_type(element_type).as_bytes(), part.as_bytes());
                 }
             }
         }

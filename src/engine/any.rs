@@ -1,5 +1,7 @@
 //! The two element types behind one face, in the domain's matrices.
 
+use std::ops::Range;
+
 use super::element::Element;
 use super::gradients::{self, GradientError, Gradients};
 use super::loss::Objective;
@@ -218,21 +220,22 @@ impl AnyNetwork {
     /// The outputs `[rows, units]` for `inputs` `[rows, input_width]`, both in the caller's units: `fitted` scales what goes
     /// in and undoes the scaling of what comes out. A row's bits do not depend on the other rows.
     pub fn predict(&self, inputs: &Matrix, fitted: Option<&FittedPreprocessing>) -> Matrix {
-        self.predict_with_layers(inputs, fitted, &[], false).0
+        self.predict_with_layers(inputs, 0..inputs.rows(), fitted, &[], false).0
     }
 
-    /// The same, with what some layers (by index) made of the rows: before their activation, or after. The last layer's are as
-    /// the network computes them, not in the caller's units.
+    /// The same for a range of the rows, with what some layers (by index) made of them: before their activation, or after. The last layer's
+    /// are as the network computes them, not in the caller's units.
     pub fn predict_with_layers(
         &self,
         inputs: &Matrix,
+        rows: Range<usize>,
         fitted: Option<&FittedPreprocessing>,
         layers: &[usize],
         before_activation: bool,
     ) -> (Matrix, Vec<Matrix>) {
         match &self.network {
-            Typed::F32(network) => predict(network, inputs, fitted, layers, before_activation),
-            Typed::F64(network) => predict(network, inputs, fitted, layers, before_activation),
+            Typed::F32(network) => predict(network, inputs, rows, fitted, layers, before_activation),
+            Typed::F64(network) => predict(network, inputs, rows, fitted, layers, before_activation),
         }
     }
 
@@ -272,15 +275,17 @@ pub struct BatchGradients {
 fn predict<T: Element>(
     network: &Network<T>,
     inputs: &Matrix,
+    rows: Range<usize>,
     fitted: Option<&FittedPreprocessing>,
     wanted: &[usize],
     before_activation: bool,
 ) -> (Matrix, Vec<Matrix>) {
-    let rows = inputs.rows();
+    let places = rows.start * inputs.columns()..rows.end * inputs.columns();
+    let rows = rows.len();
     let run = |values: &[T]| network.predict_with_layers(values, rows, wanted, before_activation);
     let (mut outputs, layers) = match (fitted.and_then(|it| it.inputs.as_ref()), T::slice_of(inputs.values())) {
-        (None, Some(values)) => run(values),
-        (scaler, _) => run(&scaled(inputs, scaler)),
+        (None, Some(values)) => run(&values[places]),
+        (scaler, _) => run(&scaled(inputs.values().slice(places), scaler)),
     };
     if let Some(scaler) = fitted.and_then(|it| it.targets.as_ref()) {
         scaler::invert(scaler, &mut outputs);
@@ -289,8 +294,8 @@ fn predict<T: Element>(
     (matrix(outputs), layers.into_iter().map(matrix).collect())
 }
 
-fn scaled<T: Element>(matrix: &Matrix, scaler: Option<&Scaler>) -> Vec<T> {
-    let mut values = T::vec_from(matrix.values().clone());
+fn scaled<T: Element>(values: Values, scaler: Option<&Scaler>) -> Vec<T> {
+    let mut values = T::vec_from(values);
     if let Some(scaler) = scaler {
         scaler::apply(scaler, &mut values);
     }
@@ -309,13 +314,13 @@ fn batch_gradients<T: Element>(
     let input_scaler = fitted.and_then(|it| it.inputs.as_ref());
     let scaled_targets = match (targets, fitted.and_then(|it| it.targets.as_ref())) {
         (Targets::Values(matrix), Some(scaler)) => {
-            let values = T::values_from(scaled(matrix, Some(scaler)));
+            let values = T::values_from(scaled(matrix.values().clone(), Some(scaler)));
             Some(Targets::Values(Matrix::from_values(matrix.rows(), matrix.columns(), values)))
         }
         (Targets::Values(_), None) | (Targets::Classes(_), _) => None,
     };
     let targets = scaled_targets.as_ref().unwrap_or(targets);
-    let inputs = scaled(inputs, input_scaler);
+    let inputs = scaled(inputs.values().clone(), input_scaler);
     let gradients = gradients::compute(architecture, network.parameters(), &inputs, targets, loss, reduction)?;
     let Gradients { loss, row_losses, deltas, parameters, inputs: mut input_gradient } = gradients;
     if let Some(scaler) = input_scaler {

@@ -3,8 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::Stream;
@@ -12,9 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use super::word::{Listener, Word};
 use crate::limits::CONNECTIONS_MAX;
 
 /// Bytes of the preface that every HTTP/2 client sends first.
@@ -24,29 +23,11 @@ const GREETING_DEADLINE: Duration = Duration::from_secs(10);
 /// How long to wait after accept failed, for want of file handles say, before trying again.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// The word that connections are to be closed by force.
-#[derive(Clone, Debug, Default)]
-pub struct Force {
-    is_given: Arc<AtomicBool>,
-    wakes: CancellationToken,
-}
-
-impl Force {
-    /// Closes every connection.
-    pub fn close(&self) {
-        self.is_given.store(true, Ordering::Release);
-        self.wakes.cancel();
-    }
-}
-
 /// A connection. Graceful shutdown waits for its peer without limit, so closing by force is done here: once the word is
 /// given, every read and write fails, and the task that owns the connection ends.
 pub(super) struct Connection {
     stream: TcpStream,
-    force: Force,
-    closed: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Whom the word wakes: to leave it again at every read and write would have all connections wait for one lock.
-    woken: Option<Waker>,
+    force: Listener,
     /// Until the peer has said as much as every HTTP/2 client says at once: keep-alive begins only then.
     greeting: Option<Greeting>,
     _permit: OwnedSemaphorePermit,
@@ -73,16 +54,15 @@ fn connections_max() -> usize {
 }
 
 /// Connections of `listener` as they come, never more than a bounded number at once.
-pub(super) fn incoming(listener: TcpListener, force: Force) -> impl Stream<Item = io::Result<Connection>> {
+pub(super) fn incoming(listener: TcpListener, force: Word) -> impl Stream<Item = io::Result<Connection>> {
     let places = Arc::new(Semaphore::new(connections_max()));
     futures_util::stream::unfold((listener, places, force), |(listener, places, force)| async move {
         // The semaphore is never closed; were it, no more connections would come.
         let permit = places.clone().acquire_owned().await.ok()?;
         let connection = match listener.accept().await {
             Ok((stream, _)) => {
-                let (force, closed) = (force.clone(), Box::pin(force.wakes.clone().cancelled_owned()));
-                let greeting = Some(Greeting::expected());
-                let connection = Connection { stream, force, closed, woken: None, greeting, _permit: permit };
+                let (force, greeting) = (force.listener(), Some(Greeting::expected()));
+                let connection = Connection { stream, force, greeting, _permit: permit };
                 connection.stream.set_nodelay(true).map(|()| connection)
             }
             Err(error) => {
@@ -95,14 +75,14 @@ pub(super) fn incoming(listener: TcpListener, force: Force) -> impl Stream<Item 
 }
 
 impl Connection {
+    /// Between whom it is.
+    pub(super) fn addresses(&self) -> TcpConnectInfo {
+        self.stream.connect_info()
+    }
+
     /// Also leaves word to be woken when the connection is to be closed.
     fn check_open(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        if !self.woken.as_ref().is_some_and(|woken| woken.will_wake(context.waker())) {
-            // Where the word has been given it is seen below.
-            let _ = self.closed.as_mut().poll(context);
-            self.woken = Some(context.waker().clone());
-        }
-        if self.force.is_given.load(Ordering::Acquire) {
+        if self.force.is_given(context) {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server closes"));
         }
         Ok(())
@@ -163,13 +143,5 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
     }
 }

@@ -5,11 +5,9 @@
 //! current span, to take it to another thread.
 
 use std::cell::RefCell;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 
-use http::Uri;
+use http::uri::PathAndQuery;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Span, Subscriber};
@@ -28,43 +26,39 @@ thread_local! {
 struct Call {
     id: u64,
     /// Its path is the method.
-    uri: Uri,
+    path: Option<PathAndQuery>,
     span: Option<Span>,
 }
 
 impl Call {
     fn span(&mut self) -> &Span {
-        let Self { id, uri, span } = self;
-        span.get_or_insert_with(|| tracing::info_span!("call", id, method = uri.path()))
+        let Self { id, path, span } = self;
+        let method = path.as_ref().map_or("", PathAndQuery::path);
+        span.get_or_insert_with(|| tracing::info_span!("call", id, method))
     }
 }
 
-/// The answer of a call on its way, in the call's span.
-pub(super) struct InCall<F: ?Sized> {
+/// The span of a call, for the time in which it is answered.
+pub(super) struct InCall {
     /// `None` while it is polled: then its thread has it.
     call: Option<Call>,
-    answer: Pin<Box<F>>,
 }
 
-impl<F: Future + ?Sized> InCall<F> {
-    pub(super) fn new(id: u64, uri: Uri, answer: Pin<Box<F>>) -> Self {
-        let mut call = Call { id, uri, span: None };
+impl InCall {
+    pub(super) fn new(id: u64, path: Option<PathAndQuery>) -> Self {
+        let mut call = Call { id, path, span: None };
         if IS_EAGER.load(Ordering::Relaxed) {
             call.span();
         }
-        Self { call: Some(call), answer }
+        Self { call: Some(call) }
     }
-}
 
-impl<F: Future + ?Sized> Future for InCall<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let Self { call, answer } = &mut *self;
-        let span = call.as_ref().and_then(|call| call.span.clone());
+    /// Does some of the call's work in its span.
+    pub(super) fn scope<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let span = self.call.as_ref().and_then(|call| call.span.clone());
         let _entered = span.as_ref().map(Span::enter);
-        let _known = Known::of(call);
-        answer.as_mut().poll(context)
+        let _known = Known::of(&mut self.call);
+        work()
     }
 }
 

@@ -1,44 +1,36 @@
 //! Serving on a listener until told to stop, first gracefully, then by force.
 
-use std::time::Duration;
+use std::pin::pin;
+use std::sync::Arc;
 
+use futures_util::StreamExt as _;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
-use tonic::transport::Server;
 
-use super::call::CallLayer;
-use super::connection::{Force, incoming};
+use super::call::Served;
+use super::connection::incoming;
 use super::health::Health;
+use super::reading::Quick;
 use super::reflection;
+use super::serving::serve;
+use super::word::Word;
 use crate::app::App;
-use crate::limits::STREAMS_PER_CONNECTION_MAX;
 
-/// A peer that says nothing is asked whether it is there, and given up: a sleeping laptop sends no farewell.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Why serving ended.
+/// Why nothing can be served: the descriptor set is damaged, a bug of the build.
 #[derive(Debug, thiserror::Error)]
-pub enum TransportError {
-    /// The descriptor set is damaged: a bug of the build.
-    #[error("reflection cannot be set up: {0}")]
-    Reflection(#[from] tonic_reflection::server::Error),
-    /// The listener failed.
-    #[error("serving failed: {0}")]
-    Serve(#[from] tonic::transport::Error),
-}
+#[error("reflection cannot be set up: {0}")]
+pub struct TransportError(#[from] tonic_reflection::server::Error);
 
 /// The services on one port.
 pub struct Transport {
-    app: App,
-    routes: Routes,
+    served: Arc<Served>,
     /// Whether the server serves.
     pub health: Health,
     /// Cancel it to take no more connections and let calls end.
-    pub stop: CancellationToken,
+    pub stop: Word,
     /// Closes every connection.
-    pub force: Force,
+    pub force: Word,
 }
 
 impl Transport {
@@ -46,25 +38,39 @@ impl Transport {
     pub async fn new(
         app: App,
         routes: Routes,
+        quick: impl Quick,
         services: &'static [&'static str],
         contract: &'static [u8],
     ) -> Result<Self, TransportError> {
         let (health, routes) = Health::install(routes, services).await;
         let routes = reflection::install(routes, contract)?;
-        Ok(Self { app, routes, health, stop: CancellationToken::new(), force: Force::default() })
+        let served = Arc::new(Served { app, routes: routes.prepare(), quick: Box::new(quick) });
+        Ok(Self { served, health, stop: Word::default(), force: Word::default() })
     }
 
     /// Serves until the last connection is closed after `stop`, or all are closed by `force`.
-    pub async fn serve(&self, listener: TcpListener) -> Result<(), TransportError> {
-        let connections = incoming(listener, self.force.clone());
-        Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-            .layer(CallLayer::new(self.app.clone()))
-            .add_routes(self.routes.clone())
-            .serve_with_incoming_shutdown(connections, self.stop.clone().cancelled_owned())
-            .await?;
-        Ok(())
+    pub async fn serve(&self, listener: TcpListener) {
+        let tasks = TaskTracker::new();
+        self.accept(listener, &tasks).await;
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    /// Takes connections until `stop`; then nobody listens any more.
+    async fn accept(&self, listener: TcpListener, tasks: &TaskTracker) {
+        let mut connections = pin!(incoming(listener, self.force.clone()));
+        loop {
+            let connection = tokio::select! {
+                () = self.stop.given() => return,
+                connection = connections.next() => connection,
+            };
+            match connection {
+                Some(Ok(connection)) => {
+                    tasks.spawn(serve(connection, self.served.clone(), &self.stop, tasks));
+                }
+                Some(Err(error)) => tracing::debug!(%error, "a connection could not be accepted"),
+                None => return,
+            }
+        }
     }
 }

@@ -7,10 +7,12 @@ mod decode;
 mod descriptors;
 mod encode;
 mod epoch_reports;
+mod gathering;
 mod job_service;
 pub mod json;
 mod model_service;
 pub mod pb;
+mod predictions;
 mod status;
 
 use tonic::service::Routes;
@@ -20,6 +22,7 @@ use crate::app::App;
 use pb::admin_service_server::AdminServiceServer;
 use pb::job_service_server::JobServiceServer;
 use pb::model_service_server::ModelServiceServer;
+pub use predictions::Predictions;
 
 /// The names of the services, as health reports them.
 pub const SERVICE_NAMES: [&str; 3] = ["epochd.v1.ModelService", "epochd.v1.JobService", "epochd.v1.AdminService"];

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use super::decode::{self, Encoding};
 use super::pb::model_service_server::ModelService;
 use super::{bounded, encode, pb};
-use crate::app::{App, AppError, Download, PageRequest, PredictRequest, Watch};
+use crate::app::{App, AppError, Download, PageRequest, Watch};
 use crate::domain::{At, Faults};
 
 /// A stream of events to one watcher.
@@ -133,24 +133,8 @@ impl ModelService for Models {
     }
 
     async fn predict(&self, request: Request<pb::PredictRequest>) -> Result<Response<pb::PredictResponse>, Status> {
-        let request = request.into_inner();
-        let encoding = Encoding::of(request.inputs.as_ref());
-        let model_id = decode::model_id(&request.model_id).map_err(AppError::from)?;
-        let mut faults = Faults::new();
-        let inputs = decode::required_matrix(request.inputs, At::ROOT.field("inputs"), &mut faults);
-        let inputs = faults.finish(inputs).map_err(AppError::from)?;
-        let version = request.version.map(i64::from);
-        let prediction = self
-            .app
-            .predict(PredictRequest {
-                model_id,
-                inputs,
-                version,
-                live: request.live,
-                layers: request.layers.into_iter().map(i64::from).collect(),
-                before_activation: request.before_activation,
-            })
-            .await?;
+        let (request, encoding) = decode::predict_request(request.into_inner()).map_err(AppError::from)?;
+        let prediction = self.app.predict(request).await?;
         bounded(encode::prediction(prediction, encoding), self.message_bytes_max, "ask for fewer rows at a time")
     }
 

@@ -18,6 +18,7 @@ mod downloads;
 mod durability;
 mod errors;
 mod expressions;
+mod frames;
 #[cfg(target_os = "linux")]
 mod full_disk;
 mod gradients;

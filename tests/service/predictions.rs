@@ -70,6 +70,39 @@ async fn a_row_alone_has_the_bits_of_the_same_row_among_others() {
     }
 }
 
+/// Enough operations that cores share its rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_prediction_has_the_bits_of_its_rows_alone_and_names_the_row_that_leads_out_of_range() {
+    let server = Server::start();
+    let api = server.api().await;
+    api.create(model("wide", 50, &[(512, Activation::Tanh), (3, Activation::Identity)])).await;
+    let mut rows: Vec<f64> = (0..100_000).map(|index| f64::from(index % 97) / 97.0).collect();
+    let ask = async |rows: &[f64]| {
+        let request = pb::PredictRequest { layers: vec![1], ..predict("wide", values(rows)) };
+        api.models.clone().predict(request).await
+    };
+    let all = ask(&rows).await.unwrap().into_inner();
+    let outputs = all.outputs.unwrap().values;
+    assert_eq!((outputs.len(), all.layers[0].values.as_ref().unwrap().values == outputs), (6_000, true));
+    for row in [0, 1, 499, 500, 666, 667, 999, 1_000, 1_333, 1_334, 1_999] {
+        let alone = ask(&rows[row * 50..(row + 1) * 50]).await.unwrap().into_inner();
+        assert_eq!(alone.outputs.unwrap().values, outputs[row * 3..(row + 1) * 3], "{row}");
+    }
+    let weights = pb::LayerWeights {
+        layer: Some(0),
+        weights: Some(values(&vec![1e37; 50 * 512])),
+        bias: Some(values(&[0.0; 512])),
+        ..Default::default()
+    };
+    let request = pb::SetWeightsRequest { model_id: "wide".into(), layers: vec![weights] };
+    api.models.clone().set_weights(request).await.unwrap();
+    rows.fill(0.0);
+    rows[1_777 * 50..1_778 * 50].fill(1e30);
+    let pre = pb::PredictRequest { layers: vec![0], before_activation: true, ..predict("wide", values(&rows)) };
+    let status = api.models.clone().predict(pre).await.unwrap_err();
+    assert!(status.code() == Code::InvalidArgument && status.message().contains("row 1777"), "{status:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn classifiers_name_the_winner_of_each_row() {
     let server = Server::start();

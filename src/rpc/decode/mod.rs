@@ -9,8 +9,8 @@ pub(super) mod optimizer;
 mod request_hash;
 mod training;
 
-pub(super) use matrix::{Encoding, required_matrix};
-pub(super) use model::{create_model, layer_parameters, model_id};
+pub(super) use matrix::Encoding;
+pub(super) use model::{create_model, layer_parameters, model_id, predict_request};
 pub(super) use training::{gradients_request, job_id, job_state, train_command};
 
 use super::descriptors;

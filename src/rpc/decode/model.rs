@@ -1,8 +1,8 @@
 //! Models and weights from the wire.
 
 use super::known;
-use super::matrix::{element_type, raw_matrix};
-use crate::app::{CreateModel, RawLayerParameters, RawNormalizationParameters};
+use super::matrix::{Encoding, element_type, raw_matrix, required_matrix};
+use crate::app::{CreateModel, PredictRequest, RawLayerParameters, RawNormalizationParameters};
 use crate::domain::{
     Activation, At, Faults, Initializer, ModelId, Preprocessing, RawArchitecture, RawBatchNormalization, RawLayer,
     Scaling,
@@ -170,4 +170,21 @@ fn transposed<T>(value: Option<Option<T>>) -> Option<Option<T>> {
         None => Some(None),
         Some(value) => value.map(Some),
     }
+}
+
+/// What a network is asked, and how the answer is to be written.
+pub(in crate::rpc) fn predict_request(request: pb::PredictRequest) -> Result<(PredictRequest, Encoding), Faults> {
+    let encoding = Encoding::of(request.inputs.as_ref());
+    let model_id = model_id(&request.model_id)?;
+    let mut faults = Faults::new();
+    let inputs = required_matrix(request.inputs, At::ROOT.field("inputs"), &mut faults);
+    let request = PredictRequest {
+        model_id,
+        inputs: faults.finish(inputs)?,
+        version: request.version.map(i64::from),
+        live: request.live,
+        layers: request.layers.into_iter().map(i64::from).collect(),
+        before_activation: request.before_activation,
+    };
+    Ok((request, encoding))
 }
