@@ -70,7 +70,8 @@ fn measure(workload: &Workload, arguments: &Arguments) -> anyhow::Result<Value> 
     // One epoch more than are trained: the last one of a training is not like the others.
     let epochs = u64::from(workload.epochs) * u64::from(arguments.repeats + 1) + 1;
     let mut trainer = workload.trainer(epochs, arguments.report_every)?;
-    set_threads(&mut trainer, threads)?;
+    let workers = workers(threads)?;
+    trainer.set_workers(workers.clone());
     let mut products = arguments.products.then(|| products::of_step(workload, threads));
     let mut run = Run { trainer, reports: Vec::with_capacity(REPORTS_OF_CHUNK), final_loss: f64::NAN };
     run.train(workload.epochs)?;
@@ -80,7 +81,7 @@ fn measure(workload: &Workload, arguments: &Arguments) -> anyhow::Result<Value> 
         run.train(workload.epochs)?;
         times.push(start.elapsed().as_secs_f64() / f64::from(workload.epochs));
         let products = products.as_deref_mut();
-        product_times.extend(products.map(|it| products::seconds_per_epoch(it, workload, threads)));
+        product_times.extend(products.map(|it| products::seconds_per_epoch(it, workload, &workers, threads)));
     }
     let mut line = line(workload, arguments, median(times), run.final_loss);
     if !product_times.is_empty() {
@@ -89,12 +90,9 @@ fn measure(workload: &Workload, arguments: &Arguments) -> anyhow::Result<Value> 
     Ok(line)
 }
 
-/// Lets the steps of a training use so many threads, as the server does.
-fn set_threads(trainer: &mut AnyTrainer, threads: usize) -> anyhow::Result<()> {
-    if threads > 1 {
-        trainer.set_workers(Workers::of(Team::new(threads, || {})?));
-    }
-    Ok(())
+/// Who computes the steps of a training: as many threads, as in the server.
+fn workers(threads: usize) -> anyhow::Result<Workers> {
+    Ok(if threads > 1 { Workers::of(Team::new(threads, || {})?) } else { Workers::default() })
 }
 
 /// A training under way, and what the service would do with what it tells.

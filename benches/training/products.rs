@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{hint, slice, thread};
 
+use epochd::engine::Workers;
+use epochd::engine::product::{Onto, Shape, affine, product_with_transposed, transposed_product};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
@@ -16,11 +18,12 @@ const TRIAL_TIME_MIN: Duration = Duration::from_millis(10);
 /// How often each way is tried: what else runs disturbs some of them.
 const TRIALS: usize = 2;
 
-/// Seconds of the products of one epoch with one thread or two, each product shared between them in the way that is quickest
-/// for it alone.
-pub fn seconds_per_epoch(products: &mut [Product], workload: &Workload, threads: usize) -> f64 {
-    let seconds = measure(products, threads, TIME_MIN);
-    seconds * workload.rows as f64 / workload.batch as f64
+/// Seconds of the products of one epoch with one thread or two: by faer, each product shared between them in the way that is quickest
+/// for it alone, or by what multiplies in our trainings, whichever is quicker.
+pub fn seconds_per_epoch(products: &mut [Product], workload: &Workload, workers: &Workers, threads: usize) -> f64 {
+    let by_faer = measure(TIME_MIN, |rounds| time_of_rounds(products, threads, rounds));
+    let ours = measure(TIME_MIN, |rounds| time_of_our_rounds(products, workers, rounds));
+    by_faer.min(ours) * workload.rows as f64 / workload.batch as f64
 }
 
 /// The products of one step of a full batch, in its order: forward, then each layer's gradients from the last one down.
@@ -112,10 +115,30 @@ impl Product {
         let ways = splits.iter().flat_map(|&split| BLOCKS.map(|block| (split, block)));
         let tried = ways.clone().cycle().take(TRIALS * ways.count()).map(|way| {
             (self.split, self.block) = way;
-            (measure(slice::from_mut(self), threads, TRIAL_TIME_MIN), way)
+            let seconds = measure(TRIAL_TIME_MIN, |rounds| time_of_rounds(slice::from_mut(self), threads, rounds));
+            (seconds, way)
         });
         if let Some((_, way)) = tried.min_by(|a, b| a.0.total_cmp(&b.0)) {
             (self.split, self.block) = way;
+        }
+    }
+
+    /// The product as a training has it done.
+    fn run_ours(&mut self, workers: &Workers) {
+        let Self { kind, rows, inner, columns, ref left, ref right, ref mut result, .. } = *self;
+        match kind {
+            Kind::Forward => {
+                let shape = Shape { rows, inputs: inner, units: columns };
+                affine(workers, shape, left, right, None, result, |_| {});
+            }
+            Kind::WeightGradient => {
+                let shape = Shape { rows: inner, inputs: rows, units: columns };
+                transposed_product(workers, Onto::Nothing, shape, left, right, result);
+            }
+            Kind::InputGradient => {
+                let shape = Shape { rows, inputs: columns, units: inner };
+                product_with_transposed(workers, shape, left, right, result);
+            }
         }
     }
 
@@ -154,11 +177,11 @@ fn half(count: usize) -> usize {
     if count < 64 { count / 2 } else { (count / 2).next_multiple_of(16) }
 }
 
-/// Seconds of all the products once, of as many rounds as fill the time.
-fn measure(products: &mut [Product], threads: usize, time_min: Duration) -> f64 {
+/// Seconds of a round, of as many as fill the time.
+fn measure(time_min: Duration, mut time_of_rounds: impl FnMut(usize) -> Duration) -> f64 {
     let mut rounds = 1;
     loop {
-        let time = time_of_rounds(products, threads, rounds);
+        let time = time_of_rounds(rounds);
         if time >= time_min {
             return time.as_secs_f64() / rounds as f64;
         }
@@ -166,6 +189,14 @@ fn measure(products: &mut [Product], threads: usize, time_min: Duration) -> f64 
     }
 }
 
+/// All the products so often, as a training has them done.
+fn time_of_our_rounds(products: &mut [Product], workers: &Workers, rounds: usize) -> Duration {
+    let start = Instant::now();
+    (0..rounds).for_each(|_| products.iter_mut().for_each(|product| product.run_ours(workers)));
+    start.elapsed()
+}
+
+/// All the products so often, by faer.
 fn time_of_rounds(products: &mut [Product], threads: usize, rounds: usize) -> Duration {
     let (mut own, others): (Vec<_>, Vec<_>) = products.iter_mut().map(Product::tasks).unzip();
     if threads == 1 {
