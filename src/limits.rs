@@ -125,13 +125,14 @@ pub const FINISHED_JOBS_PER_MODEL_DEFAULT: u32 = 1_000;
 /// ... and of all models: some 20 MB of records, which a start need not read.
 pub const FINISHED_JOBS_DEFAULT: u32 = 10_000;
 
-/// Epoch reports of finished jobs that are kept, jobs that ended last first: about 1.3 GB at 65 bytes each.
+/// Epoch reports of finished jobs that are kept, jobs that ended last first: 1.3 GB at 65 bytes each, which they rarely take.
 pub const KEPT_REPORTS_DEFAULT: u64 = 20_000_000;
 
 /// Reports in one immutable chunk of a history: read, stored and sent as one.
 pub const CHUNK_REPORTS: usize = 1_024;
 
-/// Full chunks of a running job's history that stay in memory; older ones are read back from the store.
+/// Full chunks of a running job's history that stay in memory, beside those that watchers may still want; older ones are read back from
+/// the store.
 pub const CHUNKS_RESIDENT: usize = 4;
 
 /// Backups at once: each keeps a thread, and the room of what is deleted meanwhile. One for the schedule, one for a person.
@@ -154,7 +155,10 @@ pub const CONNECTIONS_MAX: usize = 2_048;
 /// See [`CONNECTIONS_MAX`].
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 
-/// Multiply-adds of a prediction (rows × parameters) up to which it is answered by whoever reads its connection, some microseconds: other
+/// Bytes of a prediction's request that is answered by whoever reads its connection: reading more takes longer than what is saved.
+pub const PREDICT_AT_ONCE_BYTES_MAX: usize = 64 << 10;
+
+/// Multiply-adds of a prediction (rows × parameters, and as much as its activations and names take) up to which it is answered by whoever reads its connection, some microseconds: other
 /// calls on the connection wait meanwhile, and a task of its own would cost as much.
 pub const PREDICT_AT_ONCE_OPERATIONS_MAX: usize = 200_000;
 
@@ -165,10 +169,11 @@ pub const PREDICT_INLINE_OPERATIONS_MAX: usize = 1_000_000;
 /// the way there and back.
 pub const PREDICT_PART_OPERATIONS_MIN: usize = 16_000_000;
 
-/// Bytes of stored reports kept in memory for watchers that are behind: some fifty chunks.
+/// Bytes of stored reports kept in memory for watchers that are behind: two hundred chunks with few metrics.
 pub const CHUNK_CACHE_BYTES: u64 = 16 << 20;
 
-/// Chunks of stored reports that are read and decoded at once, a third of a MiB each.
+/// Chunks of stored reports that are read and decoded at once: a fifth of a MiB each with few metrics, some 25 MiB with diagnostics of as many layers
+/// as there may be.
 pub const CHUNK_READS_MAX: usize = 8;
 
 /// Bytes of networks kept in memory for predictions.
@@ -184,6 +189,8 @@ const _: () = assert!(VIOLATION_BYTES_MAX * 4 / 3 + 1_024 <= 8_192);
 const _: () = assert!(WIDTH_MAX <= PARAMETERS_MAX && EPOCHS_MAX <= i32::MAX as u32);
 const _: () = assert!(EPOCHS_MAX as u64 <= KEPT_REPORTS_DEFAULT);
 const _: () = assert!(PREDICT_AT_ONCE_OPERATIONS_MAX <= PREDICT_INLINE_OPERATIONS_MAX);
+// A part has two bytes at least: nobody counts those of a small request.
+const _: () = assert!(PREDICT_AT_ONCE_BYTES_MAX <= 2 * MESSAGE_PARTS_MAX);
 const _: () = assert!(WIDTH_MAX < MESSAGE_PARTS_MAX && VIOLATIONS_MAX <= FAULTS_KEPT_MAX);
 const _: () = assert!(DOWNLOAD_CHUNK_BYTES * 8 <= 4 << 20);
 // Readers of safetensors take a header of 100 MB. A label's byte may be seven in it, escaped twice; a float has at most 25 characters.

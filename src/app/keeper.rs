@@ -3,7 +3,7 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{io, iter};
 
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use crate::store::{Store, StoreError};
 /// Full chunks in one commit: half a megabyte on the disk where few metrics are told.
 const GROUP_CHUNKS_MAX: usize = 64;
 
-/// Between two commits, at least: a commit costs as much as some twenty chunks in it.
+/// Between two rounds: a commit costs as much as some twenty chunks in it.
 const INTERVAL: Duration = Duration::from_millis(20);
 
 /// A job with full chunks that are not stored.
@@ -57,27 +57,28 @@ impl Drop for Keeper {
 
 fn keep(store: &Store, waiting: &Receiver<Waiting>) {
     while let Ok(first) = waiting.recv() {
-        let begun = Instant::now();
-        for (job_id, live) in iter::once(first).chain(waiting.try_iter()) {
+        // What comes during a round waits for the next one, so that no job takes all of them.
+        let round: Vec<_> = iter::once(first).chain(waiting.try_iter()).collect();
+        for (job_id, live) in round {
             live.end_to_wait();
             if let Err(error) = store_full_chunks(store, job_id, &live) {
                 tracing::error!(%error, %job_id, "reports could not be stored; they are kept and tried again");
             }
         }
-        thread::sleep(INTERVAL.saturating_sub(begun.elapsed()));
+        thread::sleep(INTERVAL);
     }
 }
 
-/// Stores full chunks of a job, in order, until there are none or some cannot be stored: those stay in memory then. Waits where another
+/// Stores the chunks of a job that are full now, in order, until some cannot be stored: those stay in memory then. Waits where another
 /// thread is at it.
 pub(super) fn store_full_chunks(store: &Store, job_id: Uuid, live: &LiveJob) -> Result<(), StoreError> {
     let _turn = live.storing.lock().unwrap_or_else(PoisonError::into_inner);
-    loop {
-        let chunks = live.history.unstored(GROUP_CHUNKS_MAX);
-        if chunks.is_empty() {
-            return Ok(());
-        }
+    let mut left = live.history.unstored_count() as usize;
+    while left > 0 {
+        let chunks = live.history.unstored(left.min(GROUP_CHUNKS_MAX));
         store.write_chunks(job_id, chunks.iter().map(|chunk| (chunk.index as u32, &*chunk.reports)))?;
         live.history.mark_stored(chunks.len());
+        left -= chunks.len();
     }
+    Ok(())
 }

@@ -193,6 +193,10 @@ impl Reported for Reports {
         self.len()
     }
 
+    fn bytes(&self) -> usize {
+        self.bytes()
+    }
+
     fn last(&self) -> Option<EpochReport> {
         self.last()
     }

@@ -83,7 +83,7 @@ impl App {
         let (model, snapshot) = is_plain.then(|| self.core.snapshots.cached_serving(&request.model_id))??;
         let question = Question::new(request.inputs, &[], false, &model.architecture).ok()?;
         self.bound_answer(question.numbers(&model.architecture), "").ok()?;
-        if operations(&question.inputs, &model.architecture) > PREDICT_AT_ONCE_OPERATIONS_MAX {
+        if work(&question.inputs, &model.architecture) > PREDICT_AT_ONCE_OPERATIONS_MAX {
             return None;
         }
         let outputs = finite(snapshot.network.predict(&question.inputs, snapshot.preprocessing.as_ref())).ok()?;
@@ -287,6 +287,15 @@ fn finite(outputs: Matrix) -> Result<Matrix, AppError> {
 
 fn operations(inputs: &Matrix, architecture: &Architecture) -> usize {
     inputs.rows().saturating_mul(architecture.parameter_count())
+}
+
+/// The same, and what else is done for a row: activations, and the name of its class. In multiply-adds, about.
+fn work(inputs: &Matrix, architecture: &Architecture) -> usize {
+    const UNIT: usize = 8;
+    const NAME: usize = 64;
+    let units: usize = architecture.layers().iter().map(|layer| layer.units).sum();
+    let others = units * UNIT + if architecture.class_count().is_some() { NAME } else { 0 };
+    operations(inputs, architecture).saturating_add(inputs.rows().saturating_mul(others))
 }
 
 fn check_inputs(inputs: RawMatrix, architecture: &Architecture) -> Result<Matrix, Faults> {

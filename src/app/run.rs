@@ -28,8 +28,11 @@ use reports::Retrained;
 pub(super) use reports::best_stored;
 use retry::Retry;
 
-/// Full chunks of reports that may wait in memory for a disk that takes them; then the training waits, too.
+/// Full chunks of reports that may wait in memory for a disk that takes them, and their bytes; then the training waits, too. Some hundred
+/// milliseconds of the quickest training; with diagnostics of many layers a chunk has megabytes.
 const UNSTORED_CHUNKS_MAX: u64 = 128;
+/// See [`UNSTORED_CHUNKS_MAX`].
+const UNSTORED_BYTES_MAX: usize = 64 << 20;
 /// How old the network of live predictions may be when an epoch ends.
 const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(100);
 
@@ -189,7 +192,8 @@ impl TrainingRun {
             (running.has_passed, running.snapshot_taken) = (false, instant);
             self.live.set_snapshot(running.snapshot());
         }
-        let must_wait = self.live.history.unstored_count() > UNSTORED_CHUNKS_MAX;
+        let history = &self.live.history;
+        let must_wait = history.unstored_count() > UNSTORED_CHUNKS_MAX || history.unstored_bytes() > UNSTORED_BYTES_MAX;
         if slice.is_over(instant) || must_wait {
             running.epoch_time.pause(instant);
             self.store_reports(running, must_wait);

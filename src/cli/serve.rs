@@ -77,7 +77,8 @@ pub struct Args {
     #[arg(long, env = "EPOCHD_FINISHED_JOBS", value_name = "COUNT", default_value_t = FINISHED_JOBS_DEFAULT)]
     finished_jobs: u32,
 
-    /// Epoch reports that are kept of finished jobs, of those that ended last first; each is about 65 bytes.
+    /// Epoch reports that are kept of finished jobs, of those that ended last first; each takes up to about 65 bytes, and more with
+    /// diagnostics.
     #[arg(long, env = "EPOCHD_KEPT_REPORTS", value_name = "COUNT", default_value_t = KEPT_REPORTS_DEFAULT)]
     kept_reports: u64,
 

@@ -9,6 +9,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::report::{EpochReport, LayerDiagnostics, Metrics};
+use crate::limits::LAYERS_MAX;
 
 /// Words that every row begins with: what the report has, and what every report has.
 const FIXED: usize = 6;
@@ -60,11 +61,12 @@ impl Reports {
 
     /// Bytes that they take in memory.
     pub fn bytes(&self) -> usize {
-        size_of_val(self.words.as_slice())
+        self.words.capacity() * size_of::<u64>() + size_of::<Self>()
     }
 
     /// Adds one behind the others.
     pub fn push(&mut self, report: &EpochReport) {
+        debug_assert!(report.diagnostics.len() <= LAYERS_MAX);
         let mut row = [0; FIXED + OPTIONAL_MAX];
         let (has, length) = head_of(report, &mut row);
         if self.is_empty() {
@@ -263,6 +265,7 @@ impl<'a> FromIterator<&'a EpochReport> for Reports {
     fn from_iter<I: IntoIterator<Item = &'a EpochReport>>(reports: I) -> Self {
         let mut all = Self::default();
         reports.into_iter().for_each(|report| all.push(report));
+        all.words.shrink_to_fit();
         all
     }
 }

@@ -32,6 +32,9 @@ pub trait Reported: Clone {
         self.len() == 0
     }
 
+    /// Bytes that they take in memory.
+    fn bytes(&self) -> usize;
+
     /// The one that came last.
     fn last(&self) -> Option<Self::Report>;
 
@@ -169,6 +172,13 @@ impl<C: Reported> History<C> {
         chunks.full_count() - chunks.stored
     }
 
+    /// Bytes of the full chunks that are not stored.
+    pub fn unstored_bytes(&self) -> usize {
+        let chunks = self.lock();
+        let first = (chunks.stored - chunks.first_resident) as usize;
+        chunks.resident.iter().skip(first).map(|reports| reports.bytes()).sum()
+    }
+
     /// So many of the chunks that [`History::unstored`] gave are stored now.
     pub fn mark_stored(&self, count: usize) {
         let mut chunks = self.lock();
@@ -245,7 +255,7 @@ impl<C: Reported> History<C> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Chunks<C>> {
-        // A panic while holding the lock cannot leave it torn: every change is one push.
+        // Nothing panics while it holds the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -291,6 +301,10 @@ mod tests {
 
         fn len(&self) -> usize {
             self.len()
+        }
+
+        fn bytes(&self) -> usize {
+            size_of_val(self.as_slice())
         }
 
         fn last(&self) -> Option<u32> {
@@ -376,7 +390,7 @@ mod tests {
     fn what_is_not_stored_stays_in_memory() {
         let history = History::<Vec<u32>>::new(4, 2);
         assert_eq!((0..30).filter(|&report| history.append(&vec![report])).count(), 7);
-        assert_eq!(history.unstored_count(), 7);
+        assert_eq!((history.unstored_count(), history.unstored_bytes()), (7, 7 * 4 * size_of::<u32>()));
         assert_eq!(read_all(&history, &mut Cursor::default(), &[]), (0..30).collect::<Vec<_>>());
         let first = &history.unstored(1)[0];
         assert_eq!((first.index, &first.reports[..]), (0, &[0, 1, 2, 3][..]));

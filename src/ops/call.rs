@@ -9,17 +9,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 use tonic::service::Routes;
 use tonic::transport::server::TcpConnectInfo;
-use tonic::{Code, Status, TimeoutExpired};
+use tonic::{Code, Status};
 use tower::Service;
 
 use super::body::{AnswerBody, RequestBody};
 use super::deadline;
-use super::reading::{Quick, Read, Reading, Taken, framed};
+use super::reading::{Quick, Read, Reading, Taken, framed_whole};
 use super::span::InCall;
 use crate::app::App;
 
@@ -84,10 +84,7 @@ impl Calls {
                 Some(answer) => State::later(async move {
                     answer.await.map_or_else(|status| status.into_http().map(AnswerBody::Served), good)
                 }),
-                None => {
-                    let message = message.taken();
-                    self.usual(request, [Ok(framed(message.len(), &message))].into())
-                }
+                None => self.usual(request, [Ok(framed_whole(&*message))].into()),
             },
             Read::Other => self.usual(request, reading.into_taken()),
         }
@@ -103,7 +100,9 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
         let id = CALLS.fetch_add(1, Ordering::Relaxed);
         let path = request.uri().path_and_query().cloned();
         let deadline = deadline::timeout(request.headers()).map(|it| Box::pin(tokio::time::sleep(it)));
-        let state = if self.is_refused(request.uri().path()) {
+        let state = if request.method() == Method::CONNECT {
+            State::Answered(Some(no_tunnel()))
+        } else if self.is_refused(request.uri().path()) {
             let status = Status::unavailable("the server is stopping; try again when it is back");
             State::Answered(Some(status.into_http().map(AnswerBody::Served)))
         } else if self.is_quick(&request) {
@@ -146,7 +145,7 @@ impl Future for Answer {
                 Poll::Pending => {
                     let Some(deadline) = deadline else { return Poll::Pending };
                     ready!(deadline.as_mut().poll(context));
-                    Status::from_error(Box::new(TimeoutExpired(()))).into_http().map(AnswerBody::Served)
+                    Status::deadline_exceeded("the call's deadline passed").into_http().map(AnswerBody::Served)
                 }
             };
             if let Some(started) = started {
@@ -183,6 +182,13 @@ impl State {
             }
         }
     }
+}
+
+/// The answer to who asks for a tunnel: a connection of HTTP/2 that is upgraded is none that is served here.
+fn no_tunnel() -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Told);
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
 }
 
 fn good(answer: Bytes) -> Response<AnswerBody> {

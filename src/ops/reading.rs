@@ -29,8 +29,8 @@ pub trait Gathering: Send {
     /// Takes what comes next.
     fn take(&mut self, bytes: &[u8]);
 
-    /// All that was taken, as it came.
-    fn taken(&self) -> Bytes;
+    /// All that was taken, as it came, in pieces.
+    fn taken(&self) -> [&[u8]; 3];
 
     /// The answer, once all was taken, with gRPC's bytes before it; `None` where it has to go the usual way.
     fn answer(&mut self) -> Option<Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>>;
@@ -124,7 +124,7 @@ impl Reading {
     /// Makes what was gathered a piece of the request again.
     fn give_up(&mut self) {
         if let Some(gathered) = self.gathered.take() {
-            self.taken.push_back(Ok(framed(gathered.length, &gathered.message.taken())));
+            self.taken.push_back(Ok(framed(gathered.length, gathered.message.taken())));
         }
     }
 }
@@ -137,12 +137,19 @@ impl Gathered {
     }
 }
 
-/// A message as it came.
-pub(super) fn framed(length: usize, message: &[u8]) -> Frame<Bytes> {
-    let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + message.len());
+/// A message, all of which was taken, as it came.
+pub(super) fn framed_whole(message: &dyn Gathering) -> Frame<Bytes> {
+    let pieces = message.taken();
+    framed(pieces.iter().map(|piece| piece.len()).sum(), pieces)
+}
+
+/// The beginning of a message of `length` bytes, as it came.
+fn framed(length: usize, pieces: [&[u8]; 3]) -> Frame<Bytes> {
+    let taken: usize = pieces.iter().map(|piece| piece.len()).sum();
+    let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + taken);
     bytes.put_u8(0);
     bytes.put_u32(length as u32);
-    bytes.put_slice(message);
+    pieces.iter().for_each(|piece| bytes.put_slice(piece));
     Frame::data(bytes.freeze())
 }
 
@@ -186,8 +193,8 @@ mod tests {
             self.0.extend_from_slice(bytes);
         }
 
-        fn taken(&self) -> Bytes {
-            self.0.clone().into()
+        fn taken(&self) -> [&[u8]; 3] {
+            [&self.0, &[], &[]]
         }
 
         fn answer(&mut self) -> Option<Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>> {
@@ -202,7 +209,7 @@ mod tests {
         let is_alone = pieces.iter().map(data).all(|frame| reading.take(frame, &Large));
         let read = match if is_alone { reading.end() } else { Read::Other } {
             Read::Message(message) => format!("message {message:?}"),
-            Read::Gathered(gathered) => format!("gathered {:?}", gathered.taken()),
+            Read::Gathered(gathered) => format!("gathered {:?}", Bytes::from(gathered.taken().concat())),
             Read::Other => "other".to_owned(),
         };
         let taken = reading.into_taken().into_iter().flat_map(|frame| frame.unwrap().into_data().unwrap());

@@ -107,12 +107,13 @@ impl Serving {
             self.stop = None;
             self.connection.as_mut().graceful_shutdown();
         }
-        let ended = self.connection.as_mut().poll(context);
-        self.begin(context);
-        let Poll::Ready(ended) = ended else { return Poll::Pending };
-        while !self.waiting.is_empty() {
+        let Poll::Ready(ended) = self.connection.as_mut().poll(context) else {
             self.begin(context);
-        }
+            return Poll::Pending;
+        };
+        // Nobody hears their answers.
+        self.waiting.clear();
+        self.come.lock().clear();
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended");
         }
@@ -135,6 +136,11 @@ impl Serving {
                 // It has been told where it happened; the caller hears that the call was given up.
                 Err(_) => {}
             }
+        }
+        // A peer may have so many calls; of more, it has reset some. A task sees that without being computed in this turn.
+        let surplus = self.waiting.len().saturating_sub(STREAMS_PER_CONNECTION_MAX as usize);
+        for answering in self.waiting.drain(..surplus) {
+            drop(self.tasks.spawn(answering));
         }
     }
 }
@@ -161,21 +167,22 @@ impl Wakes {
                 *known = Some(task.clone());
             }
         }
-        self.state.store(POLLED, Ordering::SeqCst);
+        // Not stored: what was written before a wake that is taken off here is seen by the poll.
+        self.state.swap(POLLED, Ordering::SeqCst);
     }
 
     /// Ends the poll, unless something has happened since it began, or since it was asked last.
     fn rest(&self) -> bool {
         let is_over = self.state.compare_exchange(POLLED, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if !is_over {
-            self.state.store(POLLED, Ordering::SeqCst);
+            self.state.swap(POLLED, Ordering::SeqCst);
         }
         is_over
     }
 
     /// Ends the poll, whatever has happened.
     fn leave(&self) {
-        self.state.store(0, Ordering::SeqCst);
+        self.state.swap(0, Ordering::SeqCst);
     }
 }
 

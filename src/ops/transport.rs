@@ -27,7 +27,7 @@ pub struct Transport {
     served: Arc<Served>,
     /// Whether the server serves.
     pub health: Health,
-    /// Cancel it to take no more connections and let calls end.
+    /// Give it to take no more connections and let calls end.
     pub stop: Word,
     /// Closes every connection.
     pub force: Word,

@@ -75,6 +75,14 @@ fn field(bytes: &[u8], start: usize, tag: u32) -> Option<(Range<usize>, usize)> 
     }
 }
 
+/// Whether the rest of a request has rows, too, were they none: what comes last counts.
+fn gives_rows(others: &[u8]) -> bool {
+    let Some((inputs, length)) = field(others, 0, INPUTS_TAG) else { return true };
+    let end = inputs.end + length;
+    let has_rows = others.get(inputs.end..end).is_none_or(|inputs| field(inputs, 0, PACKED_TAG).is_some());
+    has_rows || field(others, end, INPUTS_TAG).is_some()
+}
+
 /// A request whose rows have their place.
 pub(super) struct Rows {
     app: App,
@@ -127,24 +135,31 @@ impl Gathering for Rows {
     fn take(&mut self, bytes: &[u8]) {
         let count = bytes.len().min(self.place.packed_length - self.filled);
         let (rows, others) = bytes.split_at(count);
+        let numbers = (self.filled + count).div_ceil(size_of::<f32>());
+        if self.numbers.len() < numbers {
+            // There is room; it is touched as it is filled.
+            self.numbers.resize(numbers, 0.0);
+        }
         let place = &mut bytemuck::cast_slice_mut::<f32, u8>(&mut self.numbers)[self.filled..self.filled + count];
         place.copy_from_slice(rows);
         self.filled += count;
         self.tail.extend_from_slice(others);
     }
 
-    fn taken(&self) -> Bytes {
-        let rows = bytemuck::cast_slice::<f32, u8>(&self.numbers);
-        [&self.head[..], &rows[..self.filled], &self.tail[..]].concat().into()
+    fn taken(&self) -> [&[u8]; 3] {
+        [&self.head, &bytemuck::cast_slice::<f32, u8>(&self.numbers)[..self.filled], &self.tail]
     }
 
     fn answer(&mut self) -> Option<Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>> {
-        let message = pb::PredictRequest::decode(&*self.others()).ok()?;
-        if !message.inputs.as_ref().is_some_and(Self::is_as_expected) {
+        let others = self.others();
+        let message = pb::PredictRequest::decode(&*others).ok()?;
+        if !message.inputs.as_ref().is_some_and(Self::is_as_expected) || gives_rows(&others) {
             return None;
         }
         let (app, bytes_max) = (self.app.clone(), self.message_bytes_max);
-        let numbers = std::mem::take(&mut self.numbers);
+        // One that was kept may hold more of an earlier request.
+        let mut numbers = std::mem::take(&mut self.numbers);
+        numbers.truncate(self.filled / size_of::<f32>());
         Some(Box::pin(async move {
             let (mut request, _) = decode::predict_request(message).map_err(AppError::from)?;
             request.inputs.values = if cfg!(target_endian = "little") {
@@ -178,6 +193,24 @@ mod tests {
         assert_eq!(&message[place.packed.end..][..place.packed_length], (0..8_u8).collect::<Vec<_>>());
         assert_eq!(message[place.inputs.clone()], [0x12, place.inputs_length as u8]);
         assert_eq!(Place::find(&message[..place.packed.end], message.len()), Some(place));
+    }
+
+    #[test]
+    fn rows_that_are_given_twice_are_seen() {
+        let without = pb::PredictRequest {
+            inputs: Some(pb::Matrix { packed: Bytes::new(), ..request().inputs.unwrap() }),
+            ..request()
+        };
+        let others = without.encode_to_vec();
+        assert!(!gives_rows(&others));
+        let again = |bytes: &[u8]| gives_rows(&[&others, bytes].concat());
+        // A matrix without anything, and one whose rows are none.
+        assert!(again(&[0x12, 0]) && again(&[0x12, 2, 0x22, 0]));
+        let (inputs, length) = field(&others, 0, INPUTS_TAG).unwrap();
+        let mut inside = others.clone();
+        inside.splice(inputs.end + length..inputs.end + length, [0x22, 0]);
+        inside[inputs.end - 1] += 2;
+        assert!(gives_rows(&inside));
     }
 
     #[test]

@@ -7,10 +7,8 @@ use prost::Message;
 use super::gathering::Rows;
 use super::{decode, encode, pb};
 use crate::app::App;
+use crate::limits::PREDICT_AT_ONCE_BYTES_MAX;
 use crate::ops::{Gathering, PREFIX_BYTES, Quick};
-
-/// Bytes of a request that is answered at once: reading more takes longer than what is saved.
-const REQUEST_BYTES_MAX: usize = 64 << 10;
 
 /// The method and its small answers.
 pub struct Predictions {
@@ -31,7 +29,7 @@ impl Quick for Predictions {
     }
 
     fn answer(&self, message: Bytes) -> Option<Bytes> {
-        if message.len() > REQUEST_BYTES_MAX.min(self.message_bytes_max) {
+        if message.len() > PREDICT_AT_ONCE_BYTES_MAX.min(self.message_bytes_max) {
             return None;
         }
         let (request, encoding) = decode::predict_request(pb::PredictRequest::decode(message).ok()?).ok()?;
@@ -40,7 +38,7 @@ impl Quick for Predictions {
     }
 
     fn gather(&self, beginning: &[u8], length: usize) -> Option<Box<dyn Gathering>> {
-        if length <= REQUEST_BYTES_MAX {
+        if length <= PREDICT_AT_ONCE_BYTES_MAX {
             return None;
         }
         let rows = Rows::begin(&self.app, self.message_bytes_max, beginning, length)?;

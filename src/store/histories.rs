@@ -9,6 +9,7 @@ use super::error::StoreError;
 use super::records::Transaction;
 use super::{Store, columns, keys};
 use crate::domain::{EpochReport, Reports};
+use crate::limits::{CHUNK_REPORTS, LAYERS_MAX};
 
 impl Store {
     /// Writes a chunk of a job's history, in place of what it held before.
@@ -59,5 +60,26 @@ pub(super) fn decode(payload: &[u8]) -> Result<Reports, String> {
         return columns::decode(payload).map_err(str::to_owned);
     }
     let reports: Vec<EpochReport> = rmp_serde::from_slice(payload).map_err(|error| error.to_string())?;
+    if reports.len() > CHUNK_REPORTS || reports.iter().any(|report| report.diagnostics.len() > LAYERS_MAX) {
+        return Err("it has more reports, or layers, than there can be".to_owned());
+    }
     Ok(reports.iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::LayerDiagnostics;
+
+    #[test]
+    fn more_reports_or_layers_than_there_can_be_are_refused() {
+        let read = |reports: usize, layers: usize| {
+            let diagnostics = vec![LayerDiagnostics::default(); layers];
+            let report = EpochReport { diagnostics, ..EpochReport::default() };
+            decode(&rmp_serde::to_vec(&vec![report; reports]).unwrap()).map(|reports| reports.len())
+        };
+        assert_eq!(read(CHUNK_REPORTS, 0), Ok(CHUNK_REPORTS));
+        assert_eq!(read(2, LAYERS_MAX), Ok(2));
+        assert!(read(CHUNK_REPORTS + 1, 0).is_err() && read(1, LAYERS_MAX + 1).is_err());
+    }
 }

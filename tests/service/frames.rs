@@ -278,7 +278,7 @@ async fn a_call_ends_at_its_callers_deadline() {
         for pieces in [&[][..], &[&message[..9]][..], &[&message[..]][..]] {
             let call = wire.call(path, &[("grpc-timeout", "30m")], pieces, End::Never);
             let answer = tokio::time::timeout(Duration::from_secs(30), call).await.unwrap();
-            assert_eq!((answer.0.as_str(), answer.1.as_str()), ("1", "Timeout%20expired"));
+            assert_eq!((answer.0.as_str(), answer.1.as_str()), ("4", "the%20call's%20deadline%20passed"));
         }
     }
 }

@@ -106,6 +106,11 @@ impl Reports {
         self.words.chunks_exact(row_words(self.shape)).map(value)
     }
 
+    /// Whether a number is that of a column.
+    pub fn has_column(column: u16) -> bool {
+        Place::of(column).is_some()
+    }
+
     /// So many reports from their columns, each as long; columns of other numbers are of a newer epochd, and left out. `None` where one is
     /// missing that every report has.
     pub fn from_columns(len: usize, columns: &[(u16, Vec<Option<u64>>)]) -> Option<Self> {
