@@ -377,8 +377,8 @@ mod tests {
     fn reports_that_come_together_fill_as_many_chunks_as_they_do_one_by_one() {
         let (one_by_one, together) = (History::<Vec<u32>>::new(4, 9), History::<Vec<u32>>::new(4, 9));
         for reports in [0..1, 1..3, 3..3, 3..4, 4..17, 17..24] {
-            let is_any_full = reports.clone().fold(false, |is_any, report| one_by_one.append(&vec![report]) || is_any);
-            assert_eq!(together.append(&reports.collect()), is_any_full);
+            let are_full: Vec<bool> = reports.clone().map(|report| one_by_one.append(&vec![report])).collect();
+            assert_eq!(together.append(&reports.collect()), are_full.contains(&true));
             assert_eq!(together.open_chunk(), one_by_one.open_chunk());
         }
         for history in [&one_by_one, &together] {

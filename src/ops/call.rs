@@ -125,6 +125,8 @@ pub(super) struct Answer {
     in_call: InCall,
 }
 
+// Boxed, the largest would be one more allocation of most calls.
+#[allow(clippy::large_enum_variant)]
 enum State {
     /// What may be answered at once, until all of it is there. The request is there as long.
     Reading { calls: Calls, request: Option<Request<Incoming>>, reading: Reading },

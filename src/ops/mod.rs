@@ -13,5 +13,5 @@ pub mod telemetry;
 mod transport;
 mod word;
 
-pub use reading::{Gathering, PREFIX_BYTES, Quick};
+pub use reading::{Answering, Gathering, PREFIX_BYTES, Quick};
 pub use transport::{Transport, TransportError};

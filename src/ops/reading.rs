@@ -24,6 +24,9 @@ pub trait Quick: Send + Sync + 'static {
     fn gather(&self, beginning: &[u8], length: usize) -> Option<Box<dyn Gathering>>;
 }
 
+/// An answer on its way, with gRPC's bytes before it.
+pub type Answering = Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>;
+
 /// A large message that goes to its place piece by piece, as it comes.
 pub trait Gathering: Send {
     /// Takes what comes next.
@@ -32,8 +35,8 @@ pub trait Gathering: Send {
     /// All that was taken, as it came, in pieces.
     fn taken(&self) -> [&[u8]; 3];
 
-    /// The answer, once all was taken, with gRPC's bytes before it; `None` where it has to go the usual way.
-    fn answer(&mut self) -> Option<Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>>;
+    /// The answer, once all was taken; `None` where it has to go the usual way.
+    fn answer(&mut self) -> Option<Answering>;
 }
 
 /// What was read of a request.
@@ -197,7 +200,7 @@ mod tests {
             [&self.0, &[], &[]]
         }
 
-        fn answer(&mut self) -> Option<Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>> {
+        fn answer(&mut self) -> Option<Answering> {
             None
         }
     }

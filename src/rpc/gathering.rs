@@ -2,18 +2,16 @@
 //! By the usual way they are copied together to a message, and from there to numbers.
 
 use std::ops::Range;
-use std::pin::Pin;
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint};
-use tonic::Status;
 
 use super::decode::{self, Encoding};
 use super::{bounded, encode, pb};
 use crate::app::{App, AppError};
 use crate::domain::Values;
-use crate::ops::Gathering;
+use crate::ops::{Answering, Gathering};
 
 /// `PredictRequest.inputs` and `Matrix.packed`.
 const INPUTS_TAG: u32 = 2;
@@ -150,7 +148,7 @@ impl Gathering for Rows {
         [&self.head, &bytemuck::cast_slice::<f32, u8>(&self.numbers)[..self.filled], &self.tail]
     }
 
-    fn answer(&mut self) -> Option<Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>> {
+    fn answer(&mut self) -> Option<Answering> {
         let others = self.others();
         let message = pb::PredictRequest::decode(&*others).ok()?;
         if !message.inputs.as_ref().is_some_and(Self::is_as_expected) || gives_rows(&others) {
@@ -176,6 +174,8 @@ impl Gathering for Rows {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn request() -> pb::PredictRequest {

@@ -301,7 +301,7 @@ mod tests {
             epoch: 10 * epoch,
             loss: f64::from_bits([7, 9, 4][epoch as usize]),
             metrics: metrics(rows),
-            learning_rate: f64::from_bits([u64::MAX / 2, 0, u64::MAX][epoch as usize]),
+            learning_rate: f64::from_bits([u64::MAX / 2, 1 << 62, u64::MAX][epoch as usize]),
             ..EpochReport::default()
         };
         let reports: Reports = [report(0, None), report(1, Some(3)), report(2, Some(5))].iter().collect();
@@ -315,7 +315,7 @@ mod tests {
             column(0, 0, [word(0), word(10)].concat()),
             // +7, +2, −5, a byte each.
             column(1, 2, vec![0x11, 0x01, 14, 4, 9]),
-            column(2, 1, [word(u64::MAX / 2), word(0), word(u64::MAX)].concat()),
+            column(2, 1, [word(u64::MAX / 2), word(1 << 62), word(u64::MAX)].concat()),
             column(3, 0, [word(0), word(0)].concat()),
             column(4, 0, [word(0), word(0)].concat()),
             column(33, 0x80, [vec![0b110], word(3), word(2)].concat()),

@@ -52,7 +52,8 @@ fn modules_use_only_those_below_them() {
     uses_only("jobs", &["domain", "limits"]);
     uses_only("config", &["limits"]);
     uses_only("app", &["domain", "engine", "store", "jobs", "limits"]);
-    uses_only("rpc", &["app", "domain", "limits"]);
+    uses_only("ops", &["app", "limits"]);
+    uses_only("rpc", &["app", "domain", "limits", "ops"]);
 }
 
 #[test]

@@ -8,8 +8,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use epochd::config::RawConfig;
 use epochd::rpc::pb;
 use epochd::rpc::pb::Activation;
-use h2::client::SendRequest;
-use http::{HeaderMap, HeaderValue, Request};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{Reason, SendStream};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use prost::Message;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -30,24 +31,32 @@ type Answer = (String, String, Vec<u8>);
 
 impl Wire {
     async fn open(address: SocketAddr) -> Self {
+        Self::with_window(address, 1 << 24).await
+    }
+
+    /// One that lets the server send so many bytes of an answer at a time.
+    async fn with_window(address: SocketAddr, bytes: u32) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         let mut builder = h2::client::Builder::new();
-        let built =
-            builder.initial_window_size(1 << 24).initial_connection_window_size(1 << 24).handshake(stream).await;
+        let built = builder.initial_window_size(bytes).initial_connection_window_size(1 << 24).handshake(stream).await;
         let (client, connection) = built.unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(async { drop(connection.await) });
         Self { address, client, _connection: tasks }
     }
 
-    /// Sends pieces, each in a frame of its own, and reads the answer.
-    async fn call(&self, path: &str, headers: &[(&'static str, &'static str)], pieces: &[&[u8]], end: End) -> Answer {
+    async fn begin(&self, path: &str, headers: &[(&'static str, &'static str)]) -> (ResponseFuture, SendStream<Bytes>) {
         let mut request = Request::post(format!("http://{}{path}", self.address)).header("te", "trailers");
         for (name, value) in [("content-type", "application/grpc")].iter().chain(headers) {
             request = request.header(*name, *value);
         }
         let mut client = self.client.clone().ready().await.unwrap();
-        let (answer, mut stream) = client.send_request(request.body(()).unwrap(), false).unwrap();
+        client.send_request(request.body(()).unwrap(), false).unwrap()
+    }
+
+    /// Sends pieces, each in a frame of its own, and reads the answer.
+    async fn call(&self, path: &str, headers: &[(&'static str, &'static str)], pieces: &[&[u8]], end: End) -> Answer {
+        let (answer, mut stream) = self.begin(path, headers).await;
         for (index, piece) in pieces.iter().enumerate() {
             let is_end = end == End::WithTheLastPiece && index + 1 == pieces.len();
             stream.send_data(Bytes::copy_from_slice(piece), is_end).unwrap();
@@ -100,7 +109,8 @@ fn framed(message: &[u8]) -> Vec<u8> {
 }
 
 fn rows(count: usize, columns: usize) -> pb::Matrix {
-    packed(&(0..count * columns).map(|index| (index % 97) as f64 / 97.0).collect::<Vec<_>>())
+    let packed = (0..count * columns).flat_map(|index| ((index % 97) as f32 / 97.0).to_le_bytes()).collect();
+    pb::Matrix { packed, packed_type: pb::ElementType::Float32.into(), ..Default::default() }
 }
 
 /// The same request with its numbers in `values`: read in the usual way.
@@ -281,4 +291,71 @@ async fn a_call_ends_at_its_callers_deadline() {
             assert_eq!((answer.0.as_str(), answer.1.as_str()), ("4", "the%20call's%20deadline%20passed"));
         }
     }
+}
+
+/// An answer that its client does not take at once is sent as it is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_comes_however_little_of_it_is_taken_at_a_time() {
+    let (server, wire) = served(50).await;
+    let narrow = Wire::with_window(server.address, 7).await;
+    for count in [1, 40, 500] {
+        let message = framed(&predict("m", rows(count, 50)).encode_to_vec());
+        let usual = wire.call(PREDICT, &[], &[&message], End::WithTheLastPiece).await;
+        assert_eq!(outputs(&usual).len(), 3 * count);
+        assert_eq!(narrow.call(PREDICT, &[], &[&message], End::WithTheLastPiece).await, usual);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_float64_rows_are_read_in_the_usual_way() {
+    let (_server, wire) = served(50).await;
+    let rows = rows(2_000, 50);
+    let usual = wire.call(PREDICT, &[], &[&framed(&predict("m", rows.clone()).encode_to_vec())], ENDS[0]).await;
+    let wide =
+        rows.packed.chunks(4).flat_map(|bytes| f64::from(f32::from_le_bytes(bytes.try_into().unwrap())).to_le_bytes());
+    let wide =
+        pb::Matrix { packed: wide.collect(), packed_type: pb::ElementType::Float64.into(), ..Default::default() };
+    let message = framed(&predict("m", wide).encode_to_vec());
+    for pieces in [vec![&message[..]], message.chunks(10_000).collect()] {
+        assert!(outputs(&wire.call(PREDICT, &[], &pieces, ENDS[0]).await) == outputs(&usual));
+    }
+}
+
+/// Calls that are reset, at once or with half of their rows sent, leave buffers and other connections as they were. Their own may be closed,
+/// as one that asks for nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_are_given_up_do_no_harm() {
+    let (server, wire) = served(50).await;
+    let [small, large] = [1, 2_000].map(|count| framed(&predict("m", rows(count, 50)).encode_to_vec()));
+    let usual = wire.call(PREDICT, &[], &[&large], ENDS[0]).await;
+    assert_eq!(outputs(&usual).len(), 6_000);
+    for round in 0..30 {
+        let bad = Wire::open(server.address).await;
+        let mut given_up = Vec::new();
+        for index in 0..200 {
+            let (answer, mut stream) = bad.begin(PREDICT, &[]).await;
+            let is_large = index % 50 == 0;
+            let data = if is_large { &large[..large.len() / 2] } else { &small[..] };
+            if stream.send_data(Bytes::copy_from_slice(data), !is_large).is_err() {
+                break;
+            }
+            given_up.push((answer, stream));
+        }
+        tokio::task::yield_now().await;
+        given_up.iter_mut().for_each(|(_, stream)| stream.send_reset(Reason::CANCEL));
+        drop(given_up);
+        if round % 10 == 9 {
+            assert!(wire.call(PREDICT, &[], &[&large], ENDS[0]).await == usual, "{round}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_a_tunnel() {
+    let (_server, wire) = served(4).await;
+    let request = Request::builder().method(Method::CONNECT).uri("example.org:443").body(()).unwrap();
+    let mut client = wire.client.clone().ready().await.unwrap();
+    let (answer, _stream) = client.send_request(request, false).unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(30), answer).await.unwrap().unwrap();
+    assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
 }

@@ -348,9 +348,9 @@ fn the_record_file_gives_back_the_space_of_histories() {
 fn with_much_deleted(folder: &Path) -> Store {
     let store = Store::open(folder).unwrap();
     let doomed = create(&store, "doomed");
-    let done = finish(&store, &doomed, "", 200 * 1024);
+    let done = finish(&store, &doomed, "", 80 * 1024);
     let reports: Reports = (1..=1024).map(noisy_report).collect::<Vec<_>>().iter().collect();
-    (0..200).for_each(|chunk| store.write_reports(done.job_id, chunk, &reports).unwrap());
+    (0..80).for_each(|chunk| store.write_reports(done.job_id, chunk, &reports).unwrap());
     store.delete_model(&doomed.model_id).unwrap();
     store
 }
