@@ -21,7 +21,7 @@ pub struct Plan {
     /// One of W1_xor, W2_iris, W3_digits, W4_mnist, W5_mnist_deep, W6_tabular and W7_gemm; all of them by default
     #[arg(long)]
     workload: Option<String>,
-    /// Epochs from one report to the next: those of the issue by default, which are 100 and 1 for W1 and 1 for the others
+    /// Epochs from one report to the next: 100 and 1 for W1 and 1 for the others by default
     #[arg(long)]
     report_every: Option<u32>,
     /// Seconds of a run, at least

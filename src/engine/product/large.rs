@@ -14,6 +14,8 @@ const TWO_PARTS_MIN: usize = 1 << 22;
 /// Multiply-adds of four: more parts than threads, so that one that is held up holds up little, where each is long enough to pay for its
 /// copies.
 const FOUR_PARTS_MIN: usize = 1 << 28;
+/// Multiply-adds of eight: with eight from 2²⁸ on products of half a thousand rows lost more by the narrow parts than they won.
+const EIGHT_PARTS_MIN: usize = 1 << 30;
 /// Columns and rows of a part: of whole tiles.
 const COLUMNS_MIN: usize = 64;
 const ROWS_MIN: usize = 16;
@@ -25,7 +27,8 @@ fn parts_of(operations: usize) -> usize {
     match operations {
         0..TWO_PARTS_MIN => 1,
         TWO_PARTS_MIN..FOUR_PARTS_MIN => 2,
-        _ => 4,
+        FOUR_PARTS_MIN..EIGHT_PARTS_MIN => 4,
+        _ => 8,
     }
 }
 

@@ -128,9 +128,15 @@ fn products_agree_with_the_definition() {
 /// Parts of rows and of columns, with sums over more than one of faer's blocks, and what is left over at the ends.
 fn check_team<T: Element>() {
     let team = Workers::of(Team::new(3, || {}).unwrap());
-    for (rows, inputs, units) in
-        [(64, 784, 128), (33, 1_300, 401), (130, 700, 130), (2, 2_000, 2_100), (257, 520, 65), (257, 800, 700)]
-    {
+    for (rows, inputs, units) in [
+        (64, 784, 128),
+        (33, 1_300, 401),
+        (130, 700, 130),
+        (2, 2_000, 2_100),
+        (257, 520, 65),
+        (257, 800, 700),
+        (512, 1_400, 1_500),
+    ] {
         let (a, b) = (random::<T>(rows, inputs, 1), random::<T>(inputs, units, 2));
         let by = |workers: &Workers| {
             let mut c = Array2::from_elem((rows, units), T::ZERO);
@@ -153,7 +159,9 @@ fn check_team<T: Element>() {
 /// The product that is kept, and the one that is seen where another matrix lies, by one thread and by three.
 fn check_seen<T: Element>() {
     let teams = [Workers::default(), Workers::of(Team::new(3, || {}).unwrap())];
-    for (rows, inputs, units) in [(64, 784, 128), (2, 300, 700), (500, 131, 512), (300, 700, 800), (512, 800, 700)] {
+    for (rows, inputs, units) in
+        [(64, 784, 128), (2, 300, 700), (500, 131, 512), (300, 700, 800), (512, 800, 700), (512, 1_400, 1_500)]
+    {
         let (a, b) = (random::<T>(rows, inputs, 1), random::<T>(rows, units, 2));
         let shape = Shape { rows, inputs, units };
         assert!(can_be_seen(inputs, units));
