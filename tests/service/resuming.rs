@@ -83,13 +83,22 @@ impl Seen {
         }
     }
 
-    /// Follows a job on servers that are killed after these times, the first of which runs, and then on one that is not.
+    /// Follows a job on servers that are killed after these times, the first of which runs, and then on one that is not. After a start without
+    /// a new checkpoint the next one is let come to one, however slow the machine is: with a third the job would be set aside.
     async fn follow_through(&mut self, first: Process, folder: &Path, job_id: &str, lives: &[Duration]) {
         let mut process = first;
+        let (mut checkpoint, mut is_barren) = (None, false);
         for life in lives {
-            let events = process.api().await.watch(job_id, Some(self.next_epoch())).await.unwrap();
+            let api = process.api().await;
+            let events = api.watch(job_id, Some(self.next_epoch())).await.unwrap();
             // The time of the kill, not a wait for anything.
             let _ = tokio::time::timeout(*life, self.read(events)).await;
+            let mut job = api.job(job_id).await;
+            while is_barren && job.checkpoint_time == checkpoint && job.end_time.is_none() {
+                job = api.job(job_id).await;
+            }
+            is_barren = job.checkpoint_time == checkpoint;
+            checkpoint = job.checkpoint_time;
             process.kill();
             process = Process::serve(folder, &[]);
         }
