@@ -194,6 +194,10 @@ async fn fields_in_another_order_mean_the_same() {
     let half = pb::PredictRequest { inputs: Some(self::rows(1_000, 50)), ..Default::default() }.encode_to_vec();
     let answer = wire.call(PREDICT, &[], &[&framed(&[&name[..], &inputs, &half].concat())], ENDS[0]).await;
     assert!(outputs(&answer) == outputs(&usual)[..3_000]);
+    // Rows that are told again and are none leave none.
+    let none = [0x12, 2, 0x22, 0];
+    let answer = wire.call(PREDICT, &[], &[&framed(&[&name[..], &inputs, &none].concat())], ENDS[0]).await;
+    assert!(answer.0 == "3" && answer.1.starts_with("inputs:"), "{} {}", answer.0, answer.1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
