@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use std::{hint, slice, thread};
 
 use epochd::engine::Workers;
-use epochd::engine::product::{Onto, Shape, affine, product_with_transposed, transposed_product};
+use epochd::engine::product::{Onto, Shape, affine, product_with_transposed, room_len, transposed_product};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
@@ -89,6 +89,8 @@ pub struct Product {
     left: Vec<f32>,
     right: Vec<f32>,
     result: Vec<f32>,
+    /// What our own product asks for.
+    room: Vec<f32>,
     split: Split,
     block: Block,
 }
@@ -105,8 +107,9 @@ impl Product {
     fn new(kind: Kind, rows: usize, inner: usize, columns: usize) -> Self {
         let numbers = |count: usize| (0..count).map(|index| (index as f32 * 0.618_034).fract() - 0.5).collect();
         let (left, right) = (numbers(rows * inner), numbers(inner * columns));
+        let room = vec![0.0; room_len(Shape { rows, inputs: inner, units: columns })];
         let (result, split, block) = (vec![0.0; rows * columns], Split::Whole, BLOCKS[0]);
-        Self { kind, rows, inner, columns, left, right, result, split, block }
+        Self { kind, rows, inner, columns, left, right, result, room, split, block }
     }
 
     /// The quickest way for so many threads.
@@ -125,11 +128,11 @@ impl Product {
 
     /// The product as a training has it done.
     fn run_ours(&mut self, workers: &Workers) {
-        let Self { kind, rows, inner, columns, ref left, ref right, ref mut result, .. } = *self;
+        let Self { kind, rows, inner, columns, ref left, ref right, ref mut result, ref mut room, .. } = *self;
         match kind {
             Kind::Forward => {
                 let shape = Shape { rows, inputs: inner, units: columns };
-                affine(workers, shape, left, right, None, result, |_| {});
+                affine(workers, shape, left, right, None, result, room, |_| {});
             }
             Kind::WeightGradient => {
                 let shape = Shape { rows: inner, inputs: rows, units: columns };

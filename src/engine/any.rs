@@ -8,8 +8,8 @@ use super::loss::Objective;
 use super::network::Network;
 use super::scaler;
 use super::state::{StateError, Step, TrainerEnd, TrainerState};
-use super::team::Workers;
 use super::trainer::{Trainer, TrainerInput};
+use super::unchecked::team::Workers;
 use crate::domain::{
     Architecture, ElementType, EpochReport, FittedPreprocessing, Loss, Matrix, Reduction, Scaler, Targets, Values,
     ValuesRef,

@@ -7,7 +7,7 @@ use super::normalization;
 use super::optimizer::{Begun, OptimizerState, Weights};
 use super::product::{Onto, can_be_seen, product_with_transposed, transposed_product};
 use super::simd::vectorized;
-use super::team::{Workers, piece_length};
+use super::unchecked::team::{Workers, piece_length};
 use super::workspace::{Activations, Workspace};
 use crate::domain::Optimizer;
 

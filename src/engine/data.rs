@@ -1,8 +1,11 @@
 //! The rows of a training as it uses them: split, scaled, in its own element type.
 
+use ndarray::{ArrayViewMut2, Axis};
+
 use super::element::Element;
 use super::loss::{Objective, TargetRows};
 use super::metrics::TargetSpread;
+use super::product::{Shape, shared_inputs};
 use super::random::Purpose;
 use super::scaler;
 use super::split::split;
@@ -82,6 +85,27 @@ impl<T: Element> Inputs<T> {
                 let to: &mut [u8] = bytemuck::cast_slice_mut(to);
                 to.copy_from_slice(&packed.bytes()[row * to.len()..][..to.len()]);
             }),
+        }
+    }
+
+    /// The same of some columns, from the `first` on.
+    fn gather_columns(
+        &self,
+        rows: impl Iterator<Item = usize>,
+        width: usize,
+        first: usize,
+        to: &mut ArrayViewMut2<'_, T>,
+    ) {
+        for (to, row) in to.rows_mut().into_iter().zip(rows) {
+            let to = to.into_slice().expect("a row is one run of numbers");
+            let first = row * width + first;
+            match self {
+                Self::Own(values) => to.copy_from_slice(&values[first..][..to.len()]),
+                Self::Packed(packed) => {
+                    let to: &mut [u8] = bytemuck::cast_slice_mut(to);
+                    to.copy_from_slice(&packed.bytes()[first * size_of::<T>()..][..to.len()]);
+                }
+            }
         }
     }
 
@@ -281,11 +305,22 @@ impl<T: Element> RowSet<T> {
     /// Copies rows, in the order given, to the front of a workspace.
     pub fn load(&self, rows: impl ExactSizeIterator<Item = usize> + Clone + Sync, workspace: &mut Workspace<T>) {
         let width = self.input_width;
-        let Activations { inputs, workers, .. } = &mut workspace.activations;
+        let Activations { inputs, workers, first_units, .. } = &mut workspace.activations;
         let count = rows.len();
-        workers.for_each_piece(&mut inputs[..count * width], width, |first, piece| {
-            self.inputs.gather(rows.clone().skip(first / width), width, piece);
-        });
+        let inputs = &mut inputs[..count * width];
+        let first_layer = Shape { rows: count, inputs: width, units: *first_units };
+        if let Some(cut) = shared_inputs(first_layer).filter(|_| workers.are_several()) {
+            // Each thread has in its cache what it multiplies.
+            let all = ArrayViewMut2::from_shape((count, width), inputs).expect("a slice of that length");
+            let (left, right) = all.split_at(Axis(1), cut);
+            workers.for_each([(0, left), (cut, right)].into_iter(), |(first, mut to)| {
+                self.inputs.gather_columns(rows.clone(), width, first, &mut to);
+            });
+        } else {
+            workers.for_each_piece(inputs, width, |first, piece| {
+                self.inputs.gather(rows.clone().skip(first / width), width, piece);
+            });
+        }
         workspace.classes.clear();
         workspace.values.clear();
         workspace.weights.clear();

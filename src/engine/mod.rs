@@ -9,7 +9,7 @@
 //! | `simd` | loops compiled for the vectors of the processor at hand |
 //! | `elementary` | exponentials, logarithms and tanh of float32 that run as vectors |
 //! | `product` | matrix products |
-//! | `team` | threads that help with large steps |
+//! | `unchecked` | all that is `unsafe`: threads that help with large steps, and lines of memory that are fetched ahead |
 //! | `random` | streams keyed by (seed, purpose, epoch, batch) |
 //! | `initializer` | initial weights |
 //! | `activation`, `loss` | value beside derivative, the formula above both |
@@ -57,8 +57,8 @@ pub mod schedule;
 pub mod simd;
 pub mod split;
 pub mod state;
-pub mod team;
 pub mod trainer;
+pub mod unchecked;
 pub mod workspace;
 
 #[cfg(test)]
@@ -75,5 +75,5 @@ pub use optimizer::slot_count;
 pub use random::Purpose;
 pub use split::split;
 pub use state::{EpochEnd, StateError, Step, Stop, TrainerEnd, TrainerState};
-pub use team::{Entered, Team, Workers};
 pub use trainer::{Trainer, TrainerInput};
+pub use unchecked::team::{Entered, Team, Workers};

@@ -8,7 +8,7 @@ use super::activation::activate;
 use super::element::Element;
 use super::normalization;
 use super::product::{self, PADDED_ROWS, Shape, rows_min};
-use super::team::Workers;
+use super::unchecked::team::Workers;
 use super::workspace::{Activations, Dropped};
 use crate::domain::{Activation, Architecture, BatchNormalization, LayerLayout};
 
@@ -170,13 +170,13 @@ fn pre_activate_from<T: Element>(
     then: impl Fn(&mut [T]) + Sync,
 ) {
     let layer = &plan.layers[index];
-    let Activations { inputs, layers, normalizations, drops, workers, .. } = buffers;
+    let Activations { inputs, layers, normalizations, drops, workers, room, .. } = buffers;
     let inputs = given.unwrap_or(inputs);
     let (before, from) = layers.split_at_mut(index);
     let dropped = &drops[index];
     let is_dropped = pass == Pass::Training && !dropped.values.is_empty();
     let inputs = if is_dropped { &dropped.values } else { before.last().map_or(inputs, Vec::as_slice) };
-    affine(workers, layer, parameters, inputs, &mut from[0], rows, then);
+    affine(workers, layer, parameters, inputs, &mut from[0], room, rows, then);
     let outputs = &mut from[0][..rows * layer.layout.units];
     match pass {
         Pass::Inference => normalization::by_running_values(layer, parameters, outputs, None),
@@ -202,12 +202,14 @@ fn drop_some<T: Element>(buffers: &mut Activations<T>, place: usize, count: usiz
 }
 
 /// z = x·W + b, and then what `then` makes of it.
+#[expect(clippy::too_many_arguments)]
 fn affine<T: Element>(
     workers: &Workers,
     layer: &PlanLayer,
     parameters: &[T],
     inputs: &[T],
     outputs: &mut [T],
+    room: &mut [T],
     rows: usize,
     then: impl Fn(&mut [T]) + Sync,
 ) {
@@ -215,7 +217,7 @@ fn affine<T: Element>(
     // The product may need more rows than there are: the buffers have them, and what is in them does not matter.
     let shape = layer.shape(rows.max(rows_min(*width, *units)));
     let bias = bias.as_ref().map(|bias| &parameters[bias.clone()]);
-    product::affine(workers, shape, inputs, layer.weights(parameters), bias, outputs, then);
+    product::affine(workers, shape, inputs, layer.weights(parameters), bias, outputs, room, then);
 }
 
 /// A network with its weights, ready to predict. Cheap to clone and to share.

@@ -25,7 +25,7 @@ use super::element::Element;
 use super::lbfgs::Lbfgs;
 use super::product::{Shape, transposed_product_seen};
 use super::simd::vectorized;
-use super::team::{Workers, piece_length};
+use super::unchecked::team::{Workers, piece_length};
 use crate::domain::{Optimizer, Values};
 
 /// Numbers a parameter that any optimizer but L-BFGS keeps, at most.
@@ -334,8 +334,10 @@ impl<T: Element> Target<T> for Weights<'_, T> {
     fn update<const N: usize>(self, slots: [&mut Vec<T>; N], update: impl Fn(&mut [T], &[T], [&mut [T]; N]) + Sync) {
         let Self { workers, shape, inputs, delta, parameters, range } = self;
         let slots = slots.map(|slot| &mut slot[range.clone()]);
-        transposed_product_seen(workers, shape, inputs, delta, &mut parameters[range], slots, |g, w, slots| {
-            vectorized!(update(w, g, slots));
+        transposed_product_seen(workers, shape, inputs, delta, &mut parameters[range], slots, |runs| {
+            vectorized!(for (g, w, slots) in runs {
+                update(w, g, slots);
+            });
         });
     }
 }

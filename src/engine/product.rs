@@ -18,8 +18,10 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::element::Element;
 use super::simd::vectorized;
-use super::team::Workers;
+use super::unchecked::team::Workers;
 use large::{Sharing, Target, matrix, transposed};
+
+pub use large::Runs;
 
 pub use tiles::Lanes;
 
@@ -181,8 +183,23 @@ impl Shape {
     }
 }
 
+/// How the columns of x are shared out between two threads, where W's rows are: where the second's begin. So it is good to have
+/// each thread write its own.
+pub fn shared_inputs(shape: Shape) -> Option<usize> {
+    let Shape { rows, inputs, units } = shape;
+    let are_shared = shape.is_large() && large::shares_terms(rows, inputs, units);
+    are_shared.then(|| blocked::groups(inputs).nth(1)).flatten().map(|(first, _)| first)
+}
+
+/// Numbers of the room that [`affine`] asks for with several threads.
+pub fn room_len(shape: Shape) -> usize {
+    shared_inputs(shape).map_or(0, |_| shape.rows * shape.units)
+}
+
 /// c = x·W + b, with x `[rows, inputs]`, W `[inputs, units]`, b `[units]`, c `[rows, units]` and at least [`rows_min`] rows. The bits of
-/// a row of c depend on no other row, nor on their number. `then` goes over each piece of c, whole rows, while it is at hand.
+/// a row of c depend on no other row, nor on their number. `then` goes over each piece of c, whole rows, while it is at hand. `room` has
+/// at least [`room_len`] numbers, or the threads share the work in a way that takes longer.
+#[expect(clippy::too_many_arguments)]
 pub fn affine<T: Element>(
     workers: &Workers,
     shape: Shape,
@@ -190,6 +207,7 @@ pub fn affine<T: Element>(
     weights: &[T],
     bias: Option<&[T]>,
     c: &mut [T],
+    room: &mut [T],
     then: impl Fn(&mut [T]) + Sync,
 ) {
     let Shape { rows, inputs, units } = shape;
@@ -208,14 +226,23 @@ pub fn affine<T: Element>(
     }
     debug_assert!(rows >= rows_min(inputs, units));
     let product = view_mut(rows, units, c);
-    if shape.is_large() {
-        let operands = (matrix(x, inputs), matrix(weights, units));
+    let operands = (matrix(x, inputs), matrix(weights, units));
+    let mut second: &[T] = &[];
+    if workers.are_several() && room.len() >= rows * units && shared_inputs(shape).is_some() {
+        large::product_by_terms(workers, operands, inputs, product, view_mut(rows, units, room));
+        second = room;
+    } else if shape.is_large() {
         large::product(workers, Sharing::Columns, operands, inputs, product, false);
     } else {
         let (x, weights) = (view(rows, inputs, x), view(inputs, units, weights));
         gemm(workers, FORWARD, faer(&x), faer(&weights), faer_mut(product), Accum::Replace);
     }
-    workers.for_each_piece(c, units, |_, piece| {
+    workers.for_each_piece(c, units, |first, piece| {
+        if let Some(second) = second.get(first..).filter(|second| !second.is_empty()) {
+            vectorized!(for (z, &sum) in piece.iter_mut().zip(second) {
+                *z += sum;
+            });
+        }
         if let Some(bias) = bias {
             vectorized!(for row in piece.chunks_exact_mut(units) {
                 row.iter_mut().zip(bias).for_each(|(z, &bias)| *z += bias);
@@ -276,7 +303,7 @@ pub fn transposed_product_seen<T: Element, const N: usize>(
     b: &[T],
     first: &mut [T],
     others: [&mut [T]; N],
-    see: impl Fn(&[T], &mut [T], [&mut [T]; N]) + Sync,
+    see: impl Fn(Runs<'_, T, N>) + Sync,
 ) {
     let Shape { rows, inputs, units } = shape;
     debug_assert!(can_be_seen(inputs, units) && (2..=SEEN_ROWS_MAX).contains(&rows));

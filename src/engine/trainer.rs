@@ -22,7 +22,7 @@ use super::optimizer::{Begun, OptimizerState};
 use super::random::{Purpose, Stream};
 use super::schedule::{self, ScheduleState};
 use super::state::{EpochEnd, Step};
-use super::team::Workers;
+use super::unchecked::team::Workers;
 use super::workspace::Workspace;
 use crate::domain::{Architecture, EpochReport, FittedPreprocessing, Preprocessing, Settings, TrainingData, Values};
 

@@ -3,8 +3,8 @@
 use super::element::Element;
 use super::loss::{LossBatch, Objective, Scratch, TargetRows};
 use super::network::{Plan, PlanLayer};
-use super::product::PADDED_ROWS;
-use super::team::Workers;
+use super::product::{PADDED_ROWS, room_len};
+use super::unchecked::team::Workers;
 
 /// What a forward pass reads and writes. Every buffer that goes into a product has room for at least [`PADDED_ROWS`] rows (see
 /// `product`).
@@ -20,6 +20,10 @@ pub struct Activations<T> {
     pub normalizations: Vec<Normalized<T>>,
     /// What is dropped of the inputs; then of each layer's outputs. Empty where nothing is.
     pub drops: Vec<Dropped<T>>,
+    /// Sums of products of which two threads share the terms: see [`affine`](super::product::affine).
+    pub room: Vec<T>,
+    /// Units of the first layer.
+    pub first_units: usize,
     /// Who computes.
     pub workers: Workers,
 }
@@ -66,6 +70,7 @@ impl<T: Element> Activations<T> {
             Dropped { mask: zeros(is_needed, units), values: zeros(is_needed, units) }
         };
         let inputs = std::iter::once(dropped(plan.input_dropout, plan.input_width));
+        let room = if is_training { layers().map(|layer| room_len(layer.shape(rows))).max() } else { None };
         Self {
             inputs: zeros(true, plan.input_width),
             layers: layers().map(|layer| zeros(true, layer.layout.units)).collect(),
@@ -74,6 +79,8 @@ impl<T: Element> Activations<T> {
                 .collect(),
             normalizations: layers().map(|layer| Normalized::new(layer, rows, is_training)).collect(),
             drops: inputs.chain(layers().map(|layer| dropped(layer.dropout, layer.layout.units))).collect(),
+            room: vec![T::ZERO; room.unwrap_or(0)],
+            first_units: plan.layers[0].layout.units,
             workers: Workers::default(),
         }
     }

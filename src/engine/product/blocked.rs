@@ -1,7 +1,7 @@
 //! Products of large matrices, in blocks that fit into the caches and tiles that fit into the registers.
 //!
 //! Every element of the result is one sequence of operations, whichever block, tile, vector or thread it falls into: its terms go in
-//! groups of [`DEPTH`]; a group's sum begins at zero and takes one multiply-add a term, in order; the groups' sums are added up in order.
+//! [`groups`]; a group's sum begins at zero and takes one multiply-add a term, in order; the groups' sums are added up in order.
 //! So its bits follow from its row of a and its column of b alone.
 //!
 //! A block of b, [`DEPTH`] by [`COLUMNS`], stays in the second cache while all rows of a meet it, a few at a time. It is copied into
@@ -16,12 +16,14 @@ use pulp::{Simd, WithSimd};
 
 use super::tiles::{Columns, CopiedRows, Lanes, Left, Rows, add_tile, lanes};
 
-pub use seen::SeenProduct;
+pub use seen::{SeenPart, SeenProduct};
 
 mod seen;
 
-/// Terms of a sum that go at once. It decides the bits.
+/// The most terms of a sum that go at once. It decides the bits, as all of [`groups`].
 pub const DEPTH: usize = 512;
+/// Terms of a group are a multiple of this, where that is possible: of a line of the cache in a row of a.
+const GROUP_UNIT: usize = 16;
 /// Columns of a block: with `DEPTH` of float32 half of a second cache of 2 MB.
 const COLUMNS: usize = 512;
 /// Vectors of a panel.
@@ -41,6 +43,17 @@ const UNCOPIED_COLUMNS_MAX: usize = 128;
 
 /// A line of the caches.
 const LINE_BYTES: usize = 64;
+
+/// The groups in which the terms of a sum go: where each begins, and how many terms it has. Two are about equal, so that two threads may
+/// have one each.
+pub fn groups(depth: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = depth.div_ceil(DEPTH);
+    let length = if count == 2 { (depth / 2 / GROUP_UNIT * GROUP_UNIT).max(depth - DEPTH) } else { DEPTH };
+    (0..count).map(move |group| {
+        let first = group * length;
+        (first, if group + 1 == count { depth - first } else { length })
+    })
+}
 
 /// A row-major matrix, or the transposed of one.
 #[derive(Clone, Copy, Debug)]
@@ -92,8 +105,10 @@ pub struct Product<'a, T> {
     pub row: usize,
     /// The column of b that c's first one belongs to.
     pub column: usize,
-    /// Terms of a sum: columns of a, and rows of b.
+    /// Terms of a whole sum: columns of a, and rows of b.
     pub depth: usize,
+    /// Those of them that are summed up here: whole [`groups`].
+    pub terms: Range<usize>,
     pub c: ArrayViewMut2<'a, T>,
     /// Whether it is added to what is in c.
     pub adds: bool,
@@ -105,7 +120,7 @@ impl<T: Lanes> WithSimd for Product<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { a, b, row, column, depth, c, adds, copies } = self;
+        let Self { a, b, row, column, depth, terms: all, c, adds, copies } = self;
         let (rows, columns) = c.dim();
         let uncopied_max =
             if b.stride * size_of::<T>() < FAR_BYTES { UNCOPIED_ROWS_MAX } else { UNCOPIED_FAR_ROWS_MAX };
@@ -114,14 +129,13 @@ impl<T: Lanes> WithSimd for Product<'_, T> {
         for begin in (0..columns).step_by(COLUMNS) {
             let width = COLUMNS.min(columns - begin);
             let (mut c, after) = rest.split_at(Axis(1), width);
-            for term in (0..depth).step_by(DEPTH) {
-                let terms = DEPTH.min(depth - term);
+            for (term, terms) in groups(depth).filter(|(term, _)| all.contains(term)) {
                 let from = Block { b, term, terms, column: column + begin, width, is_copied };
                 let to = room(&mut copies.right, from.copied(PANEL * lanes::<T, S>()), RIGHT_MAX);
                 let right = simd.vectorize(Copy { from, to });
                 let is_copied = columns > UNCOPIED_COLUMNS_MAX;
                 let left = Strips { a, row, rows, term, terms, is_copied, copies: &mut copies.left, copied: None };
-                Part { left, right, adds: adds || term > 0 }.work(simd, c.view_mut());
+                Part { left, right, adds: adds || term > all.start }.work(simd, c.view_mut());
             }
             rest = after;
         }

@@ -1,13 +1,16 @@
 //! Products of the largest layers: shared out among threads, in the blocks and tiles of [`blocked`](super::blocked).
 
 use std::mem;
+use std::slice::ChunksExact;
 
-use ndarray::{ArrayViewMut2, Axis};
+use ndarray::iter::AxisIterMut;
+use ndarray::{ArrayViewMut2, Axis, Ix1, s};
 
-use super::blocked::{Operand, Product, SeenProduct};
+use super::blocked::{Operand, Product, SeenPart, SeenProduct, groups};
 use super::cuts;
 use crate::engine::element::Element;
-use crate::engine::team::Workers;
+use crate::engine::unchecked::prefetch::prefetch;
+use crate::engine::unchecked::team::Workers;
 
 /// Multiply-adds of two parts: tens of microseconds each, which are worth another thread.
 const TWO_PARTS_MIN: usize = 1 << 22;
@@ -60,7 +63,7 @@ pub fn product<T: Element>(
     let (rows, columns) = c.dim();
     let product = |row: usize, column: usize, c: ArrayViewMut2<'_, T>| {
         T::with_copies(|copies| {
-            pulp::Arch::new().dispatch(Product { a, b, row, column, depth, c, adds, copies });
+            pulp::Arch::new().dispatch(Product { a, b, row, column, depth, terms: 0..depth, c, adds, copies });
         });
     };
     let parts = parts_of(rows * columns * depth);
@@ -78,6 +81,29 @@ pub fn product<T: Element>(
     workers.for_each(parts, |(first, c)| if by_rows { product(first, 0, c) } else { product(0, first, c) });
 }
 
+/// Whether two threads share the terms of x·W rather than its columns: the weights are few enough that each thread finds those of its terms
+/// in its own cache, where the optimizer's step, shared by rows, left them. What they exchange are sums, not weights.
+pub fn shares_terms(rows: usize, depth: usize, columns: usize) -> bool {
+    groups(depth).count() == 2 && parts_of(rows * columns * depth) == 2
+}
+
+/// a·b, of which the first group of terms goes to c, and the second to `second`; c + `second` is what [`product`] gives.
+pub fn product_by_terms<T: Element>(
+    workers: &Workers,
+    (a, b): (Operand<'_, T>, Operand<'_, T>),
+    depth: usize,
+    c: ArrayViewMut2<'_, T>,
+    second: ArrayViewMut2<'_, T>,
+) {
+    let parts = groups(depth).map(|(first, count)| first..first + count).zip([c, second]);
+    workers.for_each(parts, |(terms, c)| {
+        T::with_copies(|copies| {
+            let product = Product { a, b, row: 0, column: 0, depth, terms, c, adds: false, copies };
+            pulp::Arch::new().dispatch(product);
+        });
+    });
+}
+
 /// What lies where a product's result would, each of the result's shape.
 pub struct Target<'a, T, const N: usize> {
     pub first: ArrayViewMut2<'a, T>,
@@ -85,13 +111,22 @@ pub struct Target<'a, T, const N: usize> {
 }
 
 impl<'a, T, const N: usize> Target<'a, T, N> {
-    /// What lies at a part of the product: some whole rows, or a piece of one.
-    fn part(&mut self, row: usize, column: usize, length: usize) -> (&mut [T], [&mut [T]; N]) {
-        (run(&mut self.first, row, column, length), self.others.each_mut().map(|all| run(all, row, column, length)))
-    }
-
-    fn is_in_one_run(&self) -> bool {
-        self.first.is_standard_layout()
+    /// Calls `see` with a part of the product, `[rows, width]`, and what lies there.
+    fn see_part(&mut self, part: &SeenPart<'_, T>, see: impl Fn(Runs<'_, T, N>)) {
+        let &SeenPart { place: (row, column), numbers: part, width } = part;
+        let (rows, stride) = (part.len() / width, self.first.strides()[0].unsigned_abs());
+        let area = s![row..row + rows, column..column + width];
+        let mut views = (self.first.slice_mut(area), self.others.each_mut().map(|all| all.slice_mut(area)));
+        let mut length = width;
+        if width == stride {
+            // One run of numbers.
+            length = part.len();
+            let one_row = |view| reshaped(view, length);
+            views = (one_row(views.0), views.1.map(one_row));
+        }
+        let (first, others) = &mut views;
+        let others = others.each_mut().map(|all| all.axis_iter_mut(Axis(0)));
+        see(Runs { part: part.chunks_exact(length), first: first.axis_iter_mut(Axis(0)), others, stride });
     }
 
     /// The first rows or columns, which are taken off.
@@ -105,25 +140,45 @@ impl<'a, T, const N: usize> Target<'a, T, N> {
     }
 }
 
+/// Runs of a product's numbers, one row below the other, and of what lies at the same places.
+pub struct Runs<'a, T, const N: usize> {
+    part: ChunksExact<'a, T>,
+    first: AxisIterMut<'a, T, Ix1>,
+    others: [AxisIterMut<'a, T, Ix1>; N],
+    /// From one row to the next.
+    stride: usize,
+}
+
+impl<'a, T, const N: usize> Iterator for Runs<'a, T, N> {
+    type Item = (&'a [T], &'a mut [T], [&'a mut [T]; N]);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        let part = self.part.next()?;
+        let run = |rows: &mut AxisIterMut<'a, T, Ix1>| {
+            let run = rows.next().and_then(|row| row.into_slice()).unwrap_or_default();
+            if run.len() < self.stride {
+                // The next one lies in another page of memory, so the processor does not foresee it.
+                prefetch(run, self.stride, run.len());
+            }
+            run
+        };
+        Some((part, run(&mut self.first), self.others.each_mut().map(run)))
+    }
+}
+
 /// Calls `see` with runs of a·b and what of the target lies there; by as many threads as there are.
 pub fn seen_product<T: Element, const N: usize>(
     workers: &Workers,
     (a, b): (Operand<'_, T>, Operand<'_, T>),
     depth: usize,
     target: Target<'_, T, N>,
-    see: impl Fn(&[T], &mut [T], [&mut [T]; N]) + Sync,
+    see: impl Fn(Runs<'_, T, N>) + Sync,
 ) {
     let (rows, columns) = target.first.dim();
     let product = |row: usize, column: usize, mut target: Target<'_, T, N>| {
         let shape = target.first.dim();
-        let mut see = |row: usize, column: usize, c: &[T]| {
-            // A part of the target that is some columns of it has rows apart.
-            let length = if target.is_in_one_run() { c.len() } else { c.len().min(shape.1 - column) };
-            for (index, c) in c.chunks(length).enumerate() {
-                let (first, others) = target.part(row + index, column, length);
-                see(c, first, others);
-            }
-        };
+        let mut see = |part: SeenPart<'_, T>| target.see_part(&part, &see);
         T::with_copies(|copies| {
             pulp::Arch::new().dispatch(SeenProduct { a, b, row, column, shape, depth, see: &mut see, copies });
         });
@@ -139,14 +194,9 @@ pub fn seen_product<T: Element, const N: usize>(
     workers.for_each(parts, |(first, c)| if by_rows { product(first, 0, c) } else { product(0, first, c) });
 }
 
-/// So many numbers of a matrix from a place on: of one row, or of several where they are in one run.
-fn run<'a, T>(all: &'a mut ArrayViewMut2<'_, T>, row: usize, column: usize, length: usize) -> &'a mut [T] {
-    let columns = all.ncols();
-    if all.is_standard_layout() {
-        let first = row * columns + column;
-        return &mut all.as_slice_mut().unwrap_or_default()[first..first + length];
-    }
-    &mut all.row_mut(row).into_slice().unwrap_or_default()[column..column + length]
+/// A matrix whose rows are one run of numbers, as one row.
+fn reshaped<T>(matrix: ArrayViewMut2<'_, T>, length: usize) -> ArrayViewMut2<'_, T> {
+    matrix.into_shape_with_order((1, length)).expect("one run of numbers")
 }
 
 /// A matrix of no rows.

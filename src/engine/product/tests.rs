@@ -4,7 +4,7 @@ use ndarray::{Array2, Axis, Slice};
 
 use super::*;
 use crate::engine::random::{Purpose, Stream};
-use crate::engine::team::Team;
+use crate::engine::unchecked::team::Team;
 
 /// Small and large layers, vectors, sums over more than one of faer's blocks of 512, and the edges between kernels.
 const SHAPES: [(usize, usize); 25] = [
@@ -61,7 +61,7 @@ fn padded_product<T: Element>(a: ArrayView2<'_, T>, b: &Array2<T>) -> Array2<T> 
     let mut c = Array2::from_elem((padded, b.ncols()), T::from_f64(f64::NAN));
     let bias = vec![T::ONE; b.ncols()];
     let shape = Shape { rows: padded, inputs: b.nrows(), units: b.ncols() };
-    affine(&Workers::default(), shape, flat(&wide), flat(b), Some(&bias), flat_mut(&mut c), |_| {});
+    affine(&Workers::default(), shape, flat(&wide), flat(b), Some(&bias), flat_mut(&mut c), &mut [], |_| {});
     c.slice_axis(Axis(0), Slice::from(..rows)).to_owned()
 }
 
@@ -141,7 +141,8 @@ fn check_team<T: Element>() {
         let by = |workers: &Workers| {
             let mut c = Array2::from_elem((rows, units), T::ZERO);
             let shape = Shape { rows, inputs, units };
-            affine(workers, shape, flat(&a), flat(&b), None, flat_mut(&mut c), |_| {});
+            let mut room = vec![T::ZERO; room_len(shape)];
+            affine(workers, shape, flat(&a), flat(&b), None, flat_mut(&mut c), &mut room, |_| {});
             let mut weights = Array2::from_elem((inputs, units), T::ONE);
             transposed_product(workers, Onto::Sum, shape, flat(&a), flat(&c), flat_mut(&mut weights));
             let mut back = Array2::from_elem((rows, inputs), T::ZERO);
@@ -171,10 +172,12 @@ fn check_seen<T: Element>() {
             let mut places = Array2::from_shape_fn((inputs, units), |(i, j)| T::from_f64((i * units + j) as f64));
             let mut seen = Array2::from_elem((inputs, units), T::ZERO);
             let targets = (flat_mut(&mut places), [flat_mut(&mut seen)]);
-            transposed_product_seen(workers, shape, flat(&a), flat(&b), targets.0, targets.1, |part, places, [to]| {
-                for ((to, place), &value) in to.iter_mut().zip(places).zip(part) {
-                    *to += value;
-                    *place += T::ONE;
+            transposed_product_seen(workers, shape, flat(&a), flat(&b), targets.0, targets.1, |runs| {
+                for (part, places, [to]) in runs {
+                    for ((to, place), &value) in to.iter_mut().zip(places).zip(part) {
+                        *to += value;
+                        *place += T::ONE;
+                    }
                 }
             });
             assert!(kept == seen, "{rows}×{inputs}×{units}");

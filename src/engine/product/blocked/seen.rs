@@ -12,9 +12,18 @@ use crate::engine::product::tiles::{Lanes, lanes};
 /// Rows of a product of which nothing is kept that are there at once: those of the tiles that are copied together.
 const SEEN_ROWS: usize = TILE_ROWS_MAX * COPIED;
 
-/// a·b of some rows of a and some columns of b, of which nothing is kept: `see` is called with parts of it, and where each begins, its row
-/// and its column counted from the first ones here. A part is some whole rows where [`COLUMNS`] are not fewer than these, else a piece of
-/// one row. Each element comes once.
+/// A part of a product.
+pub struct SeenPart<'a, T> {
+    /// Where it begins: its row and its column, counted from the first ones of the product.
+    pub place: (usize, usize),
+    /// Row by row.
+    pub numbers: &'a [T],
+    /// The length of a row.
+    pub width: usize,
+}
+
+/// a·b of some rows of a and some columns of b, of which nothing is kept: `see` is called with parts of it, in which each element comes
+/// once.
 pub struct SeenProduct<'a, 's, T> {
     pub a: Operand<'a, T>,
     pub b: Operand<'a, T>,
@@ -26,7 +35,7 @@ pub struct SeenProduct<'a, 's, T> {
     pub shape: (usize, usize),
     /// Terms of a sum, at most [`DEPTH`].
     pub depth: usize,
-    pub see: &'s mut dyn FnMut(usize, usize, &[T]),
+    pub see: &'s mut dyn FnMut(SeenPart<'_, T>),
     pub copies: &'a mut Copies<T>,
 }
 
@@ -51,8 +60,7 @@ impl<T: Lanes> WithSimd for SeenProduct<'_, '_, T> {
                     Strips { a, row: row + first, rows, term: 0, terms: depth, is_copied, copies: left, copied: None };
                 let Ok(view) = ArrayViewMut2::from_shape((rows, width), &mut *c) else { return };
                 Part { left, right, adds: false }.work(simd, view);
-                let part = if width == columns { c.len() } else { width };
-                c.chunks_exact(part).enumerate().for_each(|(index, c)| see(first + index, begin, c));
+                see(SeenPart { place: (first, begin), numbers: c, width });
             }
         }
     }

@@ -41,6 +41,19 @@ impl<T: Element> Stored<T> {
     }
 }
 
+#[test]
+fn groups_hold_each_term_once_in_order_and_none_is_too_long() {
+    for depth in 1..3 * DEPTH {
+        let mut next = 0;
+        for (first, count) in groups(depth) {
+            assert!(first == next && (1..=DEPTH).contains(&count), "{depth}");
+            next = first + count;
+        }
+        assert_eq!(next, depth);
+    }
+    assert!(groups(784).eq([(0, 384), (384, 400)]) && groups(1_024).eq([(0, 512), (512, 512)]));
+}
+
 /// One element of a·b, by the definition at this module's head.
 fn element<T: Element>(
     mul_add: fn(T, T, T) -> T,
@@ -48,11 +61,10 @@ fn element<T: Element>(
     (row, column, depth): (usize, usize, usize),
     before: Option<T>,
 ) -> T {
-    let group = |first: usize| {
-        let terms = first..depth.min(first + DEPTH);
-        terms.fold(T::ZERO, |sum, term| mul_add(a.at(row, term), b.at(term, column), sum))
+    let group = |(first, count): (usize, usize)| {
+        (first..first + count).fold(T::ZERO, |sum, term| mul_add(a.at(row, term), b.at(term, column), sum))
     };
-    let mut groups = (0..depth).step_by(DEPTH).map(group);
+    let mut groups = groups(depth).map(group);
     let first = groups.next().unwrap();
     groups.fold(before.map_or(first, |before| before + first), |sum, group| sum + group)
 }
@@ -73,7 +85,7 @@ fn check<T: Element>(mul_add: fn(T, T, T) -> T, rows: usize, depth: usize, colum
         let (c, _) = c.split_at(Axis(1), columns);
         let mut copies = Copies::empty();
         let (a_operand, b_operand, copies) = (a.operand(), b.operand(), &mut copies);
-        let product = Product { a: a_operand, b: b_operand, row, column, depth, c, adds, copies };
+        let product = Product { a: a_operand, b: b_operand, row, column, depth, terms: 0..depth, c, adds, copies };
         pulp::Arch::new().dispatch(product);
         for (index, (&c, &before)) in all.iter().zip(&before).enumerate() {
             let (i, j) = (index / (columns + 2), index % (columns + 2));
@@ -125,7 +137,17 @@ fn what_is_not_a_number_stays_in_its_row_and_column() {
     let view = ArrayViewMut2::from_shape((rows, columns), &mut c).unwrap();
     let copies = &mut Copies::empty();
     let (a, b) = (a.operand(), b.operand());
-    pulp::Arch::new().dispatch(Product { a, b, row: 0, column: 0, depth, c: view, adds: false, copies });
+    pulp::Arch::new().dispatch(Product {
+        a,
+        b,
+        row: 0,
+        column: 0,
+        depth,
+        terms: 0..depth,
+        c: view,
+        adds: false,
+        copies,
+    });
     for (index, c) in c.iter().enumerate() {
         assert_eq!(c.is_finite(), index / columns != 7 && index % columns != 49, "{index}");
     }
@@ -140,13 +162,15 @@ fn check_seen<T: Element>(rows: usize, depth: usize, columns: usize) {
     let mut expected = vec![T::ZERO; rows * columns];
     let c = ArrayViewMut2::from_shape((rows, columns), &mut expected).unwrap();
     let copies = &mut Copies::empty();
-    pulp::Arch::new().dispatch(Product { a, b, row, column, depth, c, adds: false, copies });
+    pulp::Arch::new().dispatch(Product { a, b, row, column, depth, terms: 0..depth, c, adds: false, copies });
 
     let mut seen = vec![None; rows * columns];
-    let mut see = |row: usize, column: usize, part: &[T]| {
-        assert!(column + part.len() <= columns || (column == 0 && part.len().is_multiple_of(columns)));
-        for (to, &value) in seen[row * columns + column..].iter_mut().zip(part) {
-            assert!(to.replace(value).is_none(), "{row}, {column} comes twice");
+    let mut see = |SeenPart { place: (row, column), numbers: part, width }: SeenPart<'_, T>| {
+        assert!(column + width <= columns && part.len().is_multiple_of(width));
+        for (index, part) in part.chunks(width).enumerate() {
+            for (to, &value) in seen[(row + index) * columns + column..].iter_mut().zip(part) {
+                assert!(to.replace(value).is_none(), "{row}, {column} comes twice");
+            }
         }
     };
     let shape = (rows, columns);

@@ -1,9 +1,11 @@
 //! A training by several threads: the same bits, and nothing from the allocator.
 
 use super::*;
+use crate::domain::Packed;
 use crate::domain::RawBatchNormalization;
 use crate::engine::optimizer::examples::optimizers;
-use crate::engine::team::Team;
+use crate::engine::product::{Shape, shared_inputs};
+use crate::engine::unchecked::team::Team;
 
 /// Large enough to be cut: products of millions of multiply-adds, and runs of tens of thousands of numbers. With a penalty no weights move
 /// before all gradients are known.
@@ -57,6 +59,40 @@ fn a_step_by_several_threads_allocates_nothing() {
         });
         assert_eq!(counted.count_total, 0);
     }
+}
+
+/// A first layer of which two threads share the terms, over batches of 64, 64 and 22 rows; the last one is not worth sharing.
+fn shared<T: Element>(is_packed: bool) -> Trainer<T> {
+    let (rows, width, units) = (150, 700, 130);
+    assert!([64, 22].map(|rows| shared_inputs(Shape { rows, inputs: width, units }).is_some()) == [true, false]);
+    let layers = [(units, Activation::Tanh), (600, Activation::Relu), (3, Activation::Identity)];
+    let architecture = network(T::ELEMENT_TYPE, width, &layers);
+    let mut values = matrix(T::ELEMENT_TYPE, width, &uniform(rows * width, 1)).into_values();
+    if is_packed {
+        values = Values::Packed(Packed::from_values(values));
+    }
+    let targets = Targets::Values(matrix(T::ELEMENT_TYPE, 3, &uniform(rows * 3, 2)));
+    let settings = settings_on(Activation::Identity, Loss::SquaredError, adam(1e-3), rows);
+    let settings = Settings { batch_size: 64, epochs: 3, shuffle: true, ..settings };
+    let data = training_data(Matrix::from_values(rows, width, values), targets);
+    Trainer::new(input(architecture, settings, data))
+}
+
+fn check_shared<T: Element>() {
+    let mut alone = shared::<T>(false);
+    let expected = run(&mut alone);
+    for (threads, is_packed) in [(2, false), (2, true), (4, false)] {
+        let mut trainer = shared::<T>(is_packed);
+        trainer.set_workers(Workers::of(Team::new(threads, || {}).unwrap()));
+        assert_eq!(run(&mut trainer), expected, "{threads} threads");
+        assert!(trainer.parameters() == alone.parameters(), "{threads} threads, packed: {is_packed}");
+    }
+}
+
+#[test]
+fn threads_that_share_the_terms_of_a_sum_come_to_the_same_bits() {
+    check_shared::<f32>();
+    check_shared::<f64>();
 }
 
 /// Layers of which some are large enough to move at once, in batches of 20, 20 and 10 rows; `frozen` ones do not move.

@@ -4,10 +4,9 @@
 //! same with any number of helpers, none among them, and only the time differs. Helpers that wait for the next part of the same step
 //! spin for a moment, since a step has many and each is short; then they sleep.
 //!
-//! This is the one module with `unsafe` code: the work borrows from its caller's stack, which no safe way of handing it to a thread
+//! The `unsafe` code: the work borrows from its caller's stack, which no safe way of handing it to a thread
 //! that lives on allows (a scope of threads would start them anew for every part of a step). What makes it sound: `Team::run` does not
 //! return, nor unwind, before every helper that was given the work has let go of it.
-#![allow(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};

@@ -1,0 +1,5 @@
+//! All that is `unsafe`: what the compiler cannot check, with the reason why it is sound beside it. Everywhere else it is denied.
+#![allow(unsafe_code)]
+
+pub mod prefetch;
+pub mod team;
