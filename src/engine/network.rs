@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_row_predicted_alone_has_the_bits_of_the_same_row_in_a_batch() {
-        for (input_width, hidden) in [(2, 8), (8, 20), (40, 60), (1_100, 30)] {
+        for (input_width, hidden) in [(2, 8), (8, 20), (40, 60), (1_100, 30), (784, 128)] {
             for last in ACTIVATIONS {
                 let layers = [(hidden, Activation::Tanh), (hidden, Activation::Relu), (3, last)];
                 let architecture = network(ElementType::Float32, input_width, &layers);

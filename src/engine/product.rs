@@ -191,9 +191,10 @@ pub fn shared_inputs(shape: Shape) -> Option<usize> {
     are_shared.then(|| blocked::groups(inputs).nth(1)).flatten().map(|(first, _)| first)
 }
 
-/// Numbers of the room that [`affine`] asks for with several threads.
+/// Numbers of the room that [`affine`] asks for with several threads, for so many rows or fewer.
 pub fn room_len(shape: Shape) -> usize {
-    shared_inputs(shape).map_or(0, |_| shape.rows * shape.units)
+    let Shape { rows, inputs, units } = shape;
+    if shape.is_large() { large::sharing_rows(rows, inputs, units) * units } else { 0 }
 }
 
 /// c = x·W + b, with x `[rows, inputs]`, W `[inputs, units]`, b `[units]`, c `[rows, units]` and at least [`rows_min`] rows. The bits of

@@ -22,7 +22,7 @@ mod seen;
 
 /// The most terms of a sum that go at once. It decides the bits, as all of [`groups`].
 pub const DEPTH: usize = 512;
-/// Terms of a group are a multiple of this, where that is possible: of a line of the cache in a row of a.
+/// The first of two groups is a multiple of this, unless the second would be too long: so it ends with a line of the cache in a row of a.
 const GROUP_UNIT: usize = 16;
 /// Columns of a block: with `DEPTH` of float32 half of a second cache of 2 MB.
 const COLUMNS: usize = 512;

@@ -81,10 +81,18 @@ pub fn product<T: Element>(
     workers.for_each(parts, |(first, c)| if by_rows { product(first, 0, c) } else { product(0, first, c) });
 }
 
-/// Whether two threads share the terms of x·W rather than its columns: the weights are few enough that each thread finds those of its terms
-/// in its own cache, where the optimizer's step, shared by rows, left them. What they exchange are sums, not weights.
+/// Whether two threads share the terms of x·W rather than its columns. That is so where they share the optimizer's step by rows of W, and
+/// W is not larger than their caches together: then each finds the weights of its terms where it left them, and what they exchange are
+/// sums, not weights.
 pub fn shares_terms(rows: usize, depth: usize, columns: usize) -> bool {
-    groups(depth).count() == 2 && parts_of(rows * columns * depth) == 2
+    let steps_by_rows = Sharing::Rows.is_by_rows(depth, columns, 2);
+    groups(depth).count() == 2 && steps_by_rows && parts_of(rows * columns * depth) == 2
+}
+
+/// The most rows, of so many, whose terms are shared.
+pub fn sharing_rows(rows: usize, depth: usize, columns: usize) -> usize {
+    let most = rows.min((FOUR_PARTS_MIN - 1) / (depth * columns));
+    if shares_terms(most, depth, columns) { most } else { 0 }
 }
 
 /// a·b, of which the first group of terms goes to c, and the second to `second`; c + `second` is what [`product`] gives.

@@ -133,7 +133,7 @@ fn check_team<T: Element>() {
         (33, 1_300, 401),
         (130, 700, 130),
         (2, 2_000, 2_100),
-        (257, 520, 65),
+        (257, 520, 130),
         (257, 800, 700),
         (512, 1_400, 1_500),
     ] {
@@ -191,6 +191,24 @@ fn check_seen<T: Element>() {
 fn a_product_that_is_seen_is_the_one_that_is_kept() {
     check_seen::<f32>();
     check_seen::<f64>();
+}
+
+/// Whatever the workspace's rows: a smaller batch may be shared where a larger one is not.
+#[test]
+fn there_is_room_for_every_number_of_rows_that_is_shared() {
+    let is_shared = |rows, inputs, units| shared_inputs(Shape { rows, inputs, units }).is_some();
+    for (inputs, units) in [(784, 128), (784, 512), (1_024, 700), (513, 128), (1_024, 1_000), (600, 800), (520, 65)] {
+        let mut needed = 0;
+        for rows in 1..=4_500 {
+            if is_shared(rows, inputs, units) {
+                needed = rows * units;
+            }
+            assert_eq!(room_len(Shape { rows, inputs, units }), needed, "{rows}×{inputs}×{units}");
+        }
+    }
+    assert!(is_shared(64, 784, 128) && is_shared(512, 784, 512) && !is_shared(700, 784, 512));
+    // Their steps are shared by columns.
+    assert!(!is_shared(128, 600, 800) && !is_shared(128, 1_024, 1_024));
 }
 
 #[test]

@@ -135,11 +135,12 @@ impl<T: Lanes, const H: usize> Left<T, H> for Rows<'_, T, H> {
             *row = &row[..terms];
         }
         for (term, right_row) in (0..terms).zip(right.values.chunks_exact(right.stride)) {
+            let right_row = ahead::<T, S, N>(right, right_row);
             let mut left = [T::zeroed(); H];
             for (left, row) in left.iter_mut().zip(&rows) {
                 *left = row[term];
             }
-            add_term(simd, &left, &right_row[right.first..], right.stride, &mut sums);
+            add_term(simd, &left, right_row, &mut sums);
         }
         sums
     }
@@ -155,11 +156,12 @@ impl<T: Lanes, const H: usize, const LENGTH: usize> Left<T, H> for CopiedRows<'_
         let mut sums = [[T::splat(simd, T::zeroed()); N]; H];
         let rows = &self.0.as_chunks::<H>().0[0];
         for (term, right_row) in (0..LENGTH).zip(right.values.chunks_exact(right.stride)) {
+            let right_row = ahead::<T, S, N>(right, right_row);
             let mut left = [T::zeroed(); H];
             for (left, row) in left.iter_mut().zip(rows) {
                 *left = row[term];
             }
-            add_term(simd, &left, &right_row[right.first..], right.stride, &mut sums);
+            add_term(simd, &left, right_row, &mut sums);
         }
         sums
     }
@@ -170,25 +172,32 @@ impl<T: Lanes, const H: usize> Left<T, H> for Columns<'_, T> {
     fn sums<S: Simd, const N: usize>(self, simd: S, right: Columns<'_, T>) -> [[T::Vector<S>; N]; H] {
         let mut sums = [[T::splat(simd, T::zeroed()); N]; H];
         for (left, right_row) in self.values.chunks_exact(self.stride).zip(right.values.chunks_exact(right.stride)) {
+            let right_row = ahead::<T, S, N>(right, right_row);
             let left = &left[self.first..self.first + H].as_chunks::<H>().0[0];
-            add_term(simd, left, &right_row[right.first..], right.stride, &mut sums);
+            add_term(simd, left, right_row, &mut sums);
         }
         sums
     }
 }
 
-/// One multiply-add for every sum of a tile. The next term of the right side is `stride` numbers on.
+/// The vectors of a row of the right side that a tile reads. Some terms further on they are fetched: before anything is read for this term,
+/// since the compiler moves no read past that, and registers are scarce.
+#[inline(always)]
+fn ahead<'a, T: Lanes, S: Simd, const N: usize>(right: Columns<'_, T>, row: &'a [T]) -> &'a [T::Vector<S>; N] {
+    let width = N * lanes::<T, S>();
+    let row = &row[right.first..right.first + width];
+    prefetch(row, TERMS_AHEAD * right.stride, width);
+    &T::vectors::<S>(row).as_chunks::<N>().0[0]
+}
+
+/// One multiply-add for every sum of a tile.
 #[inline(always)]
 fn add_term<T: Lanes, S: Simd, const H: usize, const N: usize>(
     simd: S,
     left: &[T; H],
-    right: &[T],
-    stride: usize,
+    right: &[T::Vector<S>; N],
     sums: &mut [[T::Vector<S>; N]; H],
 ) {
-    let width = N * lanes::<T, S>();
-    prefetch(right, TERMS_AHEAD * stride, width);
-    let right = &T::vectors::<S>(&right[..width]).as_chunks::<N>().0[0];
     for (&left, sums) in left.iter().zip(sums) {
         let left = T::splat(simd, left);
         for (&right, sum) in right.iter().zip(sums) {

@@ -3,8 +3,8 @@
 /// A line of the caches.
 const LINE_BYTES: usize = 64;
 
-/// Has the processor fetch the lines in which the `count` numbers lie that begin `ahead` after the first of `numbers`, and goes on
-/// without waiting for them. They may lie past the end of `numbers`: where nothing lies, nothing is fetched. Does nothing on
+/// Has the processor fetch the lines of `count` numbers that begin `ahead` after the first of `numbers`, and goes on without waiting for
+/// them: as many lines as they fill; where they begin within one, that in which they end may be left out. They may lie past the end of `numbers`: where nothing lies, nothing is fetched. Does nothing on
 /// processors for which Rust has no such instruction yet.
 #[inline(always)]
 pub fn prefetch<T>(numbers: &[T], ahead: usize, count: usize) {

@@ -8,7 +8,7 @@ const ROWS: [usize; 32] = [
     117,
 ];
 /// Terms of a sum: around a group of them.
-const DEPTHS: [usize; 9] = [1, 2, 3, 16, 67, 511, 512, 513, 1_029];
+const DEPTHS: [usize; 10] = [1, 2, 3, 16, 67, 511, 512, 513, 1_023, 1_029];
 /// Columns of the result: around the vectors and panels of all processors, what is read where it is, and a block.
 const COLUMNS_AND_ONE: [usize; 26] =
     [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 65, 127, 128, 129, 144, 511, 513, 1_030];

@@ -46,8 +46,8 @@ fn any_number_of_threads_comes_to_the_same_bits() {
 
 #[test]
 fn a_step_by_several_threads_allocates_nothing() {
-    for l2 in [0.0, 1e-4] {
-        let mut trainer = large(true, l2);
+    let shared = || shared(Beside { drops: true, ..Beside::default() });
+    for mut trainer in [large(true, 0.0), large(true, 1e-4), shared()] {
         trainer.set_workers(Workers::of(Team::new(3, || {}).unwrap()));
         while trainer.epoch() < 1 {
             trainer.step_batch();
@@ -61,31 +61,63 @@ fn a_step_by_several_threads_allocates_nothing() {
     }
 }
 
+/// What stands beside the layer in [`shared`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Beside {
+    is_packed: bool,
+    drops: bool,
+    normalizes: bool,
+    is_frozen: bool,
+    /// More rows than a batch has, so the workspace is larger than the products that are shared.
+    validates: bool,
+}
+
 /// A first layer of which two threads share the terms, over batches of 64, 64 and 22 rows; the last one is not worth sharing.
-fn shared<T: Element>(is_packed: bool) -> Trainer<T> {
+fn shared<T: Element>(beside: Beside) -> Trainer<T> {
+    let Beside { is_packed, drops, normalizes, is_frozen, validates } = beside;
     let (rows, width, units) = (150, 700, 130);
     assert!([64, 22].map(|rows| shared_inputs(Shape { rows, inputs: width, units }).is_some()) == [true, false]);
     let layers = [(units, Activation::Tanh), (600, Activation::Relu), (3, Activation::Identity)];
-    let architecture = network(T::ELEMENT_TYPE, width, &layers);
+    let architecture = network_with(T::ELEMENT_TYPE, width, &layers, |raw| {
+        raw.input_dropout = drops.then_some(0.1);
+        let layer = raw.layers[0].as_mut().unwrap();
+        layer.batch_normalization = normalizes.then_some(RawBatchNormalization { momentum: None, epsilon: None });
+        layer.frozen = is_frozen;
+    });
     let mut values = matrix(T::ELEMENT_TYPE, width, &uniform(rows * width, 1)).into_values();
     if is_packed {
         values = Values::Packed(Packed::from_values(values));
     }
-    let targets = Targets::Values(matrix(T::ELEMENT_TYPE, 3, &uniform(rows * 3, 2)));
+    let targets = |rows: usize| Targets::Values(matrix(T::ELEMENT_TYPE, 3, &uniform(rows * 3, 2)));
     let settings = settings_on(Activation::Identity, Loss::SquaredError, adam(1e-3), rows);
-    let settings = Settings { batch_size: 64, epochs: 3, shuffle: true, ..settings };
-    let data = training_data(Matrix::from_values(rows, width, values), targets);
+    let validation = if validates { Validation::Given { rows: 500 } } else { Validation::None };
+    let settings = Settings { batch_size: 64, epochs: 3, shuffle: true, validation, ..settings };
+    let mut data = training_data(Matrix::from_values(rows, width, values), targets(rows));
+    data.validation = validates.then(|| {
+        let inputs = matrix(T::ELEMENT_TYPE, width, &uniform(500 * width, 3));
+        Rows { inputs, targets: targets(500), weights: None, mask: None }
+    });
     Trainer::new(input(architecture, settings, data))
 }
 
 fn check_shared<T: Element>() {
-    let mut alone = shared::<T>(false);
-    let expected = run(&mut alone);
-    for (threads, is_packed) in [(2, false), (2, true), (4, false)] {
-        let mut trainer = shared::<T>(is_packed);
-        trainer.set_workers(Workers::of(Team::new(threads, || {}).unwrap()));
-        assert_eq!(run(&mut trainer), expected, "{threads} threads");
-        assert!(trainer.parameters() == alone.parameters(), "{threads} threads, packed: {is_packed}");
+    let plain = Beside::default();
+    for beside in [
+        plain,
+        Beside { is_packed: true, ..plain },
+        Beside { drops: true, ..plain },
+        Beside { normalizes: true, ..plain },
+        Beside { is_frozen: true, ..plain },
+        Beside { validates: true, ..plain },
+    ] {
+        let mut alone = shared::<T>(beside);
+        let expected = run(&mut alone);
+        for threads in [2, 4] {
+            let mut trainer = shared::<T>(beside);
+            trainer.set_workers(Workers::of(Team::new(threads, || {}).unwrap()));
+            assert_eq!(run(&mut trainer), expected, "{threads} threads, {beside:?}");
+            assert!(trainer.parameters() == alone.parameters(), "{threads} threads, {beside:?}");
+        }
     }
 }
 
