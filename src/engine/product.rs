@@ -27,6 +27,7 @@ pub use tiles::Lanes;
 
 mod blocked;
 mod large;
+mod packing;
 mod small;
 mod tiles;
 

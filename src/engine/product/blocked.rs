@@ -6,18 +6,25 @@
 //!
 //! A block of b, [`DEPTH`] by [`COLUMNS`], stays in the second cache while all rows of a meet it, a few at a time. It is copied into
 //! panels as wide as a tile, each a run of numbers, where rows are many or far apart; b transposed always is. Of a what meets one block
-//! at once stays in the first cache, and is copied, too, where it meets many columns.
+//! at once stays in the first cache, and is copied, too, where it meets many columns. Of the largest products a is copied as a whole
+//! before, and b where its columns are not shared out ([`Packed`]).
 
+use std::array;
 use std::ops::Range;
-use std::{array, slice};
 
 use ndarray::{ArrayViewMut2, Axis};
 use pulp::{Simd, WithSimd};
 
 use super::tiles::{Columns, CopiedRows, Lanes, Left, Rows, add_tile, lanes};
 
+pub use packed::{COLUMN_UNIT, Pack, Packed, ROW_UNIT};
 pub use seen::{SeenPart, SeenProduct};
 
+use packed::PackedStrips;
+use panels::{Block, Panels};
+
+mod packed;
+mod panels;
 mod seen;
 
 /// The most terms of a sum that go at once. It decides the bits, as all of [`groups`].
@@ -73,11 +80,13 @@ pub struct Copies<T> {
     left: Vec<T>,
     right: Vec<T>,
     seen: Vec<T>,
+    /// Of whole operands, a and b; these grow with them.
+    pub packed: [Vec<T>; 2],
 }
 
 impl<T> Copies<T> {
     pub const fn empty() -> Self {
-        Self { left: Vec::new(), right: Vec::new(), seen: Vec::new() }
+        Self { left: Vec::new(), right: Vec::new(), seen: Vec::new(), packed: [Vec::new(), Vec::new()] }
     }
 }
 
@@ -88,9 +97,9 @@ const SEEN_MAX: usize = TILE_ROWS_MAX * COPIED * COLUMNS;
 
 /// The first `length` numbers, of at most `max`, from the beginning of a line on.
 #[inline(always)]
-fn room<T: Lanes>(numbers: &mut Vec<T>, length: usize, max: usize) -> &mut [T] {
+pub fn room<T: Lanes>(numbers: &mut Vec<T>, length: usize, max: usize) -> &mut [T] {
     let margin = LINE_BYTES / size_of::<T>();
-    if numbers.is_empty() {
+    if numbers.len() < max + margin {
         *numbers = vec![T::zeroed(); max + margin];
     }
     let first = numbers.as_ptr().align_offset(LINE_BYTES).min(margin);
@@ -113,6 +122,8 @@ pub struct Product<'a, T> {
     /// Whether it is added to what is in c.
     pub adds: bool,
     pub copies: &'a mut Copies<T>,
+    /// Copies of all of a, and of all of b or none of it.
+    pub packed: Option<Packed<'a, T>>,
 }
 
 impl<T: Lanes> WithSimd for Product<'_, T> {
@@ -120,180 +131,27 @@ impl<T: Lanes> WithSimd for Product<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { a, b, row, column, depth, terms: all, c, adds, copies } = self;
+        let Self { a, b, row, column, depth, terms: all, c, adds, copies, packed } = self;
         let (rows, columns) = c.dim();
         let uncopied_max =
             if b.stride * size_of::<T>() < FAR_BYTES { UNCOPIED_ROWS_MAX } else { UNCOPIED_FAR_ROWS_MAX };
-        let is_copied = b.is_transposed || rows > uncopied_max;
+        let is_copied = packed.is_some() || b.is_transposed || rows > uncopied_max;
+        let block = if packed.is_some() { packed::COLUMNS } else { COLUMNS };
+        let vectors = if packed.is_some() { packed::vectors::<S>() } else { PANEL };
         let mut rest = c;
-        for begin in (0..columns).step_by(COLUMNS) {
-            let width = COLUMNS.min(columns - begin);
+        for begin in (0..columns).step_by(block) {
+            let width = block.min(columns - begin);
             let (mut c, after) = rest.split_at(Axis(1), width);
             for (term, terms) in groups(depth).filter(|(term, _)| all.contains(term)) {
-                let from = Block { b, term, terms, column: column + begin, width, is_copied };
-                let to = room(&mut copies.right, from.copied(PANEL * lanes::<T, S>()), RIGHT_MAX);
-                let right = simd.vectorize(Copy { from, to });
+                let block = Block { b, term, terms, column: column + begin, width, is_copied, vectors };
+                let right = block.panels(simd, depth, packed.and_then(|packed| packed.right), &mut copies.right);
                 let is_copied = columns > UNCOPIED_COLUMNS_MAX;
-                let left = Strips { a, row, rows, term, terms, is_copied, copies: &mut copies.left, copied: None };
+                let copies = &mut copies.left;
+                let packed = packed.map(|packed| packed.strips(depth));
+                let left = Strips { a, row, rows, term, terms, is_copied, copies, copied: None, packed };
                 Part { left, right, adds: adds || term > all.start }.work(simd, c.view_mut());
             }
             rest = after;
-        }
-    }
-}
-
-/// A block of b.
-#[derive(Clone, Copy)]
-struct Block<'a, T> {
-    b: Operand<'a, T>,
-    term: usize,
-    terms: usize,
-    column: usize,
-    width: usize,
-    /// Whether all of it is copied, or only the columns at its end that fill no panel.
-    is_copied: bool,
-}
-
-impl<T> Block<'_, T> {
-    /// Numbers of its copy in panels of so many columns.
-    fn copied(&self, panel: usize) -> usize {
-        let first = if self.is_copied { 0 } else { self.width / panel * panel };
-        (self.width - first).next_multiple_of(panel) * self.terms
-    }
-}
-
-/// A block of b as tiles read it.
-#[derive(Clone, Copy)]
-struct Panels<'a, T> {
-    block: Block<'a, T>,
-    copies: &'a [T],
-}
-
-impl<'a, T: Lanes> Panels<'a, T> {
-    /// The columns from `at` on, where a panel of so many begins.
-    #[inline(always)]
-    fn at(self, at: usize, panel: usize) -> Columns<'a, T> {
-        let Block { b, term, terms, column, width, is_copied } = self.block;
-        let first_copied = if is_copied { 0 } else { width / panel * panel };
-        if at < first_copied {
-            let values = &b.values[term * b.stride..(term + terms) * b.stride];
-            return Columns { values, stride: b.stride, first: column + at };
-        }
-        let values = &self.copies[(at - first_copied) * terms..][..panel * terms];
-        Columns { values, stride: panel, first: 0 }
-    }
-}
-
-/// Copies a block of b into panels.
-struct Copy<'a, T> {
-    from: Block<'a, T>,
-    to: &'a mut [T],
-}
-
-impl<'a, T: Lanes> WithSimd for Copy<'a, T> {
-    type Output = Panels<'a, T>;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Panels<'a, T> {
-        let Self { from, to } = self;
-        let Block { b, term, terms, column, width, is_copied } = from;
-        let panel = PANEL * lanes::<T, S>();
-        let whole = width / panel * panel;
-        let columns_from = |row: usize| Columns { values: &b.values[row * b.stride..], stride: b.stride, first: term };
-        let (panels, last) = to.split_at_mut(if is_copied { whole * terms } else { 0 });
-        if b.is_transposed {
-            for (index, to) in panels.chunks_exact_mut(panel * terms).enumerate() {
-                turn(simd, columns_from(column + index * panel), panel, to, panel);
-            }
-        } else if !panels.is_empty() {
-            // Row by row, so that b is read in runs.
-            let panels = T::vectors_mut::<S>(panels).as_chunks_mut::<PANEL>().0;
-            for (index, row) in b.values[term * b.stride..].chunks_exact(b.stride).take(terms).enumerate() {
-                let row = T::vectors::<S>(&row[column..column + whole]).as_chunks::<PANEL>().0;
-                for (from, to) in row.iter().zip(panels[index..].iter_mut().step_by(terms)) {
-                    *to = *from;
-                }
-            }
-        }
-        let (first, rest) = (column + whole, width - whole);
-        if rest > 0 && b.is_transposed {
-            last.fill(T::zeroed());
-            turn(simd, columns_from(first), rest, last, panel);
-        } else if rest > 0 {
-            for (index, to) in last.chunks_exact_mut(panel).enumerate() {
-                let at = (term + index) * b.stride + first;
-                // What is too much belongs to columns of the result that are not there.
-                if let Some(from) = b.values.get(at..at + panel) {
-                    T::vectors_mut::<S>(to).iter_mut().zip(T::vectors::<S>(from)).for_each(
-                        #[inline(always)]
-                        |(to, &from)| *to = from,
-                    );
-                } else {
-                    to[..rest].copy_from_slice(&b.values[at..at + rest]);
-                    to[rest..].fill(T::zeroed());
-                }
-            }
-        }
-        Panels { block: from, copies: to }
-    }
-}
-
-/// The first `columns` rows of `from`, from the term `first` on, become columns of `to`, whose rows have length `panel`.
-#[inline(always)]
-fn turn<T: Lanes, S: Simd>(simd: S, from: Columns<'_, T>, columns: usize, to: &mut [T], panel: usize) {
-    let (terms, vector) = (to.len() / panel, lanes::<T, S>());
-    let (fours, whole) = if T::turns::<S>() { (columns / 4 * 4, terms / vector * vector) } else { (0, 0) };
-    // As many terms at once as a vector has: of the widest that is a line of the cache.
-    for term in (0..whole).step_by(vector) {
-        let to = &mut to[term * panel..(term + vector) * panel];
-        for column in (0..fours).step_by(4) {
-            turn_four(simd, from, term, column, to, panel);
-        }
-    }
-    turn_rest(from, 0..fours, whole..terms, to, panel);
-    turn_rest(from, fours..columns, 0..terms, to, panel);
-}
-
-/// Four columns, and as many terms as a vector has.
-#[inline(always)]
-fn turn_four<T: Lanes, S: Simd>(simd: S, from: Columns<'_, T>, term: usize, column: usize, to: &mut [T], panel: usize) {
-    let mut rows = [T::splat(simd, T::zeroed()); 4];
-    for (index, row) in rows.iter_mut().enumerate() {
-        let at = (column + index) * from.stride + from.first + term;
-        *row = T::vectors::<S>(&from.values[at..at + lanes::<T, S>()])[0];
-    }
-    let rows = T::turned(simd, rows);
-    for (index, row) in rows.iter().enumerate() {
-        let fours = bytemuck::cast_slice::<T::Vector<S>, T>(slice::from_ref(row)).as_chunks::<4>().0;
-        for (group, four) in fours.iter().enumerate() {
-            to[(4 * group + index) * panel + column..][..4].copy_from_slice(four);
-        }
-    }
-}
-
-/// One number after the other.
-#[inline(always)]
-fn turn_rest<T: Lanes>(from: Columns<'_, T>, columns: Range<usize>, terms: Range<usize>, to: &mut [T], panel: usize) {
-    /// Rows that go together: their numbers lie side by side in the end.
-    const GROUP: usize = 16;
-    let row = |column: usize| &from.values[column * from.stride + from.first..][terms.clone()];
-    let to = &mut to[terms.start * panel..];
-    let mut columns = columns;
-    while columns.len() >= GROUP {
-        let mut rows: [&[T]; GROUP] = [&[]; GROUP];
-        for (index, to) in rows.iter_mut().enumerate() {
-            *to = row(columns.start + index);
-        }
-        for (term, to) in to.chunks_exact_mut(panel).enumerate() {
-            for (to, row) in to[columns.start..columns.start + GROUP].iter_mut().zip(&rows) {
-                *to = row[term];
-            }
-        }
-        columns.start += GROUP;
-    }
-    for column in columns {
-        for (&from, to) in row(column).iter().zip(to.chunks_exact_mut(panel)) {
-            to[column] = from;
         }
     }
 }
@@ -309,6 +167,9 @@ impl<T: Lanes> Part<'_, '_, T> {
     /// Strips as high as registers allow, and lower ones at the end.
     #[inline(always)]
     fn work<S: Simd>(mut self, simd: S, c: ArrayViewMut2<'_, T>) {
+        if let Some(packed) = self.left.packed {
+            return self.work_packed(simd, packed, c);
+        }
         let has_many_registers = S::REGISTER_COUNT >= 32;
         let mut rest = c;
         while rest.nrows() > 0 {
@@ -369,6 +230,8 @@ struct Strips<'a, 'b, T> {
     copies: &'b mut Vec<T>,
     /// Columns of a transposed that are in `copies`: the row they begin with, the height of their strips, how many these are.
     copied: Option<(usize, usize, usize)>,
+    /// Copies of all of a, in place of these.
+    packed: Option<PackedStrips<'a, T>>,
 }
 
 impl<T: Lanes> Strips<'_, '_, T> {
@@ -456,7 +319,7 @@ impl<T: Lanes, L: Left<T, H>, const H: usize, const N: usize> WithSimd for Strip
         let mut each = c.rows_mut().into_iter();
         let mut c: [&mut [T]; H] = array::from_fn(|_| each.next().and_then(|row| row.into_slice()).unwrap_or_default());
         let vector = lanes::<T, S>();
-        let panel = PANEL * vector;
+        let panel = right.block.vectors * vector;
         let mut at = 0;
         while N > PANEL && !right.block.is_copied && at + N * vector <= columns {
             add_tile::<T, S, _, H, N>(simd, left, right.at(at, panel), adds, (rows, &mut c), at..at + N * vector);
@@ -465,7 +328,9 @@ impl<T: Lanes, L: Left<T, H>, const H: usize, const N: usize> WithSimd for Strip
         while at < columns {
             let (columns, right) = (at..columns.min(at + panel), right.at(at, panel));
             at = columns.end;
-            if columns.len() > vector {
+            if N > PANEL && right.stride == N * vector && columns.len() > PANEL * vector {
+                add_tile::<T, S, _, H, N>(simd, left, right, adds, (rows, &mut c), columns);
+            } else if columns.len() > vector {
                 add_tile::<T, S, _, H, PANEL>(simd, left, right, adds, (rows, &mut c), columns);
             } else {
                 add_tile::<T, S, _, H, 1>(simd, left, right, adds, (rows, &mut c), columns);

@@ -6,11 +6,11 @@ use std::slice::ChunksExact;
 use ndarray::iter::AxisIterMut;
 use ndarray::{ArrayViewMut2, Axis, Ix1, s};
 
-use super::blocked::{Operand, Product, SeenPart, SeenProduct, groups};
-use super::cuts;
+use super::blocked::{COLUMN_UNIT, Operand, Product, ROW_UNIT, SeenPart, SeenProduct, groups};
+use super::packing::with_packed;
 use crate::engine::element::Element;
 use crate::engine::unchecked::prefetch::prefetch;
-use crate::engine::unchecked::team::Workers;
+use crate::engine::unchecked::team::{PARTS_MAX, Workers};
 
 /// Multiply-adds of two parts: tens of microseconds each, which are worth another thread.
 const TWO_PARTS_MIN: usize = 1 << 22;
@@ -51,6 +51,56 @@ impl Sharing {
     }
 }
 
+/// Where the parts of a thread begin within its share, in eighths: one that is held up has not begun the last ones, and others take them.
+const SHARES: [usize; 4] = [0, 4, 6, 7];
+
+/// How a product's result is shared out.
+#[derive(Clone, Copy)]
+struct Parts {
+    axis: Axis,
+    /// Rows or columns of the result.
+    length: usize,
+    /// Parts are multiples of it.
+    unit: usize,
+    cuts: Cuts,
+}
+
+#[derive(Clone, Copy)]
+enum Cuts {
+    /// So many at most, all as long.
+    Equal(usize),
+    /// [`SHARES`] of so many threads: for operands that are copied already, so that a short part costs little.
+    Shares(usize),
+}
+
+impl Parts {
+    fn new(workers: &Workers, by_rows: bool, (rows, columns): (usize, usize), count: usize, is_packed: bool) -> Self {
+        let (rows_min, columns_min) = if is_packed { (ROW_UNIT, COLUMN_UNIT) } else { (ROWS_MIN, COLUMNS_MIN) };
+        let (axis, length, unit) = if by_rows { (Axis(0), rows, rows_min) } else { (Axis(1), columns, columns_min) };
+        let threads = workers.threads().min(PARTS_MAX / SHARES.len());
+        let cuts = if is_packed { Cuts::Shares(threads) } else { Cuts::Equal(count.min(length / unit).max(1)) };
+        Self { axis, length, unit, cuts }
+    }
+
+    /// Where each begins, and how long it is.
+    fn places(self) -> impl Iterator<Item = (usize, usize)> {
+        let Self { length, unit, cuts, .. } = self;
+        let (count, whole) = match cuts {
+            Cuts::Equal(count) => (count, count),
+            Cuts::Shares(threads) => (threads * SHARES.len(), threads * 8),
+        };
+        let begin = move |part: usize| {
+            let at = match cuts {
+                Cuts::Equal(_) => part,
+                Cuts::Shares(_) => part / SHARES.len() * 8 + SHARES[part % SHARES.len()],
+            };
+            length * at / whole / unit * unit
+        };
+        let end = move |part: usize| if part + 1 == count { length } else { begin(part + 1) };
+        (0..count).map(move |part| (begin(part), end(part) - begin(part))).filter(|&(_, length)| length > 0)
+    }
+}
+
 /// c = a·b, or c += a·b, with sums of `depth` terms, by as many threads as there are.
 pub fn product<T: Element>(
     workers: &Workers,
@@ -61,24 +111,27 @@ pub fn product<T: Element>(
     adds: bool,
 ) {
     let (rows, columns) = c.dim();
-    let product = |row: usize, column: usize, c: ArrayViewMut2<'_, T>| {
-        T::with_copies(|copies| {
-            pulp::Arch::new().dispatch(Product { a, b, row, column, depth, terms: 0..depth, c, adds, copies });
+    let count = parts_of(rows * columns * depth);
+    let by_rows = sharing.is_by_rows(rows, columns, count);
+    with_packed(workers, by_rows, (a, b), (rows, columns, depth), |packed| {
+        let product = |row: usize, column: usize, c: ArrayViewMut2<'_, T>| {
+            T::with_copies(|copies| {
+                let terms = 0..depth;
+                pulp::Arch::new().dispatch(Product { a, b, row, column, depth, terms, c, adds, copies, packed });
+            });
+        };
+        if count < 2 || !workers.are_several() {
+            return product(0, 0, c);
+        }
+        let parts = Parts::new(workers, by_rows, (rows, columns), count, packed.is_some());
+        let mut rest = Some(c);
+        let parts = parts.places().map_while(move |(first, length)| {
+            let (part, after) = rest.take()?.split_at(parts.axis, length);
+            rest = Some(after);
+            Some((first, part))
         });
-    };
-    let parts = parts_of(rows * columns * depth);
-    if parts < 2 || !workers.are_several() {
-        return product(0, 0, c);
-    }
-    let by_rows = sharing.is_by_rows(rows, columns, parts);
-    let (axis, length, unit) = if by_rows { (0, rows, ROWS_MIN) } else { (1, columns, COLUMNS_MIN) };
-    let mut rest = Some(c);
-    let parts = cuts(length, parts, unit).map_while(move |(first, length)| {
-        let (part, after) = rest.take()?.split_at(Axis(axis), length);
-        rest = Some(after);
-        Some((first, part))
+        workers.for_each(parts, |(first, c)| if by_rows { product(first, 0, c) } else { product(0, first, c) });
     });
-    workers.for_each(parts, |(first, c)| if by_rows { product(first, 0, c) } else { product(0, first, c) });
 }
 
 /// Whether two threads share the terms of x·W rather than its columns. That is so where they share the optimizer's step by rows of W, and
@@ -106,7 +159,7 @@ pub fn product_by_terms<T: Element>(
     let parts = groups(depth).map(|(first, count)| first..first + count).zip([c, second]);
     workers.for_each(parts, |(terms, c)| {
         T::with_copies(|copies| {
-            let product = Product { a, b, row: 0, column: 0, depth, terms, c, adds: false, copies };
+            let product = Product { a, b, row: 0, column: 0, depth, terms, c, adds: false, copies, packed: None };
             pulp::Arch::new().dispatch(product);
         });
     });
@@ -184,22 +237,25 @@ pub fn seen_product<T: Element, const N: usize>(
     see: impl Fn(Runs<'_, T, N>) + Sync,
 ) {
     let (rows, columns) = target.first.dim();
-    let product = |row: usize, column: usize, mut target: Target<'_, T, N>| {
-        let shape = target.first.dim();
-        let mut see = |part: SeenPart<'_, T>| target.see_part(&part, &see);
-        T::with_copies(|copies| {
-            pulp::Arch::new().dispatch(SeenProduct { a, b, row, column, shape, depth, see: &mut see, copies });
-        });
-    };
-    let parts = parts_of(rows * columns * depth);
-    if parts < 2 || !workers.are_several() {
-        return product(0, 0, target);
-    }
-    let by_rows = Sharing::Rows.is_by_rows(rows, columns, parts);
-    let (axis, length, unit) = if by_rows { (0, rows, ROWS_MIN) } else { (1, columns, COLUMNS_MIN) };
-    let mut rest = target;
-    let parts = cuts(length, parts, unit).map(move |(first, length)| (first, rest.cut(Axis(axis), length)));
-    workers.for_each(parts, |(first, c)| if by_rows { product(first, 0, c) } else { product(0, first, c) });
+    let count = parts_of(rows * columns * depth);
+    let by_rows = Sharing::Rows.is_by_rows(rows, columns, count);
+    with_packed(workers, by_rows, (a, b), (rows, columns, depth), |packed| {
+        let product = |row: usize, column: usize, mut target: Target<'_, T, N>| {
+            let shape = target.first.dim();
+            let mut see = |part: SeenPart<'_, T>| target.see_part(&part, &see);
+            T::with_copies(|copies| {
+                let see = &mut see;
+                pulp::Arch::new().dispatch(SeenProduct { a, b, row, column, shape, depth, see, copies, packed });
+            });
+        };
+        if count < 2 || !workers.are_several() {
+            return product(0, 0, target);
+        }
+        let parts = Parts::new(workers, by_rows, (rows, columns), count, packed.is_some());
+        let mut rest = target;
+        let parts = parts.places().map(move |(first, length)| (first, rest.cut(parts.axis, length)));
+        workers.for_each(parts, |(first, c)| if by_rows { product(first, 0, c) } else { product(0, first, c) });
+    });
 }
 
 /// A matrix whose rows are one run of numbers, as one row.
@@ -220,4 +276,29 @@ pub fn matrix<T>(values: &[T], columns: usize) -> Operand<'_, T> {
 /// The transposed of a matrix with so many columns.
 pub fn transposed<T>(values: &[T], columns: usize) -> Operand<'_, T> {
     Operand { values, stride: columns, is_transposed: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_all_of_the_result_once_and_shared_out_evenly() {
+        for length in [24, 25, 47, 48, 480, 1_000, 1_024, 2_048, 5_000] {
+            for unit in [16, 24, 48, 64] {
+                for cuts in [1, 2, 8].map(Cuts::Equal).into_iter().chain([1, 2, 3, 8].map(Cuts::Shares)) {
+                    let parts = Parts { axis: Axis(0), length, unit, cuts };
+                    let mut next = 0;
+                    for (first, part) in parts.places() {
+                        assert!(first == next && part > 0 && first % unit == 0, "{length} {unit}");
+                        next += part;
+                    }
+                    assert_eq!(next, length);
+                    assert!(parts.places().count() <= PARTS_MAX);
+                }
+            }
+        }
+        let parts = Parts { axis: Axis(1), length: 1_024, unit: 64, cuts: Cuts::Shares(2) };
+        assert!(parts.places().map(|(_, length)| length).eq([256, 128, 64, 64, 256, 128, 64, 64]));
+    }
 }

@@ -29,7 +29,7 @@ pub trait Lanes: Pod + Add<Output = Self> {
     /// In each four lanes by themselves, four rows become four columns.
     fn turned<S: Simd>(simd: S, rows: [Self::Vector<S>; 4]) -> [Self::Vector<S>; 4];
     /// Calls `work` with this thread's room for copies.
-    fn with_copies(work: impl FnOnce(&mut Copies<Self>));
+    fn with_copies<R>(work: impl FnOnce(&mut Copies<Self>) -> R) -> R;
 }
 
 macro_rules! impl_lanes {
@@ -68,9 +68,9 @@ macro_rules! impl_lanes {
                 // name's ending stands for, and a test holds it.
                 if Self::turns::<S>() { simd.$turn(rows) } else { rows }
             }
-            fn with_copies(work: impl FnOnce(&mut Copies<Self>)) {
+            fn with_copies<R>(work: impl FnOnce(&mut Copies<Self>) -> R) -> R {
                 thread_local!(static COPIES: RefCell<Copies<$t>> = const { RefCell::new(Copies::empty()) });
-                COPIES.with_borrow_mut(work);
+                COPIES.with_borrow_mut(work)
             }
         }
     };
@@ -162,6 +162,30 @@ impl<T: Lanes, const H: usize, const LENGTH: usize> Left<T, H> for CopiedRows<'_
                 *left = row[term];
             }
             add_term(simd, &left, right_row, &mut sums);
+        }
+        sums
+    }
+}
+
+/// Numbers of `H` rows, term after term.
+#[derive(Clone, Copy)]
+pub struct PackedRows<'a, T, const H: usize>(pub &'a [[T; H]]);
+
+impl<T: Lanes, const H: usize> Left<T, H> for PackedRows<'_, T, H> {
+    #[inline(always)]
+    fn sums<S: Simd, const N: usize>(self, simd: S, right: Columns<'_, T>) -> [[T::Vector<S>; N]; H] {
+        /// Terms between two looks at whether there are more: looking takes its part of what a core begins in a cycle.
+        const UNROLLED: usize = 4;
+        let mut sums = [[T::splat(simd, T::zeroed()); N]; H];
+        let (fours, rest) = self.0.as_chunks::<UNROLLED>();
+        let mut rights = right.values.chunks_exact(right.stride * UNROLLED);
+        for (four, rights) in fours.iter().zip(&mut rights) {
+            for (left, right_row) in four.iter().zip(rights.chunks_exact(right.stride)) {
+                add_term(simd, left, ahead::<T, S, N>(right, right_row), &mut sums);
+            }
+        }
+        for (left, right_row) in rest.iter().zip(rights.remainder().chunks_exact(right.stride)) {
+            add_term(simd, left, ahead::<T, S, N>(right, right_row), &mut sums);
         }
         sums
     }

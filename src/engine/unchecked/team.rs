@@ -276,7 +276,12 @@ impl Workers {
 
     /// Whether there may be more than one.
     pub fn are_several(&self) -> bool {
-        self.0.as_ref().is_some_and(|team| team.threads > 1)
+        self.threads() > 1
+    }
+
+    /// How many there may be.
+    pub fn threads(&self) -> usize {
+        self.0.as_ref().map_or(1, |team| team.threads)
     }
 
     /// Calls `work` with every part, at most [`PARTS_MAX`], each on whichever thread is free. Allocates nothing.
@@ -326,7 +331,7 @@ pub fn piece_length(length: usize, unit: usize) -> usize {
 
 impl fmt::Debug for Workers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Workers({})", self.0.as_ref().map_or(1, |team| team.threads))
+        write!(f, "Workers({})", self.threads())
     }
 }
 

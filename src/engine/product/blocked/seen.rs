@@ -3,11 +3,12 @@
 use ndarray::ArrayViewMut2;
 use pulp::{Simd, WithSimd};
 
+use super::panels::Block;
 use super::{
-    Block, COLUMNS, COPIED, Copies, Copy, DEPTH, Operand, PANEL, Part, RIGHT_MAX, SEEN_MAX, Strips, TILE_ROWS_MAX,
-    UNCOPIED_COLUMNS_MAX, room,
+    COLUMNS, COPIED, Copies, DEPTH, Operand, PANEL, Packed, Part, SEEN_MAX, Strips, TILE_ROWS_MAX,
+    UNCOPIED_COLUMNS_MAX, packed, room,
 };
-use crate::engine::product::tiles::{Lanes, lanes};
+use crate::engine::product::tiles::Lanes;
 
 /// Rows of a product of which nothing is kept that are there at once: those of the tiles that are copied together.
 const SEEN_ROWS: usize = TILE_ROWS_MAX * COPIED;
@@ -37,6 +38,8 @@ pub struct SeenProduct<'a, 's, T> {
     pub depth: usize,
     pub see: &'s mut dyn FnMut(SeenPart<'_, T>),
     pub copies: &'a mut Copies<T>,
+    /// See [`Product::packed`](super::Product::packed).
+    pub packed: Option<Packed<'a, T>>,
 }
 
 impl<T: Lanes> WithSimd for SeenProduct<'_, '_, T> {
@@ -44,20 +47,22 @@ impl<T: Lanes> WithSimd for SeenProduct<'_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { a, b, row, column, shape: (rows, columns), depth, see, copies } = self;
+        let Self { a, b, row, column, shape: (rows, columns), depth, see, copies, packed } = self;
         debug_assert!(depth <= DEPTH);
-        let Copies { left, right, seen } = copies;
-        for begin in (0..columns).step_by(COLUMNS) {
-            let width = COLUMNS.min(columns - begin);
-            let from = Block { b, term: 0, terms: depth, column: column + begin, width, is_copied: true };
-            let to = room(right, from.copied(PANEL * lanes::<T, S>()), RIGHT_MAX);
-            let right = simd.vectorize(Copy { from, to });
+        let Copies { left, right, seen, .. } = copies;
+        let block = if packed.is_some() { packed::COLUMNS } else { COLUMNS };
+        let vectors = if packed.is_some() { packed::vectors::<S>() } else { PANEL };
+        for begin in (0..columns).step_by(block) {
+            let width = block.min(columns - begin);
+            let block = Block { b, term: 0, terms: depth, column: column + begin, width, is_copied: true, vectors };
+            let right = block.panels(simd, depth, packed.and_then(|packed| packed.right), right);
             for first in (0..rows).step_by(SEEN_ROWS) {
                 let rows = SEEN_ROWS.min(rows - first);
                 let c = room(seen, rows * width, SEEN_MAX);
                 let is_copied = columns > UNCOPIED_COLUMNS_MAX;
-                let left =
-                    Strips { a, row: row + first, rows, term: 0, terms: depth, is_copied, copies: left, copied: None };
+                let packed = packed.map(|packed| packed.strips(depth));
+                let (row, copies) = (row + first, &mut *left);
+                let left = Strips { a, row, rows, term: 0, terms: depth, is_copied, copies, copied: None, packed };
                 let Ok(view) = ArrayViewMut2::from_shape((rows, width), &mut *c) else { return };
                 Part { left, right, adds: false }.work(simd, view);
                 see(SeenPart { place: (first, begin), numbers: c, width });

@@ -85,7 +85,8 @@ fn check<T: Element>(mul_add: fn(T, T, T) -> T, rows: usize, depth: usize, colum
         let (c, _) = c.split_at(Axis(1), columns);
         let mut copies = Copies::empty();
         let (a_operand, b_operand, copies) = (a.operand(), b.operand(), &mut copies);
-        let product = Product { a: a_operand, b: b_operand, row, column, depth, terms: 0..depth, c, adds, copies };
+        let product =
+            Product { a: a_operand, b: b_operand, row, column, depth, terms: 0..depth, c, adds, copies, packed: None };
         pulp::Arch::new().dispatch(product);
         for (index, (&c, &before)) in all.iter().zip(&before).enumerate() {
             let (i, j) = (index / (columns + 2), index % (columns + 2));
@@ -147,6 +148,7 @@ fn what_is_not_a_number_stays_in_its_row_and_column() {
         c: view,
         adds: false,
         copies,
+        packed: None,
     });
     for (index, c) in c.iter().enumerate() {
         assert_eq!(c.is_finite(), index / columns != 7 && index % columns != 49, "{index}");
@@ -162,7 +164,18 @@ fn check_seen<T: Element>(rows: usize, depth: usize, columns: usize) {
     let mut expected = vec![T::ZERO; rows * columns];
     let c = ArrayViewMut2::from_shape((rows, columns), &mut expected).unwrap();
     let copies = &mut Copies::empty();
-    pulp::Arch::new().dispatch(Product { a, b, row, column, depth, terms: 0..depth, c, adds: false, copies });
+    pulp::Arch::new().dispatch(Product {
+        a,
+        b,
+        row,
+        column,
+        depth,
+        terms: 0..depth,
+        c,
+        adds: false,
+        copies,
+        packed: None,
+    });
 
     let mut seen = vec![None; rows * columns];
     let mut see = |SeenPart { place: (row, column), numbers: part, width }: SeenPart<'_, T>| {
@@ -174,7 +187,7 @@ fn check_seen<T: Element>(rows: usize, depth: usize, columns: usize) {
         }
     };
     let shape = (rows, columns);
-    pulp::Arch::new().dispatch(SeenProduct { a, b, row, column, shape, depth, see: &mut see, copies });
+    pulp::Arch::new().dispatch(SeenProduct { a, b, row, column, shape, depth, see: &mut see, copies, packed: None });
     assert!(seen.iter().copied().eq(expected.into_iter().map(Some)), "{rows}×{depth}×{columns}");
 }
 
@@ -185,5 +198,103 @@ fn a_product_that_is_seen_has_the_bits_of_one_that_is_kept() {
     {
         check_seen::<f32>(rows, depth, columns);
         check_seen::<f64>(rows, depth, columns);
+    }
+}
+
+/// Copies of whole operands, each made in two pieces where it is long enough.
+fn packed<T: Element>(
+    (a, b): (Operand<'_, T>, Operand<'_, T>),
+    (rows, depth, columns): (usize, usize, usize),
+) -> [Vec<T>; 2] {
+    // What was there before is not read.
+    let nan = T::from_f64(f64::NAN);
+    let mut left = vec![nan; Packed::<T>::left_len(rows, depth)];
+    let mut right = vec![nan; Packed::<T>::right_len(columns, depth)];
+    let (row_cut, column_cut) = (rows / 2 / ROW_UNIT * ROW_UNIT, columns / 2 / COLUMN_UNIT * COLUMN_UNIT);
+    let (first, second) = left.split_at_mut(row_cut * depth);
+    let (third, fourth) = right.split_at_mut(column_cut * depth);
+    for pack in [
+        Pack::Left { a, first: 0, rows: row_cut, depth, to: first },
+        Pack::Left { a, first: row_cut, rows: rows - row_cut, depth, to: second },
+        Pack::Right { b, first: 0, columns: column_cut, depth, to: third },
+        Pack::Right { b, first: column_cut, columns: columns - column_cut, depth, to: fourth },
+    ] {
+        pulp::Arch::new().dispatch(pack);
+    }
+    [left, right]
+}
+
+/// Four parts of a product with copies of whole operands are what the product is without.
+fn check_packed<T: Element>(rows: usize, depth: usize, columns: usize) {
+    for (turns_a, turns_b, packs_b, adds) in
+        [(false, false, false, false), (false, true, false, true), (true, false, true, false), (true, true, true, true)]
+    {
+        let (a, b) = (Stored::<T>::new(rows, depth, turns_a, 1), Stored::<T>::new(depth, columns, turns_b, 2));
+        let (a, b) = (a.operand(), b.operand());
+        let copies = &mut Copies::empty();
+        let mut expected = random::<T>(rows * columns, 3);
+        let mut all = expected.clone();
+        let terms = 0..depth;
+        let c = ArrayViewMut2::from_shape((rows, columns), &mut expected).unwrap();
+        let product = Product { a, b, row: 0, column: 0, depth, terms, c, adds, copies, packed: None };
+        pulp::Arch::new().dispatch(product);
+
+        let [left, right] = &packed((a, b), (rows, depth, columns));
+        let packed = Some(Packed { left, right: packs_b.then_some(right) });
+        let c = ArrayViewMut2::from_shape((rows, columns), &mut all).unwrap();
+        let (row, column) = (rows / 2 / ROW_UNIT * ROW_UNIT, columns / 2 / COLUMN_UNIT * COLUMN_UNIT);
+        let (above, below) = c.split_at(Axis(0), row);
+        for (row, c) in [(0, above), (row, below)] {
+            let (before, after) = c.split_at(Axis(1), column);
+            for (column, c) in [(0, before), (column, after)] {
+                let terms = 0..depth;
+                pulp::Arch::new().dispatch(Product { a, b, row, column, depth, terms, c, adds, copies, packed });
+            }
+        }
+        assert!(all == expected, "{rows}×{depth}×{columns}, {turns_a} {turns_b} {packs_b}");
+    }
+}
+
+#[test]
+fn copies_of_whole_operands_change_no_bit() {
+    for (rows, depth, columns) in [
+        (1, 1, 1),
+        (5, 3, 2),
+        (6, 4, 47),
+        (8, 7, 48),
+        (24, 5, 49),
+        (25, 513, 96),
+        (47, 16, 97),
+        (48, 33, 130),
+        (100, 512, 480),
+        (131, 9, 481),
+        (99, 1_029, 1_000),
+    ] {
+        check_packed::<f32>(rows, depth, columns);
+        check_packed::<f64>(rows, depth, columns);
+    }
+}
+
+#[test]
+fn what_is_seen_of_a_product_with_copies_of_whole_operands_has_the_same_bits() {
+    for (rows, depth, columns) in [(1, 2, 1), (97, 5, 513), (200, 512, 130), (301, 33, 1_030)] {
+        let (a, b) = (Stored::<f32>::new(rows, depth, true, 1), Stored::<f32>::new(depth, columns, false, 2));
+        let (a, b) = (a.operand(), b.operand());
+        let [left, right] = &packed((a, b), (rows, depth, columns));
+        let seen = |packed: Option<Packed<'_, f32>>| {
+            let mut seen = vec![f32::NAN; rows * columns];
+            let mut see = |SeenPart { place: (row, column), numbers: part, width }: SeenPart<'_, f32>| {
+                for (index, part) in part.chunks(width).enumerate() {
+                    seen[(row + index) * columns + column..][..width].copy_from_slice(part);
+                }
+            };
+            let (shape, see, copies) = ((rows, columns), &mut see, &mut Copies::empty());
+            pulp::Arch::new().dispatch(SeenProduct { a, b, row: 0, column: 0, shape, depth, see, copies, packed });
+            seen
+        };
+        let expected = seen(None);
+        for right in [None, Some(&right[..])] {
+            assert_eq!(seen(Some(Packed { left, right })), expected, "{rows}×{depth}×{columns}");
+        }
     }
 }

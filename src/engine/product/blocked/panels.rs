@@ -1,0 +1,202 @@
+//! A block of b, copied into panels as wide as a tile.
+
+use std::ops::Range;
+use std::slice;
+
+use pulp::{Simd, WithSimd};
+
+use super::{Operand, PANEL, RIGHT_MAX, packed, room};
+use crate::engine::product::tiles::{Columns, Lanes, lanes};
+
+/// A block of b.
+#[derive(Clone, Copy)]
+pub(super) struct Block<'a, T> {
+    pub b: Operand<'a, T>,
+    pub term: usize,
+    pub terms: usize,
+    pub column: usize,
+    pub width: usize,
+    /// Whether all of it is copied, or only the columns at its end that fill no panel.
+    pub is_copied: bool,
+    /// Vectors of a panel.
+    pub vectors: usize,
+}
+
+impl<'a, T: Lanes> Block<'a, T> {
+    /// Numbers of its copy in panels of so many columns.
+    pub fn copied(&self, panel: usize) -> usize {
+        let first = if self.is_copied { 0 } else { self.width / panel * panel };
+        (self.width - first).next_multiple_of(panel) * self.terms
+    }
+
+    /// As tiles read it: from copies of all of b, or copied now.
+    #[inline(always)]
+    pub fn panels<S: Simd>(
+        self,
+        simd: S,
+        depth: usize,
+        packed: Option<&'a [T]>,
+        room_for: &'a mut Vec<T>,
+    ) -> Panels<'a, T> {
+        let panel = self.vectors * lanes::<T, S>();
+        if let Some(packed) = packed {
+            return Panels { block: self, copies: &packed[self.column * depth + self.term * panel..], depth };
+        }
+        let to = room(room_for, self.copied(panel), RIGHT_MAX);
+        simd.vectorize(Copy { from: self, to })
+    }
+}
+
+/// A block of b as tiles read it.
+#[derive(Clone, Copy)]
+pub(super) struct Panels<'a, T> {
+    pub block: Block<'a, T>,
+    pub copies: &'a [T],
+    /// Terms of a panel in `copies`.
+    pub depth: usize,
+}
+
+impl<'a, T: Lanes> Panels<'a, T> {
+    /// The columns from `at` on, where a panel of so many begins.
+    #[inline(always)]
+    pub fn at(self, at: usize, panel: usize) -> Columns<'a, T> {
+        let Block { b, term, terms, column, width, is_copied, .. } = self.block;
+        let first_copied = if is_copied { 0 } else { width / panel * panel };
+        if at < first_copied {
+            let values = &b.values[term * b.stride..(term + terms) * b.stride];
+            return Columns { values, stride: b.stride, first: column + at };
+        }
+        let values = &self.copies[(at - first_copied) * self.depth..][..panel * terms];
+        Columns { values, stride: panel, first: 0 }
+    }
+}
+
+/// Copies a block of b into panels.
+pub(super) struct Copy<'a, T> {
+    pub from: Block<'a, T>,
+    pub to: &'a mut [T],
+}
+
+impl<'a, T: Lanes> WithSimd for Copy<'a, T> {
+    type Output = Panels<'a, T>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Panels<'a, T> {
+        let Self { from, to } = self;
+        let Block { b, term, terms, column, width, is_copied, vectors } = from;
+        let panel = vectors * lanes::<T, S>();
+        let whole = width / panel * panel;
+        let columns_from = |row: usize| Columns { values: &b.values[row * b.stride..], stride: b.stride, first: term };
+        let (panels, last) = to.split_at_mut(if is_copied { whole * terms } else { 0 });
+        if b.is_transposed {
+            for (index, to) in panels.chunks_exact_mut(panel * terms).enumerate() {
+                turn(simd, columns_from(column + index * panel), panel, to, panel);
+            }
+        } else if !panels.is_empty() {
+            let rows = b.values[term * b.stride..].chunks_exact(b.stride).take(terms).map(
+                #[inline(always)]
+                |row| &row[column..column + whole],
+            );
+            match vectors {
+                PANEL => copy_rows::<T, S, PANEL>(rows, terms, panels),
+                _ => copy_rows::<T, S, { packed::VECTORS_MAX }>(rows, terms, panels),
+            }
+        }
+        let (first, rest) = (column + whole, width - whole);
+        if rest > 0 && b.is_transposed {
+            last.fill(T::zeroed());
+            turn(simd, columns_from(first), rest, last, panel);
+        } else if rest > 0 {
+            for (index, to) in last.chunks_exact_mut(panel).enumerate() {
+                let at = (term + index) * b.stride + first;
+                // What is too much belongs to columns of the result that are not there.
+                if let Some(from) = b.values.get(at..at + panel) {
+                    T::vectors_mut::<S>(to).iter_mut().zip(T::vectors::<S>(from)).for_each(
+                        #[inline(always)]
+                        |(to, &from)| *to = from,
+                    );
+                } else {
+                    to[..rest].copy_from_slice(&b.values[at..at + rest]);
+                    to[rest..].fill(T::zeroed());
+                }
+            }
+        }
+        Panels { block: from, copies: to, depth: terms }
+    }
+}
+
+/// Row by row into panels of `N` vectors, so that b is read in runs.
+#[inline(always)]
+fn copy_rows<'a, T: Lanes, S: Simd, const N: usize>(
+    rows: impl Iterator<Item = &'a [T]>,
+    terms: usize,
+    panels: &mut [T],
+) {
+    let panels = T::vectors_mut::<S>(panels).as_chunks_mut::<N>().0;
+    for (index, row) in rows.enumerate() {
+        let row = T::vectors::<S>(row).as_chunks::<N>().0;
+        for (from, to) in row.iter().zip(panels[index..].iter_mut().step_by(terms)) {
+            *to = *from;
+        }
+    }
+}
+
+/// The first `columns` rows of `from`, from the term `first` on, become columns of `to`, whose rows have length `panel`.
+#[inline(always)]
+pub(super) fn turn<T: Lanes, S: Simd>(simd: S, from: Columns<'_, T>, columns: usize, to: &mut [T], panel: usize) {
+    let (terms, vector) = (to.len() / panel, lanes::<T, S>());
+    let (fours, whole) = if T::turns::<S>() { (columns / 4 * 4, terms / vector * vector) } else { (0, 0) };
+    // As many terms at once as a vector has: of the widest that is a line of the cache.
+    for term in (0..whole).step_by(vector) {
+        let to = &mut to[term * panel..(term + vector) * panel];
+        for column in (0..fours).step_by(4) {
+            turn_four(simd, from, term, column, to, panel);
+        }
+    }
+    turn_rest(from, 0..fours, whole..terms, to, panel);
+    turn_rest(from, fours..columns, 0..terms, to, panel);
+}
+
+/// Four columns, and as many terms as a vector has.
+#[inline(always)]
+fn turn_four<T: Lanes, S: Simd>(simd: S, from: Columns<'_, T>, term: usize, column: usize, to: &mut [T], panel: usize) {
+    let mut rows = [T::splat(simd, T::zeroed()); 4];
+    for (index, row) in rows.iter_mut().enumerate() {
+        let at = (column + index) * from.stride + from.first + term;
+        *row = T::vectors::<S>(&from.values[at..at + lanes::<T, S>()])[0];
+    }
+    let rows = T::turned(simd, rows);
+    for (index, row) in rows.iter().enumerate() {
+        let fours = bytemuck::cast_slice::<T::Vector<S>, T>(slice::from_ref(row)).as_chunks::<4>().0;
+        for (group, four) in fours.iter().enumerate() {
+            to[(4 * group + index) * panel + column..][..4].copy_from_slice(four);
+        }
+    }
+}
+
+/// One number after the other.
+#[inline(always)]
+fn turn_rest<T: Lanes>(from: Columns<'_, T>, columns: Range<usize>, terms: Range<usize>, to: &mut [T], panel: usize) {
+    /// Rows that go together: their numbers lie side by side in the end.
+    const GROUP: usize = 16;
+    let row = |column: usize| &from.values[column * from.stride + from.first..][terms.clone()];
+    let to = &mut to[terms.start * panel..];
+    let mut columns = columns;
+    while columns.len() >= GROUP {
+        let mut rows: [&[T]; GROUP] = [&[]; GROUP];
+        for (index, to) in rows.iter_mut().enumerate() {
+            *to = row(columns.start + index);
+        }
+        for (term, to) in to.chunks_exact_mut(panel).enumerate() {
+            for (to, row) in to[columns.start..columns.start + GROUP].iter_mut().zip(&rows) {
+                *to = row[term];
+            }
+        }
+        columns.start += GROUP;
+    }
+    for column in columns {
+        for (&from, to) in row(column).iter().zip(to.chunks_exact_mut(panel)) {
+            to[column] = from;
+        }
+    }
+}
