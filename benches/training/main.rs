@@ -92,7 +92,7 @@ fn measure(workload: &Workload, arguments: &Arguments) -> anyhow::Result<Value> 
 
 /// Who computes the steps of a training: as many threads, as in the server.
 fn workers(threads: usize) -> anyhow::Result<Workers> {
-    Ok(if threads > 1 { Workers::of(Team::new(threads, || {})?) } else { Workers::default() })
+    Ok(Workers::of(Team::new(threads, || {})?))
 }
 
 /// A training under way, and what the service would do with what it tells.

@@ -10,6 +10,7 @@
 //! before, and b where its columns are not shared out ([`Packed`]).
 
 use std::array;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use ndarray::{ArrayViewMut2, Axis};
@@ -48,6 +49,14 @@ const FAR_BYTES: usize = 2_049;
 /// Up to so many columns a is read where it is.
 const UNCOPIED_COLUMNS_MAX: usize = 128;
 
+/// What a kind of vectors has. Constants, so that a branch on one leaves nothing to compile of the other.
+struct Registers<S>(PhantomData<S>);
+
+impl<S: Simd> Registers<S> {
+    /// Whether there are 32, not 16.
+    const ARE_MANY: bool = S::REGISTER_COUNT >= 32;
+}
+
 /// A line of the caches.
 const LINE_BYTES: usize = 64;
 
@@ -80,7 +89,7 @@ pub struct Copies<T> {
     left: Vec<T>,
     right: Vec<T>,
     seen: Vec<T>,
-    /// Of whole operands, a and b; these grow with them.
+    /// Of whole operands, a and b, on a thread that trains.
     pub packed: [Vec<T>; 2],
 }
 
@@ -136,7 +145,7 @@ impl<T: Lanes> WithSimd for Product<'_, T> {
         let uncopied_max =
             if b.stride * size_of::<T>() < FAR_BYTES { UNCOPIED_ROWS_MAX } else { UNCOPIED_FAR_ROWS_MAX };
         let is_copied = packed.is_some() || b.is_transposed || rows > uncopied_max;
-        let block = if packed.is_some() { packed::COLUMNS } else { COLUMNS };
+        let block = if packed.is_some() { packed::block_columns(columns) } else { COLUMNS };
         let vectors = if packed.is_some() { packed::vectors::<S>() } else { PANEL };
         let mut rest = c;
         for begin in (0..columns).step_by(block) {
@@ -170,17 +179,24 @@ impl<T: Lanes> Part<'_, '_, T> {
         if let Some(packed) = self.left.packed {
             return self.work_packed(simd, packed, c);
         }
-        let has_many_registers = S::REGISTER_COUNT >= 32;
         let mut rest = c;
         while rest.nrows() > 0 {
-            rest = match rest.nrows() {
-                1 => self.strip::<S, 1, 8>(simd, rest),
-                2 => self.strip::<S, 2, 4>(simd, rest),
-                3 | 4 if has_many_registers => self.strip::<S, 4, 4>(simd, rest),
-                5..=8 | 13..=16 if has_many_registers => self.strip::<S, 8, PANEL>(simd, rest),
-                _ if has_many_registers => self.strip::<S, 12, PANEL>(simd, rest),
-                3 | 4 | 7 | 8 => self.strip::<S, 4, PANEL>(simd, rest),
-                _ => self.strip::<S, 6, PANEL>(simd, rest),
+            // Every shape of a tile is compiled for every kind of vectors that may meet it.
+            rest = if Registers::<S>::ARE_MANY {
+                match rest.nrows() {
+                    1 => self.strip::<S, 1, 8>(simd, rest),
+                    2 => self.strip::<S, 2, 4>(simd, rest),
+                    3 | 4 => self.strip::<S, 4, 4>(simd, rest),
+                    5..=8 | 13..=16 => self.strip::<S, 8, PANEL>(simd, rest),
+                    _ => self.strip::<S, 12, PANEL>(simd, rest),
+                }
+            } else {
+                match rest.nrows() {
+                    1 => self.strip::<S, 1, 8>(simd, rest),
+                    2 => self.strip::<S, 2, 4>(simd, rest),
+                    3 | 4 | 7 | 8 => self.strip::<S, 4, PANEL>(simd, rest),
+                    _ => self.strip::<S, 6, PANEL>(simd, rest),
+                }
             };
         }
     }

@@ -12,6 +12,8 @@ use crate::engine::element::Element;
 use crate::engine::unchecked::prefetch::prefetch;
 use crate::engine::unchecked::team::{PARTS_MAX, Workers};
 
+// Parts of products whose operands are not copied before; and all products' sharing by rows or columns follows from these numbers.
+
 /// Multiply-adds of two parts: tens of microseconds each, which are worth another thread.
 const TWO_PARTS_MIN: usize = 1 << 22;
 /// Multiply-adds of four: more parts than threads, so that one that is held up holds up little, where each is long enough to pay for its

@@ -1,4 +1,6 @@
-//! Operands of the largest products, copied as a whole before, by all threads.
+//! Operands of the largest products of trainings, copied as a whole before, by all threads.
+//!
+//! The thread whose training it is keeps the room for them, up to [`LENGTH_MAX`] numbers each: so only threads that train do this.
 
 use std::mem;
 
@@ -9,13 +11,16 @@ use crate::engine::unchecked::team::Workers;
 
 /// Multiply-adds from which on it pays: with fewer, threads wait for each other longer than they gain.
 const OPERATIONS_MIN: usize = 1 << 28;
-/// The most numbers of a copy: 8 MB of float32.
+/// Rows from which on it pays: with fewer each number of b is read too seldom.
+const ROWS_MIN: usize = 65;
+/// The most numbers of a copy: 8 MB of float32. There is room for as many from the first on, since a later product may need more than an
+/// earlier one and no step allocates; what is not touched takes no memory.
 const LENGTH_MAX: usize = 1 << 21;
-/// Pieces of an operand: more than threads, so that one that is held up holds up little.
+/// Pieces of an operand, which are shared out.
 const PIECES: usize = 8;
 
-/// Calls `work` with copies of a, and of b where threads share the result by rows; or with none, where the product is too small or they
-/// would be too large.
+/// Calls `work` with copies of a, and of b where threads share the result by rows; or with none, where the product is too small, they would
+/// be too large, or nobody trains here.
 pub fn with_packed<T: Element>(
     workers: &Workers,
     by_rows: bool,
@@ -25,13 +30,14 @@ pub fn with_packed<T: Element>(
 ) {
     let left_len = Packed::<T>::left_len(rows, depth);
     let right_len = if by_rows { Packed::<T>::right_len(columns, depth) } else { 0 };
-    if rows * columns * depth < OPERATIONS_MIN || left_len.max(right_len) > LENGTH_MAX {
+    let is_worth_it = rows >= ROWS_MIN && rows * columns * depth >= OPERATIONS_MIN;
+    if !is_worth_it || !workers.are_a_team() || left_len.max(right_len) > LENGTH_MAX {
         return work(None);
     }
     // Parts of the work may run on this thread, and have its other room.
     let [mut left_room, mut right_room] = T::with_copies(|copies| mem::take(&mut copies.packed));
-    let left = room(&mut left_room, left_len, left_len);
-    let right = room(&mut right_room, right_len, right_len);
+    let left = room(&mut left_room, left_len, LENGTH_MAX);
+    let right: &mut [T] = if by_rows { room(&mut right_room, right_len, LENGTH_MAX) } else { &mut [] };
     {
         let (mut left, mut right) = (&mut *left, &mut *right);
         let lefts = cuts(rows, PIECES, ROW_UNIT).map(|(first, rows)| {

@@ -1,7 +1,7 @@
 //! Threads that help with large steps.
 //!
-//! Work is cut into parts by its shape alone, each part is computed in a fixed order, and the caller works too: so the bits are the
-//! same with any number of helpers, none among them, and only the time differs. Helpers that wait for the next part of the same step
+//! Work is cut into parts whose bits do not depend on the cuts, or by its shape alone; each part is computed in a fixed order, and the
+//! caller works too: so the bits are the same with any number of helpers, none among them, and only the time differs. Helpers that wait for the next part of the same step
 //! spin for a moment, since a step has many and each is short; then they sleep.
 //!
 //! The `unsafe` code: the work borrows from its caller's stack, which no safe way of handing it to a thread
@@ -277,6 +277,11 @@ impl Workers {
     /// Whether there may be more than one.
     pub fn are_several(&self) -> bool {
         self.threads() > 1
+    }
+
+    /// Whether they are threads of trainings, be it a single one.
+    pub fn are_a_team(&self) -> bool {
+        self.0.is_some()
     }
 
     /// How many there may be.

@@ -1,35 +1,40 @@
 //! Whole operands, copied once in the order in which tiles read them, for all parts of a product.
 //!
-//! It pays where each copy meets so many numbers of the other operand that several parts would copy the same. Tiles are lower and wider
-//! than elsewhere: they take fewer instructions for as many multiply-adds, since each number of a is spread over a vector for three
-//! vectors of b rather than two. That counts where a neighbour has its half of what the core begins in a cycle.
+//! It pays where each copy meets so many numbers of the other operand that several parts would copy the same. With 32 registers tiles are
+//! lower and wider than elsewhere: they read less and take fewer instructions for as many multiply-adds, since each number of a is spread
+//! over a vector for three vectors of b rather than two. That counts where a neighbour has its part of what the core begins in a cycle.
 
 use ndarray::{ArrayViewMut2, Axis};
 use pulp::{Simd, WithSimd};
 
 use super::panels::{Block, Copy, turn};
-use super::{COPIED, Operand, PANEL, Part, Strip};
+use super::{COPIED, Operand, PANEL, Part, Registers, Strip};
 use crate::engine::product::tiles::{Columns, Lanes, PackedRows, lanes};
 
 /// Of this many rows strips are whole ones on every processor, and so one after the other wherever a part of the rows begins.
 pub const ROW_UNIT: usize = 24;
 /// Of this many columns panels are whole ones on every processor.
 pub const COLUMN_UNIT: usize = 48;
-/// Columns of a block.
-pub(super) const COLUMNS: usize = 10 * COLUMN_UNIT;
+/// The most columns of a block: no more than elsewhere.
+const BLOCK_COLUMNS_MAX: usize = super::COLUMNS / COLUMN_UNIT * COLUMN_UNIT;
 
-/// Rows and vectors of a tile where there are 32 registers, and where there are 16.
-const ROWS_MAX: usize = 8;
-const ROWS_MIN: usize = 6;
-pub(super) const VECTORS_MAX: usize = 3;
+/// Rows and vectors of a tile where there are 32 registers.
+const HIGH: usize = 8;
+pub(super) const WIDE: usize = 3;
+/// Rows of a tile where there are 16, of [`PANEL`] vectors.
+const LOW: usize = 6;
 
-const fn has_many_registers<S: Simd>() -> bool {
-    S::REGISTER_COUNT >= 32
-}
+const _: () = assert!(ROW_UNIT.is_multiple_of(HIGH) && ROW_UNIT.is_multiple_of(LOW));
 
 /// Vectors of a panel.
 pub(super) const fn vectors<S: Simd>() -> usize {
-    if has_many_registers::<S>() { VECTORS_MAX } else { PANEL }
+    if Registers::<S>::ARE_MANY { WIDE } else { PANEL }
+}
+
+/// Columns of each block of so many: they are about equal, since a narrow one reads as much of a as a wide one.
+pub(super) fn block_columns(columns: usize) -> usize {
+    let blocks = columns.div_ceil(BLOCK_COLUMNS_MAX).max(1);
+    columns.div_ceil(blocks).next_multiple_of(COLUMN_UNIT).max(COLUMN_UNIT)
 }
 
 /// Copies of whole operands. What there is too much of at their ends belongs to rows and columns that are not there.
@@ -79,11 +84,11 @@ impl<T: Lanes> WithSimd for Pack<'_, T> {
     fn with_simd<S: Simd>(self, simd: S) {
         match self {
             Self::Left { a, first, rows, depth, to } => {
-                let strips = Rows { a, first, rows, depth, to };
-                if has_many_registers::<S>() {
-                    strips.copy::<S, ROWS_MAX>(simd);
+                let strips = LeftRows { a, first, rows, depth, to };
+                if Registers::<S>::ARE_MANY {
+                    strips.copy::<S, HIGH>(simd);
                 } else {
-                    strips.copy::<S, ROWS_MIN>(simd);
+                    strips.copy::<S, LOW>(simd);
                 }
             }
             Self::Right { b, first, columns, depth, to } => {
@@ -97,7 +102,7 @@ impl<T: Lanes> WithSimd for Pack<'_, T> {
 }
 
 /// See [`Pack::Left`].
-struct Rows<'a, T> {
+struct LeftRows<'a, T> {
     a: Operand<'a, T>,
     first: usize,
     rows: usize,
@@ -105,7 +110,7 @@ struct Rows<'a, T> {
     to: &'a mut [T],
 }
 
-impl<T: Lanes> Rows<'_, T> {
+impl<T: Lanes> LeftRows<'_, T> {
     /// To strips of `H` rows.
     #[inline(always)]
     fn copy<S: Simd, const H: usize>(self, simd: S) {
@@ -114,7 +119,7 @@ impl<T: Lanes> Rows<'_, T> {
         let (whole, last) = to[..rows.next_multiple_of(H) * depth].split_at_mut(strips * H * depth);
         last.fill(T::zeroed());
         if a.is_transposed {
-            copy_columns::<T, H>(a, first, depth, whole);
+            copy_stored_columns::<T, H>(a, first, depth, whole);
             let columns = first + strips * H..first + rows;
             for (from, to) in a.values.chunks_exact(a.stride).zip(last.chunks_exact_mut(H)) {
                 to[..rest].copy_from_slice(&from[columns.clone()]);
@@ -130,7 +135,7 @@ impl<T: Lanes> Rows<'_, T> {
 
 /// Stored columns from `first` on, to strips of `H`. Those of several strips go together, so that whole lines of the cache do.
 #[inline(always)]
-fn copy_columns<T: Lanes, const H: usize>(a: Operand<'_, T>, first: usize, depth: usize, strips: &mut [T]) {
+fn copy_stored_columns<T: Lanes, const H: usize>(a: Operand<'_, T>, first: usize, depth: usize, strips: &mut [T]) {
     for (index, some) in strips.chunks_mut(COPIED * H * depth).enumerate() {
         let columns = first + index * COPIED * H..first + index * COPIED * H + some.len() / depth;
         let tiles = some.as_chunks_mut::<H>().0;
@@ -147,10 +152,10 @@ impl<T: Lanes> Part<'_, '_, T> {
     /// Strip by strip.
     #[inline(always)]
     pub(super) fn work_packed<S: Simd>(self, simd: S, packed: PackedStrips<'_, T>, c: ArrayViewMut2<'_, T>) {
-        if has_many_registers::<S>() {
-            self.packed_strips::<S, ROWS_MAX, VECTORS_MAX>(simd, packed, c);
+        if Registers::<S>::ARE_MANY {
+            self.packed_strips::<S, HIGH, WIDE>(simd, packed, c);
         } else {
-            self.packed_strips::<S, ROWS_MIN, PANEL>(simd, packed, c);
+            self.packed_strips::<S, LOW, PANEL>(simd, packed, c);
         }
     }
 

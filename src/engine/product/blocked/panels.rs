@@ -1,7 +1,7 @@
 //! A block of b, copied into panels as wide as a tile.
 
 use std::ops::Range;
-use std::slice;
+use std::{array, slice};
 
 use pulp::{Simd, WithSimd};
 
@@ -99,7 +99,7 @@ impl<'a, T: Lanes> WithSimd for Copy<'a, T> {
             );
             match vectors {
                 PANEL => copy_rows::<T, S, PANEL>(rows, terms, panels),
-                _ => copy_rows::<T, S, { packed::VECTORS_MAX }>(rows, terms, panels),
+                _ => copy_rows::<T, S, { packed::WIDE }>(rows, terms, panels),
             }
         }
         let (first, rest) = (column + whole, width - whole);
@@ -174,29 +174,34 @@ fn turn_four<T: Lanes, S: Simd>(simd: S, from: Columns<'_, T>, term: usize, colu
     }
 }
 
-/// One number after the other.
+/// One number after the other, as many rows together as there are: their numbers lie side by side in the end.
 #[inline(always)]
 fn turn_rest<T: Lanes>(from: Columns<'_, T>, columns: Range<usize>, terms: Range<usize>, to: &mut [T], panel: usize) {
-    /// Rows that go together: their numbers lie side by side in the end.
-    const GROUP: usize = 16;
-    let row = |column: usize| &from.values[column * from.stride + from.first..][terms.clone()];
     let to = &mut to[terms.start * panel..];
-    let mut columns = columns;
-    while columns.len() >= GROUP {
-        let mut rows: [&[T]; GROUP] = [&[]; GROUP];
-        for (index, to) in rows.iter_mut().enumerate() {
-            *to = row(columns.start + index);
-        }
+    let columns = turn_groups::<T, 16>(from, columns, &terms, to, panel);
+    let columns = turn_groups::<T, 8>(from, columns, &terms, to, panel);
+    let columns = turn_groups::<T, 4>(from, columns, &terms, to, panel);
+    turn_groups::<T, 1>(from, columns, &terms, to, panel);
+}
+
+/// Groups of `N` rows, as many as there are. Returns those that are left.
+#[inline(always)]
+fn turn_groups<T: Lanes, const N: usize>(
+    from: Columns<'_, T>,
+    mut columns: Range<usize>,
+    terms: &Range<usize>,
+    to: &mut [T],
+    panel: usize,
+) -> Range<usize> {
+    while columns.len() >= N {
+        let rows: [&[T]; N] =
+            array::from_fn(|row| &from.values[(columns.start + row) * from.stride + from.first..][terms.clone()]);
         for (term, to) in to.chunks_exact_mut(panel).enumerate() {
-            for (to, row) in to[columns.start..columns.start + GROUP].iter_mut().zip(&rows) {
+            for (to, row) in to[columns.start..columns.start + N].iter_mut().zip(&rows) {
                 *to = row[term];
             }
         }
-        columns.start += GROUP;
+        columns.start += N;
     }
-    for column in columns {
-        for (&from, to) in row(column).iter().zip(to.chunks_exact_mut(panel)) {
-            to[column] = from;
-        }
-    }
+    columns
 }

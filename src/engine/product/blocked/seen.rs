@@ -5,13 +5,15 @@ use pulp::{Simd, WithSimd};
 
 use super::panels::Block;
 use super::{
-    COLUMNS, COPIED, Copies, DEPTH, Operand, PANEL, Packed, Part, SEEN_MAX, Strips, TILE_ROWS_MAX,
+    COLUMNS, COPIED, Copies, DEPTH, Operand, PANEL, Packed, Part, ROW_UNIT, SEEN_MAX, Strips, TILE_ROWS_MAX,
     UNCOPIED_COLUMNS_MAX, packed, room,
 };
 use crate::engine::product::tiles::Lanes;
 
 /// Rows of a product of which nothing is kept that are there at once: those of the tiles that are copied together.
 const SEEN_ROWS: usize = TILE_ROWS_MAX * COPIED;
+
+const _: () = assert!(SEEN_ROWS.is_multiple_of(ROW_UNIT));
 
 /// A part of a product.
 pub struct SeenPart<'a, T> {
@@ -50,7 +52,7 @@ impl<T: Lanes> WithSimd for SeenProduct<'_, '_, T> {
         let Self { a, b, row, column, shape: (rows, columns), depth, see, copies, packed } = self;
         debug_assert!(depth <= DEPTH);
         let Copies { left, right, seen, .. } = copies;
-        let block = if packed.is_some() { packed::COLUMNS } else { COLUMNS };
+        let block = if packed.is_some() { packed::block_columns(columns) } else { COLUMNS };
         let vectors = if packed.is_some() { packed::vectors::<S>() } else { PANEL };
         for begin in (0..columns).step_by(block) {
             let width = block.min(columns - begin);

@@ -203,6 +203,7 @@ fn a_product_that_is_seen_has_the_bits_of_one_that_is_kept() {
 
 /// Copies of whole operands, each made in two pieces where it is long enough.
 fn packed<T: Element>(
+    copy: impl Fn(Pack<'_, T>),
     (a, b): (Operand<'_, T>, Operand<'_, T>),
     (rows, depth, columns): (usize, usize, usize),
 ) -> [Vec<T>; 2] {
@@ -219,13 +220,13 @@ fn packed<T: Element>(
         Pack::Right { b, first: 0, columns: column_cut, depth, to: third },
         Pack::Right { b, first: column_cut, columns: columns - column_cut, depth, to: fourth },
     ] {
-        pulp::Arch::new().dispatch(pack);
+        copy(pack);
     }
     [left, right]
 }
 
 /// Four parts of a product with copies of whole operands are what the product is without.
-fn check_packed<T: Element>(rows: usize, depth: usize, columns: usize) {
+fn check_packed<T: Element, S: Simd>(simd: S, rows: usize, depth: usize, columns: usize) {
     for (turns_a, turns_b, packs_b, adds) in
         [(false, false, false, false), (false, true, false, true), (true, false, true, false), (true, true, true, true)]
     {
@@ -236,10 +237,9 @@ fn check_packed<T: Element>(rows: usize, depth: usize, columns: usize) {
         let mut all = expected.clone();
         let terms = 0..depth;
         let c = ArrayViewMut2::from_shape((rows, columns), &mut expected).unwrap();
-        let product = Product { a, b, row: 0, column: 0, depth, terms, c, adds, copies, packed: None };
-        pulp::Arch::new().dispatch(product);
+        simd.vectorize(Product { a, b, row: 0, column: 0, depth, terms, c, adds, copies, packed: None });
 
-        let [left, right] = &packed((a, b), (rows, depth, columns));
+        let [left, right] = &packed(|pack| simd.vectorize(pack), (a, b), (rows, depth, columns));
         let packed = Some(Packed { left, right: packs_b.then_some(right) });
         let c = ArrayViewMut2::from_shape((rows, columns), &mut all).unwrap();
         let (row, column) = (rows / 2 / ROW_UNIT * ROW_UNIT, columns / 2 / COLUMN_UNIT * COLUMN_UNIT);
@@ -248,15 +248,27 @@ fn check_packed<T: Element>(rows: usize, depth: usize, columns: usize) {
             let (before, after) = c.split_at(Axis(1), column);
             for (column, c) in [(0, before), (column, after)] {
                 let terms = 0..depth;
-                pulp::Arch::new().dispatch(Product { a, b, row, column, depth, terms, c, adds, copies, packed });
+                simd.vectorize(Product { a, b, row, column, depth, terms, c, adds, copies, packed });
             }
         }
         assert!(all == expected, "{rows}×{depth}×{columns}, {turns_a} {turns_b} {packs_b}");
     }
 }
 
+/// For every kind of vectors that this processor has, and none: heights of strips and widths of panels are theirs.
 #[test]
 fn copies_of_whole_operands_change_no_bit() {
+    check_packed_on(pulp::Scalar::new());
+    #[cfg(target_arch = "x86_64")]
+    {
+        pulp::x86::V3::try_new().into_iter().for_each(check_packed_on);
+        pulp::x86::V4::try_new().into_iter().for_each(check_packed_on);
+    }
+    #[cfg(target_arch = "aarch64")]
+    pulp::aarch64::Neon::try_new().into_iter().for_each(check_packed_on);
+}
+
+fn check_packed_on<S: Simd>(simd: S) {
     for (rows, depth, columns) in [
         (1, 1, 1),
         (5, 3, 2),
@@ -270,8 +282,8 @@ fn copies_of_whole_operands_change_no_bit() {
         (131, 9, 481),
         (99, 1_029, 1_000),
     ] {
-        check_packed::<f32>(rows, depth, columns);
-        check_packed::<f64>(rows, depth, columns);
+        check_packed::<f32, S>(simd, rows, depth, columns);
+        check_packed::<f64, S>(simd, rows, depth, columns);
     }
 }
 
@@ -280,7 +292,7 @@ fn what_is_seen_of_a_product_with_copies_of_whole_operands_has_the_same_bits() {
     for (rows, depth, columns) in [(1, 2, 1), (97, 5, 513), (200, 512, 130), (301, 33, 1_030)] {
         let (a, b) = (Stored::<f32>::new(rows, depth, true, 1), Stored::<f32>::new(depth, columns, false, 2));
         let (a, b) = (a.operand(), b.operand());
-        let [left, right] = &packed((a, b), (rows, depth, columns));
+        let [left, right] = &packed(|pack| pulp::Arch::new().dispatch(pack), (a, b), (rows, depth, columns));
         let seen = |packed: Option<Packed<'_, f32>>| {
             let mut seen = vec![f32::NAN; rows * columns];
             let mut see = |SeenPart { place: (row, column), numbers: part, width }: SeenPart<'_, f32>| {

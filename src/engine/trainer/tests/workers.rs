@@ -171,3 +171,42 @@ fn a_loss_that_is_not_finite_moves_no_weights() {
     let bits = |parameters: Vec<f32>| parameters.into_iter().map(f32::to_bits).collect::<Vec<_>>();
     assert!(bits(trained(false)) == bits(trained(true)));
 }
+
+/// Products of 2²⁸ multiply-adds and more, over batches of 512 and 500 rows: their operands are copied before by a team.
+fn wide<T: Element>() -> Trainer<T> {
+    let (rows, width) = (1_012, 600);
+    let layers = [(900, Activation::Relu), (910, Activation::Tanh), (3, Activation::Identity)];
+    let architecture = network(T::ELEMENT_TYPE, width, &layers);
+    let inputs = matrix(T::ELEMENT_TYPE, width, &uniform(rows * width, 1));
+    let targets = Targets::Values(matrix(T::ELEMENT_TYPE, 3, &uniform(rows * 3, 2)));
+    let settings = settings_on(Activation::Identity, Loss::SquaredError, adam(1e-3), rows);
+    let settings = Settings { batch_size: 512, epochs: 2, shuffle: true, ..settings };
+    Trainer::new(input(architecture, settings, training_data(inputs, targets)))
+}
+
+fn check_wide<T: Element>() {
+    let mut alone = wide::<T>();
+    let expected = run(&mut alone);
+    for threads in [1, 2, 3] {
+        let mut trainer = wide::<T>();
+        trainer.set_workers(Workers::of(Team::new(threads, || {}).unwrap()));
+        // The first step makes room, for the shorter batch after it, too.
+        trainer.step_batch();
+        let mut ends = Vec::new();
+        let counted = allocation_counter::measure(|| {
+            if let Step::Epoch(end) = trainer.step_batch() {
+                ends.push(end);
+            }
+        });
+        assert!(ends.len() == 1 && counted.count_total <= 1, "{counted:?}, one of them for the test's list");
+        ends.extend(run(&mut trainer));
+        assert_eq!(ends, expected, "{threads} threads");
+        assert!(trainer.parameters() == alone.parameters(), "{threads} threads");
+    }
+}
+
+#[test]
+fn operands_that_are_copied_before_change_no_bit_and_take_nothing_from_the_allocator() {
+    check_wide::<f32>();
+    check_wide::<f64>();
+}
