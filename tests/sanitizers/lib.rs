@@ -1,0 +1,8 @@
+//! What `src/engine/unchecked.rs` holds.
+#![allow(dead_code)]
+
+#[path = "../../src/engine/unchecked"]
+mod unchecked {
+    mod prefetch;
+    mod team;
+}
