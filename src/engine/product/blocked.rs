@@ -46,6 +46,8 @@ const UNCOPIED_ROWS_MAX: usize = 64;
 /// The same where rows of b are far apart: so far that a line of them falls into a small part of the first cache.
 const UNCOPIED_FAR_ROWS_MAX: usize = 8;
 const FAR_BYTES: usize = 2_049;
+/// Rows of a strip from which on they are copied: the addresses of fewer stay in registers.
+const HEIGHT_COPIED_MIN: usize = 6;
 /// Up to so many columns a is read where it is.
 const UNCOPIED_COLUMNS_MAX: usize = 128;
 
@@ -55,6 +57,8 @@ struct Registers<S>(PhantomData<S>);
 impl<S: Simd> Registers<S> {
     /// Whether there are 32, not 16.
     const ARE_MANY: bool = S::REGISTER_COUNT >= 32;
+    /// Whether there are no vectors: a processor for which these tiles are not made.
+    const ARE_SCALAR: bool = S::F32_LANES == 1;
 }
 
 /// A line of the caches.
@@ -190,6 +194,11 @@ impl<T: Lanes> Part<'_, '_, T> {
                     5..=8 | 13..=16 => self.strip::<S, 8, PANEL>(simd, rest),
                     _ => self.strip::<S, 12, PANEL>(simd, rest),
                 }
+            } else if Registers::<S>::ARE_SCALAR {
+                match rest.nrows() {
+                    1 => self.strip::<S, 1, PANEL>(simd, rest),
+                    _ => self.strip::<S, 4, PANEL>(simd, rest),
+                }
             } else {
                 match rest.nrows() {
                     1 => self.strip::<S, 1, 8>(simd, rest),
@@ -220,11 +229,11 @@ impl<T: Lanes> Part<'_, '_, T> {
                 let left = self.left.copied_columns::<H>(first);
                 simd.vectorize(Strip::<T, _, H, N> { left, right, c, adds });
             }
-            (false, true) => {
+            (false, true) if const { H >= HEIGHT_COPIED_MIN } => {
                 let left = self.left.copied_rows::<H>(first);
                 simd.vectorize(Strip::<T, _, H, N> { left, right, c, adds });
             }
-            (false, false) => {
+            (false, _) => {
                 let left = self.left.rows::<H>(first);
                 simd.vectorize(Strip::<T, _, H, N> { left, right, c, adds });
             }

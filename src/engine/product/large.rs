@@ -7,7 +7,7 @@ use ndarray::iter::AxisIterMut;
 use ndarray::{ArrayViewMut2, Axis, Ix1, s};
 
 use super::blocked::{COLUMN_UNIT, Operand, Product, ROW_UNIT, SeenPart, SeenProduct, groups};
-use super::packing::with_packed;
+use super::packing::Packing;
 use crate::engine::element::Element;
 use crate::engine::unchecked::prefetch::prefetch;
 use crate::engine::unchecked::team::{PARTS_MAX, Workers};
@@ -115,25 +115,25 @@ pub fn product<T: Element>(
     let (rows, columns) = c.dim();
     let count = parts_of(rows * columns * depth);
     let by_rows = sharing.is_by_rows(rows, columns, count);
-    with_packed(workers, by_rows, (a, b), (rows, columns, depth), |packed| {
-        let product = |row: usize, column: usize, c: ArrayViewMut2<'_, T>| {
-            T::with_copies(|copies| {
-                let terms = 0..depth;
-                pulp::Arch::new().dispatch(Product { a, b, row, column, depth, terms, c, adds, copies, packed });
-            });
-        };
-        if count < 2 || !workers.are_several() {
-            return product(0, 0, c);
-        }
-        let parts = Parts::new(workers, by_rows, (rows, columns), count, packed.is_some());
-        let mut rest = Some(c);
-        let parts = parts.places().map_while(move |(first, length)| {
-            let (part, after) = rest.take()?.split_at(parts.axis, length);
-            rest = Some(after);
-            Some((first, part))
+    let mut packing = Packing::new(workers, by_rows, (a, b), (rows, columns, depth));
+    let packed = packing.as_mut().map(Packing::packed);
+    let product = |row: usize, column: usize, c: ArrayViewMut2<'_, T>| {
+        T::with_copies(|copies| {
+            let terms = 0..depth;
+            pulp::Arch::new().dispatch(Product { a, b, row, column, depth, terms, c, adds, copies, packed });
         });
-        workers.for_each(parts, |(first, c)| if by_rows { product(first, 0, c) } else { product(0, first, c) });
+    };
+    if count < 2 || !workers.are_several() {
+        return product(0, 0, c);
+    }
+    let parts = Parts::new(workers, by_rows, (rows, columns), count, packed.is_some());
+    let mut rest = Some(c);
+    let parts = parts.places().map_while(move |(first, length)| {
+        let (part, after) = rest.take()?.split_at(parts.axis, length);
+        rest = Some(after);
+        Some((first, part))
     });
+    workers.for_each(parts, |(first, c)| if by_rows { product(first, 0, c) } else { product(0, first, c) });
 }
 
 /// Whether two threads share the terms of x·W rather than its columns. That is so where they share the optimizer's step by rows of W, and
@@ -241,23 +241,23 @@ pub fn seen_product<T: Element, const N: usize>(
     let (rows, columns) = target.first.dim();
     let count = parts_of(rows * columns * depth);
     let by_rows = Sharing::Rows.is_by_rows(rows, columns, count);
-    with_packed(workers, by_rows, (a, b), (rows, columns, depth), |packed| {
-        let product = |row: usize, column: usize, mut target: Target<'_, T, N>| {
-            let shape = target.first.dim();
-            let mut see = |part: SeenPart<'_, T>| target.see_part(&part, &see);
-            T::with_copies(|copies| {
-                let see = &mut see;
-                pulp::Arch::new().dispatch(SeenProduct { a, b, row, column, shape, depth, see, copies, packed });
-            });
-        };
-        if count < 2 || !workers.are_several() {
-            return product(0, 0, target);
-        }
-        let parts = Parts::new(workers, by_rows, (rows, columns), count, packed.is_some());
-        let mut rest = target;
-        let parts = parts.places().map(move |(first, length)| (first, rest.cut(parts.axis, length)));
-        workers.for_each(parts, |(first, c)| if by_rows { product(first, 0, c) } else { product(0, first, c) });
-    });
+    let mut packing = Packing::new(workers, by_rows, (a, b), (rows, columns, depth));
+    let packed = packing.as_mut().map(Packing::packed);
+    let product = |row: usize, column: usize, mut target: Target<'_, T, N>| {
+        let shape = target.first.dim();
+        let mut see = |part: SeenPart<'_, T>| target.see_part(&part, &see);
+        T::with_copies(|copies| {
+            let see = &mut see;
+            pulp::Arch::new().dispatch(SeenProduct { a, b, row, column, shape, depth, see, copies, packed });
+        });
+    };
+    if count < 2 || !workers.are_several() {
+        return product(0, 0, target);
+    }
+    let parts = Parts::new(workers, by_rows, (rows, columns), count, packed.is_some());
+    let mut rest = target;
+    let parts = parts.places().map(move |(first, length)| (first, rest.cut(parts.axis, length)));
+    workers.for_each(parts, |(first, c)| if by_rows { product(first, 0, c) } else { product(0, first, c) });
 }
 
 /// A matrix whose rows are one run of numbers, as one row.

@@ -1,8 +1,8 @@
 //! Threads that help with large steps.
 //!
-//! Work is cut into parts whose bits do not depend on the cuts, or by its shape alone; each part is computed in a fixed order, and the
-//! caller works too: so the bits are the same with any number of helpers, none among them, and only the time differs. Helpers that wait for the next part of the same step
-//! spin for a moment, since a step has many and each is short; then they sleep.
+//! Work is cut into parts by its shape alone, or in a way that no bit depends on; each part is computed in a fixed order, and the
+//! caller works too: so the bits are the same with any number of helpers, none among them, and only the time differs. Helpers that
+//! wait for the next part of the same step spin for a moment, since a step has many and each is short; then they sleep.
 //!
 //! The `unsafe` code: the work borrows from its caller's stack, which no safe way of handing it to a thread
 //! that lives on allows (a scope of threads would start them anew for every part of a step). What makes it sound: `Team::run` does not

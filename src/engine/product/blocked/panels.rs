@@ -5,7 +5,7 @@ use std::{array, slice};
 
 use pulp::{Simd, WithSimd};
 
-use super::{Operand, PANEL, RIGHT_MAX, packed, room};
+use super::{COLUMN_UNIT, Operand, PANEL, RIGHT_MAX, packed, room};
 use crate::engine::product::tiles::{Columns, Lanes, lanes};
 
 /// A block of b.
@@ -40,6 +40,7 @@ impl<'a, T: Lanes> Block<'a, T> {
     ) -> Panels<'a, T> {
         let panel = self.vectors * lanes::<T, S>();
         if let Some(packed) = packed {
+            debug_assert!(COLUMN_UNIT.is_multiple_of(panel));
             return Panels { block: self, copies: &packed[self.column * depth + self.term * panel..], depth };
         }
         let to = room(room_for, self.copied(panel), RIGHT_MAX);
