@@ -11,9 +11,11 @@ use super::simd::vectorized;
 use crate::domain::Activation;
 
 pub mod functions;
+pub mod softmax;
 
 use functions::*;
 pub use functions::{sigmoid, sign};
+use softmax::{log_softmax, softmax, sum};
 
 /// Applies an activation in place to the pre-activations of some rows, `[rows, units]`.
 pub fn activate<T: Element>(activation: Activation, units: usize, values: &mut [T]) {
@@ -41,8 +43,8 @@ pub fn activate<T: Element>(activation: Activation, units: usize, values: &mut [
         Activation::GeluTanh => map(values, gelu_tanh),
         Activation::Silu => map(values, silu),
         Activation::Mish => map(values, mish),
-        Activation::Softmax => vectorized!(softmax(units, values)),
-        Activation::LogSoftmax => vectorized!(log_softmax(units, values)),
+        Activation::Softmax => softmax(units, values),
+        Activation::LogSoftmax => log_softmax(units, values),
     }
 }
 

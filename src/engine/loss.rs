@@ -178,10 +178,10 @@ impl Objective {
         match &self.loss {
             Loss::Perceptron => return self.each(scale, batch, margins::perceptron),
             Loss::SoftmaxCrossEntropy { .. } | Loss::NegativeLogLikelihood | Loss::KlDivergence => {
-                return vectorized!(classes::evaluate(self, scale, batch));
+                return classes::evaluate(self, scale, batch);
             }
             &Loss::Focal { gamma, .. } if self.activation == Activation::Softmax => {
-                return vectorized!(classes::focal(self.units, T::from_f64(gamma), scale, batch));
+                return classes::focal(self.units, T::from_f64(gamma), scale, batch);
             }
             _ => {}
         }

@@ -3,16 +3,24 @@
 //! What runs here is plain Rust: multiplications and additions are not fused, and sums run in an order that the code says, so that
 //! vectors of any width give the same bits.
 
+/// What a closure takes in that may be called once.
+pub(crate) struct Once;
+
 /// Runs an expression as it is compiled for the widest vectors that this processor has. Only what is inlined into it is: keep to small
 /// functions, `#[inline(always)]`, and put the loop inside. Takes a few nanoseconds. No closure is taken, since one is inlined only
-/// where it is written with the attribute.
+/// where it is written with the attribute; and only where it can be called no more than once: else what pulp calls is a function that the
+/// compiler makes around it, which is not inlined where the closure is large.
 macro_rules! vectorized {
-    ($work:expr) => {
+    ($work:expr) => {{
+        let once = $crate::engine::simd::Once;
         pulp::Arch::new().dispatch(
             #[inline(always)]
-            || $work,
+            || {
+                let _taken = once;
+                $work
+            },
         )
-    };
+    }};
 }
 
 pub(crate) use vectorized;

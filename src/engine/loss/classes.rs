@@ -2,130 +2,145 @@
 
 use super::{LossBatch, Objective, TargetRows};
 use crate::domain::Loss;
-use crate::engine::activation::functions::{block_length, shift, sum};
+use crate::engine::activation::softmax::{ROWS_MAX, block_length, softmax_of_block};
 use crate::engine::element::Element;
+use crate::engine::simd::vectorized;
 
 /// Cross-entropy, negative log-likelihood and KL divergence: Σ q·(ln Σ e^z − z), less the entropy of q for KL; the derivative
 /// is p·Σq − q. On return the outputs are p, or ln p for the negative log-likelihood.
-#[inline(always)]
 pub(super) fn evaluate<T: Element>(objective: &Objective, scale: T, batch: &mut LossBatch<'_, T>) -> f64 {
     let units = objective.units();
     match (objective.loss(), batch.targets) {
         (Loss::NegativeLogLikelihood, TargetRows::Classes(classes)) => {
-            rows(units, scale, batch, |row, e, z| negative_log_likelihood(classes[row] as usize, e, z))
+            rows(units, scale, batch, |row| negative_log_likelihood(classes[row.index] as usize, row))
         }
         (Loss::SoftmaxCrossEntropy { label_smoothing: 0.0 }, TargetRows::Classes(classes)) => {
-            rows(units, scale, batch, |row, e, z| right_class(classes[row] as usize, e, z))
+            right_classes(classes, units, scale, batch)
         }
         // Of a single class the entropy is 0.
-        (Loss::KlDivergence, TargetRows::Classes(classes)) => {
-            rows(units, scale, batch, |row, e, z| right_class(classes[row] as usize, e, z))
-        }
+        (Loss::KlDivergence, TargetRows::Classes(classes)) => right_classes(classes, units, scale, batch),
         (&Loss::SoftmaxCrossEntropy { label_smoothing }, targets) => {
             let smooth = Smoothing::new(label_smoothing, units);
-            rows(units, scale, batch, |row, e, z| {
-                let q = |unit: usize| smooth.apply(probability(targets, units, row, unit));
-                distribution(q, e, z)
+            rows(units, scale, batch, |row| {
+                let index = row.index;
+                distribution(|unit| smooth.apply(probability(targets, units, index, unit)), row)
             })
         }
-        (Loss::KlDivergence, targets) => rows(units, scale, batch, |row, e, z| {
-            let q = |unit: usize| probability::<T>(targets, units, row, unit);
+        (Loss::KlDivergence, targets) => rows(units, scale, batch, |row| {
+            let index = row.index;
+            let q = |unit: usize| probability::<T>(targets, units, index, unit);
             let entropy = (0..units).fold(T::ZERO, |sum, unit| sum - q(unit) * log_or_zero(q(unit)));
-            distribution(q, e, z) - entropy
+            distribution(q, row) - entropy
         }),
         (loss, _) => panic!("{} with targets of another kind", loss.name()),
     }
 }
 
 /// −(1 − p)^γ·ln p of the right class; derivative by z (δ − p)·(γ·p·(1 − p)^(γ−1)·ln p − (1 − p)^γ) (Lin et al. 2017)
-#[inline(always)]
 pub(super) fn focal<T: Element>(units: usize, gamma: T, scale: T, batch: &mut LossBatch<'_, T>) -> f64 {
     let TargetRows::Classes(classes) = batch.targets else { panic!("focal with targets of another kind") };
-    rows(units, scale, batch, |row, e, z| {
-        let class = classes[row] as usize;
-        let right = z[class];
-        let log_p = right - divide_by_sum(e).ln();
+    rows(units, scale, batch, |Row { index, log_sum, p, z }| {
+        let class = classes[index] as usize;
+        let log_p = z[class] - log_sum;
         // 1 − p with all its digits.
         let rest = -log_p.exp_m1();
         let focus = rest.pow(gamma);
         // For p = 1 its limit, 0: (1 − p)^(γ−1) may be infinite there.
-        let bend = if rest > T::ZERO { gamma * e[class] * focus / rest * log_p } else { T::ZERO };
+        let bend = if rest > T::ZERO { gamma * p[class] * focus / rest * log_p } else { T::ZERO };
         let slope = bend - focus;
-        z.iter_mut().zip(&*e).for_each(|(g, &p)| *g = -p * slope);
+        z.iter_mut().zip(&*p).for_each(|(g, &p)| *g = -p * slope);
         z[class] = rest * slope;
         -focus * log_p
     })
 }
 
-/// A loss a row. `f` gets a row's e^z and, where its gradient belongs, its z, less their largest; it turns the first into outputs,
-/// the second into the gradient by z, and returns the loss.
-#[inline(always)]
-fn rows<T: Element>(
-    units: usize,
-    scale: T,
-    batch: &mut LossBatch<'_, T>,
-    f: impl Fn(usize, &mut [T], &mut [T]) -> T,
-) -> f64 {
-    let (mut total, mut row) = (0.0, 0);
-    let block = block_length(units);
-    for (outputs, gradient) in batch.outputs.chunks_mut(block).zip(batch.gradient.chunks_mut(block)) {
-        gradient.copy_from_slice(outputs);
-        gradient.chunks_exact_mut(units).for_each(shift);
-        outputs.iter_mut().zip(&*gradient).for_each(|(e, z)| *e = z.exp());
-        for (outputs, gradient) in outputs.chunks_exact_mut(units).zip(gradient.chunks_exact_mut(units)) {
-            let weight = batch.weights.map_or(T::ONE, |weights| weights[row]);
-            let loss = f(row, outputs, gradient);
-            row += 1;
-            if weight == T::ZERO {
-                gradient.fill(T::ZERO);
-                continue;
-            }
-            total += loss.to_f64() * weight.to_f64();
-            let scale = scale * weight;
-            gradient.iter_mut().for_each(|g| *g = (*g * scale).flush());
+/// A row on its way through a loss.
+struct Row<'a, T> {
+    index: usize,
+    /// ln Σ e^z
+    log_sum: T,
+    /// softmax(z), which becomes the outputs.
+    p: &'a mut [T],
+    /// z less their largest, where the gradient by z belongs.
+    z: &'a mut [T],
+}
+
+/// A loss a row: `f` turns p into outputs, z into the gradient, and returns the loss.
+fn rows<T: Element>(units: usize, scale: T, batch: &mut LossBatch<'_, T>, f: impl Fn(Row<'_, T>) -> T) -> f64 {
+    let (weights, mut total, mut index) = (batch.weights, 0.0, 0);
+    let length = block_length(units);
+    for (p, z) in batch.outputs.chunks_mut(length).zip(batch.gradient.chunks_mut(length)) {
+        let (mut log_sums, first) = ([T::ZERO; ROWS_MAX], index);
+        softmax_of_block(units, p, z, &mut log_sums);
+        for ((p, z), log_sum) in p.chunks_exact_mut(units).zip(z.chunks_exact_mut(units)).zip(&log_sums) {
+            let loss = f(Row { index, log_sum: *log_sum, p, z });
+            total += weighted(loss, weights, index);
+            index += 1;
         }
+        scale_rows(units, scale, weights.map(|weights| &weights[first..index]), z);
     }
     total
 }
 
-/// Turns e^z into p, and returns Σ e^z.
+/// ln Σ e^z − z of the right class; derivative p, less 1 for that class.
+fn right_classes<T: Element>(classes: &[u32], units: usize, scale: T, batch: &mut LossBatch<'_, T>) -> f64 {
+    let (weights, mut total, mut index) = (batch.weights, 0.0, 0);
+    let length = block_length(units);
+    for (p, z) in batch.outputs.chunks_mut(length).zip(batch.gradient.chunks_mut(length)) {
+        let (mut log_sums, first) = ([T::ZERO; ROWS_MAX], index);
+        softmax_of_block(units, p, z, &mut log_sums);
+        let classes = &classes[first..first + p.len() / units];
+        for ((z, &class), log_sum) in z.chunks_exact(units).zip(classes).zip(&log_sums) {
+            total += weighted(*log_sum - z[class as usize], weights, index);
+            index += 1;
+        }
+        z.copy_from_slice(p);
+        z.chunks_exact_mut(units).zip(classes).for_each(|(g, &class)| g[class as usize] -= T::ONE);
+        scale_rows(units, scale, weights.map(|weights| &weights[first..index]), z);
+    }
+    total
+}
+
+/// A row's loss times its weight. What does not count may be anything, infinite losses among it.
 #[inline(always)]
-fn divide_by_sum<T: Element>(e: &mut [T]) -> T {
-    let sum = sum(e);
-    e.iter_mut().for_each(|e| *e /= sum);
-    sum
+fn weighted<T: Element>(loss: T, weights: Option<&[T]>, row: usize) -> f64 {
+    let weight = weights.map_or(T::ONE, |weights| weights[row]);
+    if weight == T::ZERO { 0.0 } else { loss.to_f64() * weight.to_f64() }
+}
+
+/// Each row's gradient, times its weight; of rows that do not count it is 0, whatever it was.
+fn scale_rows<T: Element>(units: usize, scale: T, weights: Option<&[T]>, gradient: &mut [T]) {
+    let Some(weights) = weights else {
+        return vectorized!(gradient.iter_mut().for_each(|g| *g = (*g * scale).flush()));
+    };
+    for (gradient, &weight) in gradient.chunks_exact_mut(units).zip(weights) {
+        if weight == T::ZERO {
+            gradient.fill(T::ZERO);
+        } else {
+            let scale = scale * weight;
+            gradient.iter_mut().for_each(|g| *g = (*g * scale).flush());
+        }
+    }
 }
 
 #[inline(always)]
-fn right_class<T: Element>(class: usize, e: &mut [T], z: &mut [T]) -> T {
+fn negative_log_likelihood<T: Element>(class: usize, Row { log_sum, p, z, .. }: Row<'_, T>) -> T {
     let right = z[class];
-    let log_sum = divide_by_sum(e).ln();
-    z.copy_from_slice(e);
-    z[class] -= T::ONE;
-    log_sum - right
-}
-
-#[inline(always)]
-fn negative_log_likelihood<T: Element>(class: usize, e: &mut [T], z: &mut [T]) -> T {
-    let right = z[class];
-    let sum = sum(e);
-    let log_sum = sum.ln();
-    for (e, z) in e.iter_mut().zip(z.iter_mut()) {
-        (*e, *z) = (*z - log_sum, *e / sum);
+    for (p, z) in p.iter_mut().zip(z.iter_mut()) {
+        (*p, *z) = (*z - log_sum, *p);
     }
     z[class] -= T::ONE;
     log_sum - right
 }
 
 #[inline(always)]
-fn distribution<T: Element>(q: impl Fn(usize) -> T, e: &mut [T], z: &mut [T]) -> T {
-    let log_sum = divide_by_sum(e).ln();
+fn distribution<T: Element>(q: impl Fn(usize) -> T, Row { log_sum, p, z, .. }: Row<'_, T>) -> T {
     let (mut loss, mut total) = (T::ZERO, T::ZERO);
     for (unit, &z) in z.iter().enumerate() {
         loss += q(unit) * (log_sum - z);
         total += q(unit);
     }
-    z.iter_mut().zip(&*e).enumerate().for_each(|(unit, (g, &p))| *g = p * total - q(unit));
+    z.iter_mut().zip(&*p).enumerate().for_each(|(unit, (g, &p))| *g = p * total - q(unit));
     loss
 }
 
