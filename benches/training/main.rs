@@ -72,7 +72,7 @@ fn measure(workload: &Workload, arguments: &Arguments) -> anyhow::Result<Value> 
     let mut trainer = workload.trainer(epochs, arguments.report_every)?;
     let workers = workers(threads)?;
     trainer.set_workers(workers.clone());
-    let mut products = arguments.products.then(|| products::of_step(workload, threads));
+    let mut products = arguments.products.then(|| products::of_step(workload));
     let mut run = Run { trainer, reports: Vec::with_capacity(REPORTS_OF_CHUNK), final_loss: f64::NAN };
     run.train(workload.epochs)?;
     let (mut times, mut product_times) = (Vec::new(), Vec::new());
@@ -81,7 +81,7 @@ fn measure(workload: &Workload, arguments: &Arguments) -> anyhow::Result<Value> 
         run.train(workload.epochs)?;
         times.push(start.elapsed().as_secs_f64() / f64::from(workload.epochs));
         let products = products.as_deref_mut();
-        product_times.extend(products.map(|it| products::seconds_per_epoch(it, workload, &workers, threads)));
+        product_times.extend(products.map(|it| products::seconds_per_epoch(it, workload, &workers)));
     }
     let mut line = line(workload, arguments, median(times), run.final_loss);
     if !product_times.is_empty() {

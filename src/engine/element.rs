@@ -7,15 +7,14 @@ use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssi
 use bytemuck::Pod;
 
 use super::elementary;
-use super::product::{Gemm, Lanes};
+use super::product::Lanes;
 use crate::domain::{ElementType, Values};
 
 /// `f32` or `f64`. Of float32 exponentials, logarithms and tanh are those of [`elementary`]; all other transcendental functions
 /// come from the `libm` crate. So a build gives the same bits whichever C library it runs on; square roots are exact by
 /// IEEE 754 and need no library.
 pub trait Element:
-    Gemm
-    + Lanes
+    Lanes
     + Copy
     + Debug
     + Default

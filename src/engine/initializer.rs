@@ -1,8 +1,12 @@
 //! Initial parameters.
 
+use orthogonal::orthonormalize;
+
 use super::element::Element;
 use super::random::{Purpose, Stream};
 use crate::domain::{Architecture, ElementType, Initializer, Values};
+
+mod orthogonal;
 
 /// The initial parameters of a network, flat in the order of [`Architecture::layout`]: weights by each layer's initializer,
 /// biases 0; γ and the running variance of a batch normalization 1, β and the running mean 0. Each layer draws from a stream of
@@ -85,19 +89,16 @@ impl Distribution {
     }
 }
 
-/// gain · Q, with Q from the QR decomposition of a normal matrix, its signs those of R's diagonal so that every orthogonal
-/// matrix is as likely (Saxe et al. 2014; Mezzadri 2007). With more inputs than units the columns of W are orthonormal, else its
-/// rows.
+/// gain · Q, with Q from the QR decomposition of a normal matrix, R's diagonal positive, so that every orthogonal matrix is as likely (Saxe
+/// et al. 2014; Mezzadri 2007). With more inputs than units the columns of W are orthonormal, else its rows.
 fn draw_orthogonal<T: Element>(weights: &mut [T], inputs: usize, units: usize, gain: f64, stream: &mut Stream) {
-    let (tall, narrow) = (inputs.max(units), inputs.min(units));
-    let drawn = faer::Mat::from_fn(tall, narrow, |_, _| stream.normal());
-    let decomposition = drawn.qr();
-    let (q, r) = (decomposition.compute_thin_Q(), decomposition.thin_R());
+    let length = inputs.max(units);
+    let mut vectors: Vec<f64> = (0..inputs * units).map(|_| stream.normal()).collect();
+    orthonormalize(&mut vectors, length);
     for row in 0..inputs {
         for unit in 0..units {
-            let (i, j) = if inputs >= units { (row, unit) } else { (unit, row) };
-            let sign = if r[(j, j)] < 0.0 { -1.0 } else { 1.0 };
-            weights[row * units + unit] = T::from_f64(gain * sign * q[(i, j)]);
+            let at = if inputs >= units { unit * length + row } else { row * length + unit };
+            weights[row * units + unit] = T::from_f64(gain * vectors[at]);
         }
     }
 }

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use super::activation::activate;
 use super::element::Element;
 use super::normalization;
-use super::product::{self, PADDED_ROWS, Shape, rows_min};
+use super::product::{self, Shape};
 use super::unchecked::team::Workers;
 use super::workspace::{Activations, Dropped};
 use crate::domain::{Activation, Architecture, BatchNormalization, LayerLayout};
 
 /// Most rows that go through a network at once.
 const TILE_ROWS_MAX: usize = 1_024;
+/// They are a multiple of it.
+const TILE_ROWS_UNIT: usize = 16;
 
 /// Numbers that one tile of rows may take in the inputs and all layers together: 16 MB of float32.
 const TILE_ELEMENTS_MAX: usize = 1 << 22;
@@ -84,8 +86,8 @@ impl Plan {
     /// the shape alone: the sums of a gradient are kept tile by tile, so it is part of what decides their bits.
     pub fn tile_rows(&self) -> usize {
         let widths: usize = self.input_width + self.layers.iter().map(|layer| layer.layout.units).sum::<usize>();
-        let rows = (TILE_ELEMENTS_MAX / widths).clamp(PADDED_ROWS, TILE_ROWS_MAX);
-        rows / PADDED_ROWS * PADDED_ROWS
+        let rows = (TILE_ELEMENTS_MAX / widths).clamp(TILE_ROWS_UNIT, TILE_ROWS_MAX);
+        rows / TILE_ROWS_UNIT * TILE_ROWS_UNIT
     }
 }
 
@@ -157,7 +159,7 @@ fn pre_activate<T: Element>(
     pre_activate_from(plan, parameters, None, buffers, index, rows, pass, then);
 }
 
-/// The same, where the inputs of the first layer may lie elsewhere than in the buffers: as many rows as its product needs.
+/// The same, where the inputs of the first layer may lie elsewhere than in the buffers.
 #[allow(clippy::too_many_arguments)] // what a layer's product is made of
 fn pre_activate_from<T: Element>(
     plan: &Plan,
@@ -213,11 +215,8 @@ fn affine<T: Element>(
     rows: usize,
     then: impl Fn(&mut [T]) + Sync,
 ) {
-    let LayerLayout { inputs: width, units, bias, .. } = &layer.layout;
-    // The product may need more rows than there are: the buffers have them, and what is in them does not matter.
-    let shape = layer.shape(rows.max(rows_min(*width, *units)));
-    let bias = bias.as_ref().map(|bias| &parameters[bias.clone()]);
-    product::affine(workers, shape, inputs, layer.weights(parameters), bias, outputs, room, then);
+    let bias = layer.layout.bias.as_ref().map(|bias| &parameters[bias.clone()]);
+    product::affine(workers, layer.shape(rows), inputs, layer.weights(parameters), bias, outputs, room, then);
 }
 
 /// A network with its weights, ready to predict. Cheap to clone and to share.
@@ -270,14 +269,9 @@ impl<T: Element> Network<T> {
         let mut layers: Vec<Vec<T>> = wanted.iter().map(|&layer| Vec::with_capacity(rows * units(layer))).collect();
         for tile in inputs[..rows * width].chunks(tile_rows * width) {
             let rows = tile.len() / width;
-            // Few rows are padded, so they are copied to where there is room.
-            let given = (rows >= PADDED_ROWS).then_some(tile);
-            if given.is_none() {
-                buffers.inputs[..tile.len()].copy_from_slice(tile);
-            }
             for (index, layer) in self.plan.layers.iter().enumerate() {
                 let (plan, parameters) = (&self.plan, &self.parameters);
-                pre_activate_from(plan, parameters, given, &mut buffers, index, rows, Pass::Inference, |_| {});
+                pre_activate_from(plan, parameters, Some(tile), &mut buffers, index, rows, Pass::Inference, |_| {});
                 let values = &mut buffers.layers[index][..rows * layer.layout.units];
                 let mut tell = |is_before: bool, values: &[T]| {
                     let places = wanted.iter().zip(&mut layers).filter(|(wanted, _)| **wanted == index);
@@ -295,25 +289,27 @@ impl<T: Element> Network<T> {
 
     /// Buffers for so many rows: those that this thread kept, where it has kept any of this network.
     fn buffers(&self, rows: usize) -> Activations<T> {
-        let kept = if rows <= PADDED_ROWS { SPARE.take() } else { None };
+        let kept = if rows <= SPARE_ROWS { SPARE.take() } else { None };
         let kept =
             kept.filter(|spare| Arc::ptr_eq(&spare.plan, &self.plan)).and_then(|spare| spare.buffers.downcast().ok());
-        kept.map_or_else(|| Activations::for_predictions(&self.plan, rows), |buffers| *buffers)
+        kept.map_or_else(|| Activations::for_predictions(&self.plan, rows.max(SPARE_ROWS)), |buffers| *buffers)
     }
 
     /// Keeps the buffers for the next few rows, where they are small.
     fn keep(&self, buffers: Activations<T>, rows: usize) {
         let widths = self.plan.input_width + self.plan.layers.iter().map(|layer| layer.layout.units).sum::<usize>();
-        if rows <= PADDED_ROWS && widths <= SPARE_WIDTHS_MAX {
+        if rows <= SPARE_ROWS && widths <= SPARE_WIDTHS_MAX {
             SPARE.set(Some(Spare { plan: self.plan.clone(), buffers: Box::new(buffers) }));
         }
     }
 }
 
+/// Rows for which buffers that a thread keeps have room.
+const SPARE_ROWS: usize = 16;
 /// Numbers of a row in the inputs and all layers whose buffers a thread keeps: 64 KB of float32.
 const SPARE_WIDTHS_MAX: usize = 1_024;
 
-/// Buffers of a network for as many rows as every buffer has.
+/// Buffers of a network for [`SPARE_ROWS`].
 struct Spare {
     plan: Arc<Plan>,
     /// [`Activations`] in the network's type.

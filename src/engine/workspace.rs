@@ -3,11 +3,10 @@
 use super::element::Element;
 use super::loss::{LossBatch, Objective, Scratch, TargetRows};
 use super::network::{Plan, PlanLayer};
-use super::product::{PADDED_ROWS, room_len};
+use super::product::room_len;
 use super::unchecked::team::Workers;
 
-/// What a forward pass reads and writes. Every buffer that goes into a product has room for at least [`PADDED_ROWS`] rows (see
-/// `product`).
+/// What a forward pass reads and writes.
 #[derive(Clone, Debug)]
 pub struct Activations<T> {
     /// The rows that go in, `[rows, input_width]`.
@@ -62,7 +61,6 @@ impl<T: Element> Activations<T> {
     }
 
     fn new(plan: &Plan, rows: usize, is_training: bool) -> Self {
-        let rows = rows.max(PADDED_ROWS);
         let zeros = |is_needed: bool, units: usize| vec![T::ZERO; if is_needed { rows * units } else { 0 }];
         let layers = || plan.layers.iter();
         let dropped = |share: f64, units: usize| {

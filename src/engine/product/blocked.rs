@@ -1,4 +1,4 @@
-//! Products of large matrices, in blocks that fit into the caches and tiles that fit into the registers.
+//! Products of matrices, in blocks that fit into the caches and tiles that fit into the registers.
 //!
 //! Every element of the result is one sequence of operations, whichever block, tile, vector or thread it falls into: its terms go in
 //! [`groups`]; a group's sum begins at zero and takes one multiply-add a term, in order; the groups' sums are added up in order.
@@ -150,7 +150,12 @@ impl<T: Lanes> WithSimd for Product<'_, T> {
             if b.stride * size_of::<T>() < FAR_BYTES { UNCOPIED_ROWS_MAX } else { UNCOPIED_FAR_ROWS_MAX };
         let is_copied = packed.is_some() || b.is_transposed || rows > uncopied_max;
         let block = if packed.is_some() { packed::block_columns(columns) } else { COLUMNS };
-        let vectors = if packed.is_some() { packed::vectors::<S>() } else { PANEL };
+        let vectors = match packed {
+            Some(_) => packed::vectors::<S>(),
+            // A wider panel would be mostly of what is not there.
+            None if columns <= lanes::<T, S>() => 1,
+            None => PANEL,
+        };
         let mut rest = c;
         for begin in (0..columns).step_by(block) {
             let width = block.min(columns - begin);

@@ -1,4 +1,4 @@
-//! Products of the largest layers: shared out among threads, in the blocks and tiles of [`blocked`](super::blocked).
+//! Products shared out among threads, in the blocks and tiles of [`blocked`](super::blocked).
 
 use std::mem;
 use std::slice::ChunksExact;

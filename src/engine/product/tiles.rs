@@ -20,6 +20,10 @@ pub trait Lanes: Pod + Add<Output = Self> {
     fn mul_add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
     /// a + b
     fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+    /// The numbers, no more than a vector has, and zeros.
+    fn load_some<S: Simd>(simd: S, from: &[Self]) -> Self::Vector<S>;
+    /// The first numbers of a vector, as many as there is room for.
+    fn store_some<S: Simd>(simd: S, to: &mut [Self], vector: Self::Vector<S>);
     /// The numbers as vectors, without those at the end that fill none.
     fn vectors<S: Simd>(numbers: &[Self]) -> &[Self::Vector<S>];
     /// See [`vectors`](Self::vectors).
@@ -34,7 +38,7 @@ pub trait Lanes: Pod + Add<Output = Self> {
 
 macro_rules! impl_lanes {
     ($t:ty, $vector:ident, $splat:ident, $mul_add:ident, $add:ident, ($vectors:ident, $vectors_mut:ident),
-     ($turns:expr, $turn:ident)) => {
+     ($turns:expr, $turn:ident), ($load_some:ident, $store_some:ident)) => {
         impl Lanes for $t {
             type Vector<S: Simd> = S::$vector;
 
@@ -50,6 +54,10 @@ macro_rules! impl_lanes {
             fn plus<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
                 simd.$add(a, b)
             }
+            #[inline(always)]
+            fn load_some<S: Simd>(simd: S, from: &[Self]) -> S::$vector { simd.$load_some(from) }
+            #[inline(always)]
+            fn store_some<S: Simd>(simd: S, to: &mut [Self], vector: S::$vector) { simd.$store_some(to, vector) }
             #[inline(always)]
             fn vectors<S: Simd>(numbers: &[Self]) -> &[S::$vector] {
                 S::$vectors(numbers).0
@@ -82,7 +90,8 @@ impl_lanes!(
     mul_add_e_f32s,
     add_f32s,
     (as_simd_f32s, as_mut_simd_f32s),
-    (true, deinterleave_shfl_f32s)
+    (true, deinterleave_shfl_f32s),
+    (partial_load_f32s, partial_store_f32s)
 );
 impl_lanes!(
     f64,
@@ -91,7 +100,8 @@ impl_lanes!(
     mul_add_e_f64s,
     add_f64s,
     (as_simd_f64s, as_mut_simd_f64s),
-    (false, deinterleave_shfl_f64s)
+    (false, deinterleave_shfl_f64s),
+    (partial_load_f64s, partial_store_f64s)
 );
 
 /// Terms that are fetched ahead of the one whose products are added. The wider side of a tile comes from the second cache, at the rate at which
@@ -251,29 +261,17 @@ pub fn add_tile<T: Lanes, S: Simd, L: Left<T, H>, const H: usize, const N: usize
         }
         return;
     }
-    for (c, sums) in c.iter_mut().zip(sums).take(rows) {
-        let (c, sums) = (&mut c[columns.clone()], bytemuck::cast_slice::<T::Vector<S>, T>(&sums));
-        let mut rest = (c, sums);
-        while rest.0.len() >= 16 {
-            rest = put::<T, 16>(adds, rest.0, rest.1);
+    let width = lanes::<T, S>();
+    // By value, and with a number of turns that is known: else sums would lie in memory on the way above, too.
+    for (index, (c, sums)) in c.iter_mut().zip(sums).enumerate() {
+        if index < rows {
+            let mut rest = &mut c[columns.clone()];
+            for sum in sums {
+                let (c, after) = rest.split_at_mut(width.min(rest.len()));
+                let sum = if adds { T::plus(simd, T::load_some(simd, c), sum) } else { sum };
+                T::store_some(simd, c, sum);
+                rest = after;
+            }
         }
-        let rest = put::<T, 8>(adds, rest.0, rest.1);
-        let rest = put::<T, 4>(adds, rest.0, rest.1);
-        let rest = put::<T, 2>(adds, rest.0, rest.1);
-        put::<T, 1>(adds, rest.0, rest.1);
     }
-}
-
-/// The first `N` numbers, if there are so many; returns what is left. A copy whose length is not known is a call, which takes longer.
-#[inline(always)]
-fn put<'c, 's, T: Lanes, const N: usize>(adds: bool, c: &'c mut [T], sums: &'s [T]) -> (&'c mut [T], &'s [T]) {
-    if c.len() < N {
-        return (c, sums);
-    }
-    let (to, c) = c.split_at_mut(N);
-    let (from, sums) = sums.split_at(N);
-    for (c, &sum) in to.as_chunks_mut::<N>().0[0].iter_mut().zip(&from.as_chunks::<N>().0[0]) {
-        *c = if adds { *c + sum } else { sum };
-    }
-    (c, sums)
 }

@@ -18,7 +18,7 @@ pub(super) struct Block<'a, T> {
     pub width: usize,
     /// Whether all of it is copied, or only the columns at its end that fill no panel.
     pub is_copied: bool,
-    /// Vectors of a panel.
+    /// Vectors of a panel: 1, [`PANEL`] or, in copies of a whole operand, [`packed::WIDE`].
     pub vectors: usize,
 }
 
@@ -83,43 +83,53 @@ impl<'a, T: Lanes> WithSimd for Copy<'a, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Panels<'a, T> {
+        match self.from.vectors {
+            1 => self.copy::<S, 1>(simd),
+            PANEL => self.copy::<S, PANEL>(simd),
+            _ => self.copy::<S, { packed::WIDE }>(simd),
+        }
+    }
+}
+
+impl<'a, T: Lanes> Copy<'a, T> {
+    /// Into panels of `N` vectors.
+    #[inline(always)]
+    fn copy<S: Simd, const N: usize>(self, simd: S) -> Panels<'a, T> {
         let Self { from, to } = self;
-        let Block { b, term, terms, column, width, is_copied, vectors } = from;
-        let panel = vectors * lanes::<T, S>();
-        let whole = width / panel * panel;
-        let columns_from = |row: usize| Columns { values: &b.values[row * b.stride..], stride: b.stride, first: term };
-        let (panels, last) = to.split_at_mut(if is_copied { whole * terms } else { 0 });
+        let Block { b, term, terms, column, width, is_copied, .. } = from;
+        let panel = N * lanes::<T, S>();
         if b.is_transposed {
-            for (index, to) in panels.chunks_exact_mut(panel * terms).enumerate() {
-                turn(simd, columns_from(column + index * panel), panel, to, panel);
+            for (index, to) in to.chunks_exact_mut(panel * terms).enumerate() {
+                let (first, columns) = (column + index * panel, panel.min(width - index * panel));
+                if columns < panel {
+                    to.fill(T::zeroed());
+                }
+                let from = Columns { values: &b.values[first * b.stride..], stride: b.stride, first: term };
+                turn(simd, from, columns, to, panel);
             }
-        } else if !panels.is_empty() {
+            return Panels { block: from, copies: to, depth: terms };
+        }
+        let whole = width / panel * panel;
+        let (panels, last) = to.split_at_mut(if is_copied { whole * terms } else { 0 });
+        if !panels.is_empty() {
             let rows = b.values[term * b.stride..].chunks_exact(b.stride).take(terms).map(
                 #[inline(always)]
                 |row| &row[column..column + whole],
             );
-            match vectors {
-                PANEL => copy_rows::<T, S, PANEL>(rows, terms, panels),
-                _ => copy_rows::<T, S, { packed::WIDE }>(rows, terms, panels),
-            }
+            copy_rows::<T, S, N>(rows, terms, panels);
         }
         let (first, rest) = (column + whole, width - whole);
-        if rest > 0 && b.is_transposed {
-            last.fill(T::zeroed());
-            turn(simd, columns_from(first), rest, last, panel);
-        } else if rest > 0 {
-            for (index, to) in last.chunks_exact_mut(panel).enumerate() {
-                let at = (term + index) * b.stride + first;
-                // What is too much belongs to columns of the result that are not there.
-                if let Some(from) = b.values.get(at..at + panel) {
-                    T::vectors_mut::<S>(to).iter_mut().zip(T::vectors::<S>(from)).for_each(
-                        #[inline(always)]
-                        |(to, &from)| *to = from,
-                    );
-                } else {
-                    to[..rest].copy_from_slice(&b.values[at..at + rest]);
-                    to[rest..].fill(T::zeroed());
-                }
+        for (index, to) in last.chunks_exact_mut(panel).enumerate() {
+            let at = (term + index) * b.stride + first;
+            // What is too much belongs to columns of the result that are not there.
+            if let Some(from) = b.values.get(at..at + panel) {
+                T::vectors_mut::<S>(to).iter_mut().zip(T::vectors::<S>(from)).for_each(
+                    #[inline(always)]
+                    |(to, &from)| *to = from,
+                );
+            } else {
+                to[..rest].copy_from_slice(&b.values[at..at + rest]);
+                to[rest..].fill(T::zeroed());
             }
         }
         Panels { block: from, copies: to, depth: terms }
@@ -146,43 +156,53 @@ fn copy_rows<'a, T: Lanes, S: Simd, const N: usize>(
 #[inline(always)]
 pub(super) fn turn<T: Lanes, S: Simd>(simd: S, from: Columns<'_, T>, columns: usize, to: &mut [T], panel: usize) {
     let (terms, vector) = (to.len() / panel, lanes::<T, S>());
-    let (fours, whole) = if T::turns::<S>() { (columns / 4 * 4, terms / vector * vector) } else { (0, 0) };
+    let fours = if T::turns::<S>() { columns / 4 * 4 } else { 0 };
     // As many terms at once as a vector has: of the widest that is a line of the cache.
-    for term in (0..whole).step_by(vector) {
-        let to = &mut to[term * panel..(term + vector) * panel];
+    for (index, to) in to.chunks_mut(vector * panel).enumerate() {
         for column in (0..fours).step_by(4) {
-            turn_four(simd, from, term, column, to, panel);
+            // Two calls, so that one has a number of terms that is known.
+            if to.len() == vector * panel {
+                turn_four(simd, from, (index * vector, vector), column, to, panel);
+            } else {
+                turn_four(simd, from, (index * vector, terms % vector), column, to, panel);
+            }
         }
     }
-    turn_rest(from, 0..fours, whole..terms, to, panel);
-    turn_rest(from, fours..columns, 0..terms, to, panel);
+    turn_rest(from, fours..columns, to, panel);
 }
 
-/// Four columns, and as many terms as a vector has.
+/// Four columns, and at most as many terms as a vector has.
 #[inline(always)]
-fn turn_four<T: Lanes, S: Simd>(simd: S, from: Columns<'_, T>, term: usize, column: usize, to: &mut [T], panel: usize) {
+fn turn_four<T: Lanes, S: Simd>(
+    simd: S,
+    from: Columns<'_, T>,
+    (term, terms): (usize, usize),
+    column: usize,
+    to: &mut [T],
+    panel: usize,
+) {
     let mut rows = [T::splat(simd, T::zeroed()); 4];
     for (index, row) in rows.iter_mut().enumerate() {
         let at = (column + index) * from.stride + from.first + term;
-        *row = T::vectors::<S>(&from.values[at..at + lanes::<T, S>()])[0];
+        *row = T::load_some(simd, &from.values[at..at + terms]);
     }
     let rows = T::turned(simd, rows);
     for (index, row) in rows.iter().enumerate() {
         let fours = bytemuck::cast_slice::<T::Vector<S>, T>(slice::from_ref(row)).as_chunks::<4>().0;
         for (group, four) in fours.iter().enumerate() {
-            to[(4 * group + index) * panel + column..][..4].copy_from_slice(four);
+            if 4 * group + index < terms {
+                to[(4 * group + index) * panel + column..][..4].copy_from_slice(four);
+            }
         }
     }
 }
 
 /// One number after the other, as many rows together as there are: their numbers lie side by side in the end.
 #[inline(always)]
-fn turn_rest<T: Lanes>(from: Columns<'_, T>, columns: Range<usize>, terms: Range<usize>, to: &mut [T], panel: usize) {
-    let to = &mut to[terms.start * panel..];
-    let columns = turn_groups::<T, 16>(from, columns, &terms, to, panel);
-    let columns = turn_groups::<T, 8>(from, columns, &terms, to, panel);
-    let columns = turn_groups::<T, 4>(from, columns, &terms, to, panel);
-    turn_groups::<T, 1>(from, columns, &terms, to, panel);
+fn turn_rest<T: Lanes>(from: Columns<'_, T>, columns: Range<usize>, to: &mut [T], panel: usize) {
+    let columns = turn_groups::<T, 8>(from, columns, to, panel);
+    let columns = turn_groups::<T, 4>(from, columns, to, panel);
+    turn_groups::<T, 1>(from, columns, to, panel);
 }
 
 /// Groups of `N` rows, as many as there are. Returns those that are left.
@@ -190,13 +210,13 @@ fn turn_rest<T: Lanes>(from: Columns<'_, T>, columns: Range<usize>, terms: Range
 fn turn_groups<T: Lanes, const N: usize>(
     from: Columns<'_, T>,
     mut columns: Range<usize>,
-    terms: &Range<usize>,
     to: &mut [T],
     panel: usize,
 ) -> Range<usize> {
+    let length = to.len() / panel;
     while columns.len() >= N {
         let rows: [&[T]; N] =
-            array::from_fn(|row| &from.values[(columns.start + row) * from.stride + from.first..][terms.clone()]);
+            array::from_fn(|row| &from.values[(columns.start + row) * from.stride + from.first..][..length]);
         for (term, to) in to.chunks_exact_mut(panel).enumerate() {
             for (to, row) in to[columns.start..columns.start + N].iter_mut().zip(&rows) {
                 *to = row[term];
