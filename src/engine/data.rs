@@ -1,5 +1,7 @@
 //! The rows of a training as it uses them: split, scaled, in its own element type.
 
+use std::iter;
+
 use ndarray::{ArrayViewMut2, Axis};
 
 use super::element::Element;
@@ -9,12 +11,24 @@ use super::product::{Shape, shared_inputs};
 use super::random::Purpose;
 use super::scaler;
 use super::split::split;
+use super::unchecked::prefetch::prefetch;
 use super::workspace::{Activations, Workspace};
 use crate::domain::settings::validation_rows;
 use crate::domain::{
     ClassWeights, FittedPreprocessing, Matrix, Packed, Preprocessing, Rows, Scaler, Scaling, Settings, Targets,
     TrainingData, Validation, Values,
 };
+
+/// Bytes of inputs up to which rows are taken to be in a cache.
+const NEAR_MAX: usize = 1 << 20;
+/// How far ahead of the row that is copied one is fetched: so many bytes of rows,
+const AHEAD_BYTES: usize = 2_048;
+/// but no more than so many rows: as many as a core waits for at once.
+const AHEAD_MAX: usize = 16;
+/// Bytes of a row that are fetched: the processor foresees the rest of a long one itself.
+const FETCHED_MAX: usize = 512;
+/// A line of the caches.
+const LINE_BYTES: usize = 64;
 
 /// Targets in the element type of the network.
 #[derive(Clone, Debug)]
@@ -38,6 +52,14 @@ impl<T: Element> TargetData<T> {
         match self {
             Self::Classes(classes) => TargetRows::Classes(classes),
             Self::Values(values) => TargetRows::Values(values),
+        }
+    }
+
+    /// Has the processor fetch those of some rows.
+    fn fetch(&self, rows: impl Iterator<Item = usize>, units: usize) {
+        match self {
+            Self::Classes(classes) => rows.for_each(|row| prefetch(classes, row, 1)),
+            Self::Values(values) => rows.for_each(|row| prefetch(values, row * units, 1)),
         }
     }
 
@@ -74,33 +96,23 @@ impl<T: Element> Inputs<T> {
         }
     }
 
-    /// Copies some rows to where they are worked on.
-    fn gather(&self, rows: impl Iterator<Item = usize>, width: usize, to: &mut [T]) {
-        match self {
-            Self::Own(values) => to.chunks_exact_mut(width).zip(rows).for_each(|(to, row)| {
-                to.copy_from_slice(&values[row * width..][..width]);
-            }),
-            // A copy asks for no alignment, and they are little-endian as all that is packed.
-            Self::Packed(packed) => to.chunks_exact_mut(width).zip(rows).for_each(|(to, row)| {
-                let to: &mut [u8] = bytemuck::cast_slice_mut(to);
-                to.copy_from_slice(&packed.bytes()[row * to.len()..][..to.len()]);
-            }),
-        }
-    }
-
-    /// The same of some columns, from the `first` on.
-    fn gather_columns(
+    /// Copies some rows to where they are worked on: their columns from the `first` on, as many as there is room for. Those of `ahead` are
+    /// fetched meanwhile.
+    fn gather<'t>(
         &self,
         rows: impl Iterator<Item = usize>,
-        width: usize,
-        first: usize,
-        to: &mut ArrayViewMut2<'_, T>,
+        mut ahead: impl Iterator<Item = usize>,
+        (width, first): (usize, usize),
+        to: impl Iterator<Item = &'t mut [T]>,
     ) {
-        for (to, row) in to.rows_mut().into_iter().zip(rows) {
-            let to = to.into_slice().expect("a row is one run of numbers");
+        for (to, row) in to.zip(rows) {
+            if let Some(next) = ahead.next() {
+                self.fetch(next * width + first, to.len());
+            }
             let first = row * width + first;
             match self {
                 Self::Own(values) => to.copy_from_slice(&values[first..][..to.len()]),
+                // A copy asks for no alignment, and they are little-endian as all that is packed.
                 Self::Packed(packed) => {
                     let to: &mut [u8] = bytemuck::cast_slice_mut(to);
                     to.copy_from_slice(&packed.bytes()[first * size_of::<T>()..][..to.len()]);
@@ -109,10 +121,21 @@ impl<T: Element> Inputs<T> {
         }
     }
 
+    /// Has the processor fetch what begins at a number.
+    fn fetch(&self, first: usize, count: usize) {
+        // Where a run does not begin with a line, it ends in one more.
+        let bytes = (count * size_of::<T>()).min(FETCHED_MAX) + LINE_BYTES - 1;
+        match self {
+            Self::Own(values) => prefetch(values, first, bytes / size_of::<T>()),
+            Self::Packed(packed) => prefetch(packed.bytes(), first * size_of::<T>(), bytes),
+        }
+    }
+
     /// Some of them, in a vector of their own.
     fn take(&self, rows: &[u32], width: usize) -> Self {
         let mut taken = vec![T::ZERO; rows.len() * width];
-        self.gather(rows.iter().map(|&row| row as usize), width, &mut taken);
+        let rows = rows.iter().map(|&row| row as usize);
+        self.gather(rows, iter::empty(), (width, 0), taken.chunks_exact_mut(width));
         Self::Own(taken)
     }
 
@@ -276,6 +299,13 @@ impl<T: Element> RowSet<T> {
         self.counts = Some((0..self.rows).map(count).collect());
     }
 
+    /// Those of some rows that are fetched while others are copied: none where all are in a cache anyway.
+    fn ahead(&self, rows: impl Iterator<Item = usize>) -> impl Iterator<Item = usize> {
+        let row_bytes = self.input_width * size_of::<T>();
+        let are_far = self.rows * row_bytes > NEAR_MAX;
+        rows.skip((AHEAD_BYTES / row_bytes).clamp(1, AHEAD_MAX)).take(if are_far { usize::MAX } else { 0 })
+    }
+
     /// A row's index among those that were sent.
     pub fn sent_row(&self, row: u32) -> u32 {
         self.sent.as_ref().map_or(row, |sent| sent[row as usize])
@@ -302,25 +332,31 @@ impl<T: Element> RowSet<T> {
         }
     }
 
-    /// Copies rows, in the order given, to the front of a workspace.
-    pub fn load(&self, rows: impl ExactSizeIterator<Item = usize> + Clone + Sync, workspace: &mut Workspace<T>) {
+    /// Copies the first `count` of some rows, in the order given, to the front of a workspace. Those after them are what comes next:
+    /// the first of them are fetched.
+    pub fn load(&self, count: usize, rows: impl Iterator<Item = usize> + Clone + Sync, workspace: &mut Workspace<T>) {
         let width = self.input_width;
         let Activations { inputs, workers, first_units, .. } = &mut workspace.activations;
-        let count = rows.len();
         let inputs = &mut inputs[..count * width];
         let first_layer = Shape { rows: count, inputs: width, units: *first_units };
+        let ahead = |first: usize| self.ahead(rows.clone().skip(first));
         if let Some(cut) = shared_inputs(first_layer).filter(|_| workers.are_several()) {
             // Each thread has in its cache what it multiplies.
             let all = ArrayViewMut2::from_shape((count, width), inputs).expect("a slice of that length");
             let (left, right) = all.split_at(Axis(1), cut);
             workers.for_each([(0, left), (cut, right)].into_iter(), |(first, mut to)| {
-                self.inputs.gather_columns(rows.clone(), width, first, &mut to);
+                let to = to.rows_mut().into_iter().map(|row| row.into_slice().expect("a row is one run of numbers"));
+                self.inputs.gather(rows.clone(), ahead(0), (width, first), to);
             });
         } else {
             workers.for_each_piece(inputs, width, |first, piece| {
-                self.inputs.gather(rows.clone().skip(first / width), width, piece);
+                let first = first / width;
+                let to = piece.chunks_exact_mut(width);
+                self.inputs.gather(rows.clone().skip(first), ahead(first), (width, 0), to);
             });
         }
+        self.targets.fetch(ahead(0).take(count), self.units);
+        let rows = rows.take(count);
         workspace.classes.clear();
         workspace.values.clear();
         workspace.weights.clear();

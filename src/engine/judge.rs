@@ -50,9 +50,9 @@ impl Judge<'_> {
         sums.clear();
         let mut sum = 0.0;
         for first in (0..set.rows).step_by(tile_rows) {
-            let tile = first..set.rows.min(first + tile_rows);
-            set.load(tile.clone(), workspace);
-            sum += self.pass(parameters, T::ONE, workspace, tile.len(), Pass::Inference, Some(sums));
+            let count = tile_rows.min(set.rows - first);
+            set.load(count, first..set.rows, workspace);
+            sum += self.pass(parameters, T::ONE, workspace, count, Pass::Inference, Some(sums));
         }
         sum
     }

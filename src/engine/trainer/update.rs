@@ -25,8 +25,10 @@ const CLIP_EPSILON: f64 = 1e-6;
 struct BatchPass<'a, T> {
     judge: Judge<'a>,
     training: &'a RowSet<T>,
-    /// The rows of the batch.
+    /// The rows of the batch, and those that come after it.
     rows: &'a [u32],
+    /// Rows of the batch.
+    count: usize,
     /// Rows that go through at once.
     tile_rows: usize,
     /// 1 ÷ what the sum of the losses is divided by.
@@ -48,17 +50,18 @@ impl<T: Element> BatchPass<'_, T> {
     ) -> f64 {
         let mut sum = 0.0;
         let mut onto = Onto::Nothing;
-        for (index, tile) in self.rows.chunks(self.tile_rows).enumerate() {
-            self.training.load(tile.iter().map(|&row| row as usize), workspace);
-            before(index as u32, tile.len(), workspace);
+        for (index, first) in (0..self.count).step_by(self.tile_rows).enumerate() {
+            let count = self.tile_rows.min(self.count - first);
+            self.training.load(count, self.rows[first..].iter().map(|&row| row as usize), workspace);
+            before(index as u32, count, workspace);
             let sums = sums.as_deref_mut();
-            sum += self.judge.pass(parameters.values(), self.scale, workspace, tile.len(), Pass::Training, sums);
+            sum += self.judge.pass(parameters.values(), self.scale, workspace, count, Pass::Training, sums);
             // A loss that is not finite moves nothing.
             let parameters =
                 if sum.is_finite() { parameters.reborrow() } else { Parameters::Still(parameters.values()) };
-            backward(self.judge.plan, parameters, workspace, tile.len(), gradients, onto, Pass::Training);
+            backward(self.judge.plan, parameters, workspace, count, gradients, onto, Pass::Training);
             onto = Onto::Sum;
-            after(tile.len(), workspace);
+            after(count, workspace);
         }
         sum
     }
@@ -71,12 +74,13 @@ impl<T: Element> Trainer<T> {
         let moment =
             Moment { seed: self.settings.seed, epoch: self.epoch.into(), batch: self.next_batch as u64, tile: 0 };
         let moves = self.moves_at_once(rows.len());
-        let rows = &self.order[rows];
-        let divisor = self.objective.divisor(self.training.count_of(&self.objective, rows));
+        let (count, batch) = (rows.len(), &self.order[rows.clone()]);
+        let divisor = self.objective.divisor(self.training.count_of(&self.objective, batch));
         let pass = BatchPass {
             judge: Judge { plan: &self.plan, objective: &self.objective, metrics: &self.metrics },
             training: &self.training,
-            rows,
+            rows: &self.order[rows.start..],
+            count,
             tile_rows: self.step_rows,
             scale: T::from_f64(1.0 / divisor),
         };
@@ -113,7 +117,6 @@ impl<T: Element> Trainer<T> {
             Parameters::Still(&self.parameters)
         };
         let sum = pass.run(parameters, &mut self.workspace, &mut self.gradients, sums, draw, see);
-        let count = rows.len();
         self.batch_has_wrong_rows = has_wrong_rows;
         for (layer, kept) in self.plan.layers.iter().zip(&self.workspace.activations.normalizations) {
             if layer.has_batch_statistics() {
@@ -204,6 +207,7 @@ impl<T: Element> Trainer<T> {
             judge: Judge { plan, objective: &self.objective, metrics: &self.metrics },
             training: &self.training,
             rows,
+            count: rows.len(),
             tile_rows: self.step_rows,
             scale: T::from_f64(1.0 / divisor),
         };
@@ -242,7 +246,7 @@ impl<T: Element> Trainer<T> {
         let divisor = self.objective.divisor(self.training.count_of(&self.objective, rows));
         let scale = T::from_f64(1.0 / divisor);
         for tile in rows.chunks(self.step_rows) {
-            self.training.load(tile.iter().map(|&row| row as usize), &mut self.workspace);
+            self.training.load(tile.len(), tile.iter().map(|&row| row as usize), &mut self.workspace);
             let workspace = &mut self.workspace;
             let activations = &mut workspace.activations;
             forward(&self.plan, &self.parameters, activations, tile.len(), Pass::Gradients);
