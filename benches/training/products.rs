@@ -74,7 +74,7 @@ impl Product {
         match kind {
             Kind::Forward => {
                 let shape = Shape { rows, inputs: inner, units: columns };
-                affine(workers, shape, left, right, None, result, room, |_| {});
+                affine(workers, shape, left, right, None, result, room, &|_| {});
             }
             Kind::WeightGradient => {
                 let shape = Shape { rows: inner, inputs: rows, units: columns };

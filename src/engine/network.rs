@@ -128,11 +128,11 @@ pub fn forward<T: Element>(plan: &Plan, parameters: &[T], buffers: &mut Activati
         let (count, units) = (rows * layer.layout.units, layer.layout.units);
         let keeps_z = !buffers.pre_activations[index].is_empty() && pass != Pass::Inference;
         if index < last && !keeps_z && layer.normalization.is_none() {
-            pre_activate(plan, parameters, buffers, index, rows, pass, |z| activate(layer.activation, units, z));
+            pre_activate(plan, parameters, buffers, index, rows, pass, &|z| activate(layer.activation, units, z));
             drop_some(buffers, index + 1, count, pass);
             continue;
         }
-        pre_activate(plan, parameters, buffers, index, rows, pass, |_| {});
+        pre_activate(plan, parameters, buffers, index, rows, pass, &|_| {});
         if index < last {
             if keeps_z {
                 buffers.pre_activations[index][..count].copy_from_slice(&buffers.layers[index][..count]);
@@ -154,7 +154,7 @@ fn pre_activate<T: Element>(
     index: usize,
     rows: usize,
     pass: Pass,
-    then: impl Fn(&mut [T]) + Sync,
+    then: &(dyn Fn(&mut [T]) + Sync),
 ) {
     pre_activate_from(plan, parameters, None, buffers, index, rows, pass, then);
 }
@@ -169,7 +169,7 @@ fn pre_activate_from<T: Element>(
     index: usize,
     rows: usize,
     pass: Pass,
-    then: impl Fn(&mut [T]) + Sync,
+    then: &(dyn Fn(&mut [T]) + Sync),
 ) {
     let layer = &plan.layers[index];
     let Activations { inputs, layers, normalizations, drops, workers, room, .. } = buffers;
@@ -213,7 +213,7 @@ fn affine<T: Element>(
     outputs: &mut [T],
     room: &mut [T],
     rows: usize,
-    then: impl Fn(&mut [T]) + Sync,
+    then: &(dyn Fn(&mut [T]) + Sync),
 ) {
     let bias = layer.layout.bias.as_ref().map(|bias| &parameters[bias.clone()]);
     product::affine(workers, layer.shape(rows), inputs, layer.weights(parameters), bias, outputs, room, then);
@@ -271,7 +271,7 @@ impl<T: Element> Network<T> {
             let rows = tile.len() / width;
             for (index, layer) in self.plan.layers.iter().enumerate() {
                 let (plan, parameters) = (&self.plan, &self.parameters);
-                pre_activate_from(plan, parameters, Some(tile), &mut buffers, index, rows, Pass::Inference, |_| {});
+                pre_activate_from(plan, parameters, Some(tile), &mut buffers, index, rows, Pass::Inference, &|_| {});
                 let values = &mut buffers.layers[index][..rows * layer.layout.units];
                 let mut tell = |is_before: bool, values: &[T]| {
                     let places = wanted.iter().zip(&mut layers).filter(|(wanted, _)| **wanted == index);

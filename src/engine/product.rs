@@ -84,7 +84,7 @@ pub fn affine<T: Element>(
     bias: Option<&[T]>,
     c: &mut [T],
     room: &mut [T],
-    then: impl Fn(&mut [T]) + Sync,
+    then: &(dyn Fn(&mut [T]) + Sync),
 ) {
     let Shape { rows, inputs, units } = shape;
     let c = &mut c[..rows * units];

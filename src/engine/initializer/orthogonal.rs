@@ -37,7 +37,7 @@ fn take_off(before: &[f64], block: &mut [f64], length: usize, along: &mut [f64],
     let along = &mut along[..rows * count];
     product_with_transposed(&workers, Shape { rows, inputs: count, units: length }, block, before, along);
     let shape = Shape { rows, inputs: count, units: length };
-    affine(&workers, shape, along, before, None, sums, &mut [], |_| {});
+    affine(&workers, shape, along, before, None, sums, &mut [], &|_| {});
     block.iter_mut().zip(sums).for_each(|(value, sum)| *value -= *sum);
 }
 

@@ -119,8 +119,7 @@ pub fn product<T: Element>(
     let packed = packing.as_mut().map(Packing::packed);
     let product = |row: usize, column: usize, c: ArrayViewMut2<'_, T>| {
         T::with_copies(|copies| {
-            let terms = 0..depth;
-            pulp::Arch::new().dispatch(Product { a, b, row, column, depth, terms, c, adds, copies, packed });
+            multiply(Product { a, b, row, column, depth, terms: 0..depth, c, adds, copies, packed })
         });
     };
     if count < 2 || !workers.are_several() {
@@ -134,6 +133,19 @@ pub fn product<T: Element>(
         Some((first, part))
     });
     workers.for_each(parts, |(first, c)| if by_rows { product(first, 0, c) } else { product(0, first, c) });
+}
+
+/// In the processor's vectors. Not inlined, as [`multiply_seen`]: callers are many, and each would have all of a product for a processor
+/// without any.
+#[inline(never)]
+fn multiply<T: Element>(product: Product<'_, T>) {
+    pulp::Arch::new().dispatch(product);
+}
+
+/// See [`multiply`].
+#[inline(never)]
+fn multiply_seen<T: Element>(product: SeenProduct<'_, '_, T>) {
+    pulp::Arch::new().dispatch(product);
 }
 
 /// Whether two threads share the terms of x·W rather than its columns. That is so where they share the optimizer's step by rows of W, and
@@ -161,8 +173,7 @@ pub fn product_by_terms<T: Element>(
     let parts = groups(depth).map(|(first, count)| first..first + count).zip([c, second]);
     workers.for_each(parts, |(terms, c)| {
         T::with_copies(|copies| {
-            let product = Product { a, b, row: 0, column: 0, depth, terms, c, adds: false, copies, packed: None };
-            pulp::Arch::new().dispatch(product);
+            multiply(Product { a, b, row: 0, column: 0, depth, terms, c, adds: false, copies, packed: None });
         });
     });
 }
@@ -247,8 +258,7 @@ pub fn seen_product<T: Element, const N: usize>(
         let shape = target.first.dim();
         let mut see = |part: SeenPart<'_, T>| target.see_part(&part, &see);
         T::with_copies(|copies| {
-            let see = &mut see;
-            pulp::Arch::new().dispatch(SeenProduct { a, b, row, column, shape, depth, see, copies, packed });
+            multiply_seen(SeenProduct { a, b, row, column, shape, depth, see: &mut see, copies, packed });
         });
     };
     if count < 2 || !workers.are_several() {

@@ -56,7 +56,7 @@ fn product_plus_one<T: Element>(a: ArrayView2<'_, T>, b: &Array2<T>) -> Array2<T
     let (a, bias) = (a.as_standard_layout().into_owned(), vec![T::ONE; b.ncols()]);
     let mut c = Array2::from_elem((a.nrows(), b.ncols()), T::from_f64(f64::NAN));
     let shape = Shape { rows: a.nrows(), inputs: b.nrows(), units: b.ncols() };
-    affine(&Workers::default(), shape, flat(&a), flat(b), Some(&bias), flat_mut(&mut c), &mut [], |_| {});
+    affine(&Workers::default(), shape, flat(&a), flat(b), Some(&bias), flat_mut(&mut c), &mut [], &|_| {});
     c
 }
 
@@ -127,7 +127,7 @@ fn check_team<T: Element>() {
             let mut c = Array2::from_elem((rows, units), T::ZERO);
             let shape = Shape { rows, inputs, units };
             let mut room = vec![T::ZERO; room_len(shape)];
-            affine(workers, shape, flat(&a), flat(&b), None, flat_mut(&mut c), &mut room, |_| {});
+            affine(workers, shape, flat(&a), flat(&b), None, flat_mut(&mut c), &mut room, &|_| {});
             let mut weights = Array2::from_elem((inputs, units), T::ONE);
             transposed_product(workers, Onto::Sum, shape, flat(&a), flat(&c), flat_mut(&mut weights));
             let mut back = Array2::from_elem((rows, inputs), T::ZERO);
