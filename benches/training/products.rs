@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use epochd::engine::Workers;
-use epochd::engine::product::{Onto, Shape, affine, product_with_transposed, room_len, transposed_product};
+use epochd::engine::product::{Shape, float32, room_len};
 
 use crate::workloads::Workload;
 
@@ -74,15 +74,15 @@ impl Product {
         match kind {
             Kind::Forward => {
                 let shape = Shape { rows, inputs: inner, units: columns };
-                affine(workers, shape, left, right, None, result, room, &|_| {});
+                float32::product(workers, shape, left, right, result, room);
             }
             Kind::WeightGradient => {
                 let shape = Shape { rows: inner, inputs: rows, units: columns };
-                transposed_product(workers, Onto::Nothing, shape, left, right, result);
+                float32::transposed_product(workers, shape, left, right, result);
             }
             Kind::InputGradient => {
                 let shape = Shape { rows, inputs: columns, units: inner };
-                product_with_transposed(workers, shape, left, right, result);
+                float32::product_with_transposed(workers, shape, left, right, result);
             }
         }
     }

@@ -297,7 +297,7 @@ impl<T: Element> Network<T> {
 
     /// Keeps the buffers for the next few rows, where they are small.
     fn keep(&self, buffers: Activations<T>, rows: usize) {
-        let widths = self.plan.input_width + self.plan.layers.iter().map(|layer| layer.layout.units).sum::<usize>();
+        let widths: usize = self.plan.layers.iter().map(|layer| layer.layout.units).sum();
         if rows <= SPARE_ROWS && widths <= SPARE_WIDTHS_MAX {
             SPARE.set(Some(Spare { plan: self.plan.clone(), buffers: Box::new(buffers) }));
         }
@@ -306,7 +306,7 @@ impl<T: Element> Network<T> {
 
 /// Rows for which buffers that a thread keeps have room.
 const SPARE_ROWS: usize = 16;
-/// Numbers of a row in the inputs and all layers whose buffers a thread keeps: 64 KB of float32.
+/// Numbers of a row in all layers whose buffers a thread keeps: 64 KB of float32.
 const SPARE_WIDTHS_MAX: usize = 1_024;
 
 /// Buffers of a network for [`SPARE_ROWS`].

@@ -3,8 +3,9 @@
 //! Matrices are row-major. A caller of Predict may ask for one row or for a thousand, and each row must come back with the
 //! same bits. So every element has one sequence of operations, which follows from its layer's shape alone:
 //!
-//! - Layers of up to `SMALL_WEIGHTS_MAX` weights, and those with one input or one unit, go through loops that treat each row alone
-//!   (`product/small.rs`).
+//! - Layers of up to `SMALL_WEIGHTS_MAX` weights, those with one input or one unit, and gradients of a single row go through loops that
+//!   treat each row alone (`product/small.rs`). With few weights and several units the processor's widest vectors would be mostly empty:
+//!   those are plain code.
 //! - All others go through blocks and tiles (`product/blocked.rs`), in as many parts as there is work for threads (`product/large.rs`).
 
 use ndarray::ArrayViewMut2;
@@ -94,9 +95,10 @@ pub fn affine<T: Element>(
             None => c.fill(T::ZERO),
         }
         let x = &x[..rows * inputs];
-        match units {
-            1 => x.chunks_exact(inputs).zip(&mut *c).for_each(|(x, c)| *c += small::dot(x, weights)),
-            _ => small::add_product(inputs, units, x, weights, c),
+        if units == 1 {
+            vectorized!(x.chunks_exact(inputs).zip(&mut *c).for_each(|(x, c)| *c += small::dot(x, weights)));
+        } else {
+            small::add_product(inputs, units, x, weights, c);
         }
         return workers.for_each_piece(c, units, |_, piece| then(piece));
     }
@@ -145,7 +147,7 @@ pub fn transposed_product<T: Element>(workers: &Workers, onto: Onto, shape: Shap
         if onto == Onto::Nothing {
             c.fill(T::ZERO);
         }
-        a.chunks_exact(inputs).zip(b).for_each(|(a, &b)| small::add_scaled_row(c, b, a));
+        vectorized!(a.chunks_exact(inputs).zip(b).for_each(|(a, &b)| small::add_scaled_row(c, b, a)));
     } else {
         small::transposed_product(onto == Onto::Sum, (inputs, units), a, b, c);
     }
@@ -188,16 +190,39 @@ pub fn product_with_transposed<T: Element>(workers: &Workers, shape: Shape, a: &
         return small::product_with_transposed::<T, SMALL_WEIGHTS_MAX>((inputs, units), a, b, c);
     }
     let rows = a.chunks_exact(units).zip(c.chunks_exact_mut(inputs));
-    if units == 1 {
+    vectorized!(if units == 1 {
         rows.for_each(|(a, c)| c.iter_mut().zip(b).for_each(|(c, &b)| *c = a[0] * b));
     } else {
         rows.for_each(|(a, c)| c.iter_mut().zip(b.chunks_exact(units)).for_each(|(c, b)| *c = small::dot(a, b)));
-    }
+    });
 }
 
 /// The first `rows` rows of a row-major buffer as a matrix.
 fn view_mut<T>(rows: usize, columns: usize, values: &mut [T]) -> ArrayViewMut2<'_, T> {
     ArrayViewMut2::from_shape((rows, columns), &mut values[..rows * columns]).expect("a slice of that length")
+}
+
+/// The products in float32, compiled here, for speed: a generic function is compiled where it is called from.
+pub mod float32 {
+    use super::{Onto, Shape, Workers};
+
+    /// See [`affine`](super::affine); without a bias.
+    #[inline(never)]
+    pub fn product(workers: &Workers, shape: Shape, x: &[f32], weights: &[f32], c: &mut [f32], room: &mut [f32]) {
+        super::affine(workers, shape, x, weights, None, c, room, &|_| {});
+    }
+
+    /// See [`transposed_product`](super::transposed_product); it takes the place of `c`.
+    #[inline(never)]
+    pub fn transposed_product(workers: &Workers, shape: Shape, a: &[f32], b: &[f32], c: &mut [f32]) {
+        super::transposed_product(workers, Onto::Nothing, shape, a, b, c);
+    }
+
+    /// See [`product_with_transposed`](super::product_with_transposed).
+    #[inline(never)]
+    pub fn product_with_transposed(workers: &Workers, shape: Shape, a: &[f32], b: &[f32], c: &mut [f32]) {
+        super::product_with_transposed(workers, shape, a, b, c);
+    }
 }
 
 #[cfg(test)]

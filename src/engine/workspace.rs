@@ -9,7 +9,7 @@ use super::unchecked::team::Workers;
 /// What a forward pass reads and writes.
 #[derive(Clone, Debug)]
 pub struct Activations<T> {
-    /// The rows that go in, `[rows, input_width]`.
+    /// The rows that go in, `[rows, input_width]`; empty for predictions, which read them where they are.
     pub inputs: Vec<T>,
     /// What each layer made of them, `[rows, units]`.
     pub layers: Vec<Vec<T>>,
@@ -70,7 +70,7 @@ impl<T: Element> Activations<T> {
         let inputs = std::iter::once(dropped(plan.input_dropout, plan.input_width));
         let room = if is_training { layers().map(|layer| room_len(layer.shape(rows))).max() } else { None };
         Self {
-            inputs: zeros(true, plan.input_width),
+            inputs: zeros(is_training, plan.input_width),
             layers: layers().map(|layer| zeros(true, layer.layout.units)).collect(),
             pre_activations: layers()
                 .map(|layer| zeros(is_training && layer.activation.needs_pre_activation(), layer.layout.units))

@@ -1,5 +1,6 @@
-"""The same requests give the same bits in the debug and in the release build, with any number of training threads."""
+"""The same requests give the same bits in the debug build and in one that optimizes (the release, where nothing else is asked for), with any number of training threads."""
 
+import os
 import subprocess
 import sys
 import threading

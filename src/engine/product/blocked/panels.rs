@@ -184,7 +184,11 @@ fn turn_four<T: Lanes, S: Simd>(
     let mut rows = [T::splat(simd, T::zeroed()); 4];
     for (index, row) in rows.iter_mut().enumerate() {
         let at = (column + index) * from.stride + from.first + term;
-        *row = T::load_some(simd, &from.values[at..at + terms]);
+        let numbers = &from.values[at..at + terms];
+        *row = match T::vectors::<S>(numbers).first() {
+            Some(&row) => row,
+            None => T::load_some(simd, numbers),
+        };
     }
     let rows = T::turned(simd, rows);
     for (index, row) in rows.iter().enumerate() {
