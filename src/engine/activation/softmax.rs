@@ -1,6 +1,6 @@
 //! Softmax over rows, and its logarithm.
 //!
-//! Short rows, as those of a classifier of few classes, go [`GROUP`] at a time and side by side: one vector has a number of each of them.
+//! Short rows, as those of a classifier of few classes, go 16 at a time and side by side: one vector has a number of each of them.
 //! So nothing waits for the sum over one row, and no vector is half empty. The order of operations within a row is the same as in a long
 //! one, and so are the bits.
 
