@@ -11,7 +11,7 @@ use super::product::{Shape, shared_inputs};
 use super::random::Purpose;
 use super::scaler;
 use super::split::split;
-use super::unchecked::prefetch::prefetch;
+use super::unchecked::prefetch::{LINE_BYTES, prefetch};
 use super::workspace::{Activations, Workspace};
 use crate::domain::settings::validation_rows;
 use crate::domain::{
@@ -27,8 +27,6 @@ const AHEAD_BYTES: usize = 2_048;
 const AHEAD_MAX: usize = 16;
 /// Bytes of a row that are fetched: the processor foresees the rest of a long one itself.
 const FETCHED_MAX: usize = 512;
-/// A line of the caches.
-const LINE_BYTES: usize = 64;
 
 /// Targets in the element type of the network.
 #[derive(Clone, Debug)]

@@ -35,8 +35,8 @@ fn take_off(before: &[f64], block: &mut [f64], length: usize, along: &mut [f64],
     let workers = Workers::default();
     let (rows, count) = (block.len() / length, before.len() / length);
     let along = &mut along[..rows * count];
-    product_with_transposed(&workers, Shape { rows, inputs: count, units: length }, block, before, along);
     let shape = Shape { rows, inputs: count, units: length };
+    product_with_transposed(&workers, shape, block, before, along);
     affine(&workers, shape, along, before, None, sums, &mut [], &|_| {});
     block.iter_mut().zip(sums).for_each(|(value, sum)| *value -= *sum);
 }

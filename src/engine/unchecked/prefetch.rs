@@ -1,7 +1,7 @@
 //! Numbers that are fetched into the first cache before they are read.
 
 /// A line of the caches.
-const LINE_BYTES: usize = 64;
+pub const LINE_BYTES: usize = 64;
 
 /// Has the processor fetch the lines of `count` numbers that begin `ahead` after the first of `numbers`, and goes on without waiting for
 /// them: as many lines as they fill; where they begin within one, that in which they end may be left out. They may lie past the end of `numbers`: where nothing lies, nothing is fetched. Does nothing on
