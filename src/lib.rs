@@ -23,6 +23,18 @@
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
+// What panics by its name alone says why it does not.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::todo,
+        clippy::unimplemented
+    )
+)]
 
 pub mod app;
 pub mod cli;

@@ -1,5 +1,6 @@
 //! Curves over logarithmic axes, as SVG.
 
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::anyhow;
@@ -33,12 +34,8 @@ fn draw_one(
     x: &str,
     &(name, points): &Series<'_>,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let range = |values: &mut dyn Iterator<Item = f64>| {
-        let (low, high) = values.fold((f64::INFINITY, 0.0_f64), |(low, high), it| (low.min(it), high.max(it)));
-        (low / 1.5..high * 1.5).log_scale()
-    };
-    let xs = range(&mut points.iter().map(|point| point.0));
-    let ys = range(&mut points.iter().map(|point| point.1));
+    let xs = range(points.iter().map(|point| point.0)).log_scale();
+    let ys = range(points.iter().map(|point| point.1)).log_scale();
     let mut chart = ChartBuilder::on(canvas)
         .caption(name, (FONT, 15))
         .margin(12)
@@ -57,6 +54,18 @@ fn draw_one(
     chart.draw_series(LineSeries::new(points.iter().copied(), COLOR.stroke_width(2)))?;
     chart.draw_series(points.iter().map(|&point| Circle::new(point, 3, COLOR.filled())))?;
     Ok(())
+}
+
+/// From a little below the least value to a little above the largest, and so far that two powers of ten, which alone have labels, are in it.
+fn range(values: impl Iterator<Item = f64>) -> Range<f64> {
+    let (low, high) = values.fold((f64::INFINITY, 0.0_f64), |(low, high), it| (low.min(it), high.max(it)));
+    let (low, high) = (low / 1.5, high * 1.5);
+    let (first, last) = (low.log10().ceil(), high.log10().floor());
+    if first < last {
+        return low..high;
+    }
+    // A hair lower: a power of ten at the very beginning may be rounded out of it.
+    0.999 * 10_f64.powf(low.log10().floor())..10_f64.powf(high.log10().ceil())
 }
 
 fn label(value: &f64) -> String {

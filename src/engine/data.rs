@@ -138,6 +138,7 @@ impl<T: Element> Inputs<T> {
     }
 
     /// All of them, to read or to change them: a copy where others hold them, too.
+    #[expect(clippy::unreachable, reason = "what was packed was replaced above")]
     pub fn own(&mut self) -> &mut Vec<T> {
         if let Self::Packed(packed) = self {
             *self = Self::Own(T::vec_from(Values::Packed(packed.clone())));
@@ -340,9 +341,11 @@ impl<T: Element> RowSet<T> {
         let ahead = |first: usize| self.ahead(rows.clone().skip(first));
         if let Some(cut) = shared_inputs(first_layer).filter(|_| workers.are_several()) {
             // Each thread has in its cache what it multiplies.
+            #[expect(clippy::expect_used, reason = "the slice was cut to count × width above")]
             let all = ArrayViewMut2::from_shape((count, width), inputs).expect("a slice of that length");
             let (left, right) = all.split_at(Axis(1), cut);
             workers.for_each([(0, left), (cut, right)].into_iter(), |(first, mut to)| {
+                #[expect(clippy::expect_used, reason = "they are parts of rows that are one run")]
                 let to = to.rows_mut().into_iter().map(|row| row.into_slice().expect("a row is one run of numbers"));
                 self.inputs.gather(rows.clone(), ahead(0), (width, first), to);
             });

@@ -59,6 +59,7 @@ impl Distribution {
     ///   normal with variance 2 ÷ n;
     /// - LeCun (LeCun et al. 1998; for SELU, which needs the variance kept): uniform within ±√(3 ÷ n), or normal with variance
     ///   1 ÷ n.
+    #[expect(clippy::panic, reason = "`draw_parameters` draws orthogonal weights as a whole")]
     fn new(initializer: Initializer, inputs: usize, units: usize) -> Self {
         let (n, both) = (inputs as f64, (inputs + units) as f64);
         let within = |bound: f64| Self::Uniform { low: -bound, high: bound };

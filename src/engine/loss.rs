@@ -174,6 +174,7 @@ impl Objective {
         }
     }
 
+    #[expect(clippy::panic, reason = "`is_told_from_logits` lists the same losses")]
     fn evaluate_logits<T: Element>(&self, scale: T, batch: &mut LossBatch<'_, T>) -> f64 {
         match &self.loss {
             Loss::Perceptron => return self.each(scale, batch, margins::perceptron),
@@ -206,6 +207,7 @@ impl Objective {
         sum
     }
 
+    #[expect(clippy::panic, reason = "`is_told_from_logits` lists the same losses")]
     fn evaluate_outputs<T: Element>(&self, scale: T, batch: &mut LossBatch<'_, T>) -> f64 {
         if let Some(tape) = &self.tape {
             return custom::evaluate(tape, self.units, scale, batch);

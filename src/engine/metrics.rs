@@ -164,6 +164,7 @@ impl MetricSums {
     ///
     /// # Panics
     /// Where targets are not of the task's kind.
+    #[expect(clippy::panic, reason = "a task of bits or sides follows from a loss that takes numbers")]
     pub fn add<T: Element>(
         &mut self,
         plan: &MetricPlan,

@@ -138,6 +138,7 @@ impl<T: Element> OptimizerState<T> {
     ///
     /// # Panics
     /// With L-BFGS.
+    #[expect(clippy::panic, reason = "a trainer with L-BFGS searches instead, by `as_lbfgs_mut`")]
     pub fn go_on(&mut self, begun: &Begun, optimizer: &Optimizer, learning_rate: f64, target: impl Target<T>) {
         let steps = self.steps;
         let [a, b, c] = &mut self.slots;

@@ -198,6 +198,7 @@ pub fn product_with_transposed<T: Element>(workers: &Workers, shape: Shape, a: &
 }
 
 /// The first `rows` rows of a row-major buffer as a matrix.
+#[expect(clippy::expect_used, reason = "the slice is cut to that length")]
 fn view_mut<T>(rows: usize, columns: usize, values: &mut [T]) -> ArrayViewMut2<'_, T> {
     ArrayViewMut2::from_shape((rows, columns), &mut values[..rows * columns]).expect("a slice of that length")
 }

@@ -20,6 +20,7 @@ pub fn split(
     purpose: Purpose,
 ) -> (Vec<u32>, Vec<u32>) {
     assert!(held_out <= rows, "{held_out} of {rows} rows held out");
+    #[expect(clippy::expect_used, reason = "a message has less than 2³² bytes, and a row more than one")]
     let rows = u32::try_from(rows).expect("fewer rows than 2³²");
     let mut order: Vec<u32> = (0..rows).collect();
     Stream::new(seed, purpose, 0, 0).shuffle(&mut order);

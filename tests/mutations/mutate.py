@@ -40,7 +40,7 @@ COPY = TARGET / "mutations"
 BUILD = COPY / "target"
 
 # What the copy has of the repository.
-PARTS = ["Cargo.toml", "Cargo.lock", "build.rs", "src", "proto", "tests", "benches", "examples", "README.md", "ARCHITECTURE.md"]
+PARTS = ["Cargo.toml", "Cargo.lock", "build.rs", "engine", "src", "proto", "tests", "benches", "examples", "README.md", "ARCHITECTURE.md"]
 
 # Tests that take this many times as long as all of them without a mutant do not come to an end.
 PATIENCE = 2.0
@@ -192,7 +192,7 @@ def write_copy(mutations: Iterable[Mutation]) -> None:
                 except ListError as error:
                     faults.append(str(error))
             content = switched(source, places).encode()
-        if file == Path("src/lib.rs"):
+        if file == Path("engine/lib.rs"):
             content += SWITCH.encode()
         # What is the same stays as it is, so that Cargo has nothing to do again.
         copy = COPY / file
@@ -226,26 +226,27 @@ class Outcome:
 class Binaries:
     """Paths of the tests."""
 
+    engine: str
     unit: str
     service: str
 
     def everything(self) -> list[Stage]:
         """What must pass without a mutant."""
-        return [Stage("unit", [self.unit]), Stage("service", [self.service, "pytorch::"])]
+        return [Stage("engine", [self.engine]), Stage("unit", [self.unit]), Stage("service", [self.service, "pytorch::"])]
 
     def stages(self, mutation: Mutation) -> list[Stage]:
         """In the order in which they are run, the likeliest to fail first."""
         return [
-            Stage("module", [self.unit, mutation.module]),
-            Stage("engine", [self.unit, "engine::", "--skip", mutation.module]),
-            Stage("unit", [self.unit, "--skip", "engine::"]),
+            Stage("module", [self.engine, mutation.module]),
+            Stage("engine", [self.engine, "--skip", mutation.module]),
+            Stage("unit", [self.unit]),
             Stage("service", [self.service, "pytorch::"]),
         ]
 
 
 def build() -> Binaries:
     """Builds the tests."""
-    command = ["cargo", "test", "--locked", "--no-run", "--message-format", "json", "--lib", "--test", "service"]
+    command = ["cargo", "test", "--workspace", "--locked", "--no-run", "--message-format", "json", "--lib", "--test", "service"]
     environment = {**os.environ, "CARGO_TARGET_DIR": str(BUILD)}
     built = subprocess.run(command, cwd=COPY, env=environment, stdout=subprocess.PIPE, text=True)
     messages = [json.loads(line) for line in built.stdout.splitlines()]
@@ -256,7 +257,7 @@ def build() -> Binaries:
         raise ListError("the mutants do not compile")
     tests = [it for it in messages if it["reason"] == "compiler-artifact" and it["profile"]["test"] and it["executable"]]
     paths = {it["target"]["name"]: it["executable"] for it in tests}
-    return Binaries(paths["epochd"], paths["service"])
+    return Binaries(paths["epochd_engine"], paths["epochd"], paths["service"])
 
 
 def run(stage: Stage, mutant: int, seconds_max: float) -> Outcome:

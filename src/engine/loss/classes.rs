@@ -1,5 +1,7 @@
 //! Losses of a row of logits z of softmax, p = softmax(z), or of its logarithm.
 
+use std::ops::Range;
+
 use super::{LossBatch, Objective, TargetRows};
 use crate::domain::Loss;
 use crate::engine::activation::softmax::{ROWS_MAX, block_length, softmax_of_block};
@@ -8,6 +10,7 @@ use crate::engine::simd::vectorized;
 
 /// Cross-entropy, negative log-likelihood and KL divergence: Σ q·(ln Σ e^z − z), less the entropy of q for KL; the derivative
 /// is p·Σq − q. On return the outputs are p, or ln p for the negative log-likelihood.
+#[expect(clippy::panic, reason = "`Targets::check` gives a loss the kind it takes")]
 pub(super) fn evaluate<T: Element>(objective: &Objective, scale: T, batch: &mut LossBatch<'_, T>) -> f64 {
     let units = objective.units();
     match (objective.loss(), batch.targets) {
@@ -37,6 +40,7 @@ pub(super) fn evaluate<T: Element>(objective: &Objective, scale: T, batch: &mut 
 }
 
 /// −(1 − p)^γ·ln p of the right class; derivative by z (δ − p)·(γ·p·(1 − p)^(γ−1)·ln p − (1 − p)^γ) (Lin et al. 2017)
+#[expect(clippy::panic, reason = "`Targets::check` gives a loss the kind it takes")]
 pub(super) fn focal<T: Element>(units: usize, gamma: T, scale: T, batch: &mut LossBatch<'_, T>) -> f64 {
     let TargetRows::Classes(classes) = batch.targets else { panic!("focal with targets of another kind") };
     rows(units, scale, batch, |Row { index, log_sum, p, z }| {
@@ -67,38 +71,54 @@ struct Row<'a, T> {
 
 /// A loss a row: `f` turns p into outputs, z into the gradient, and returns the loss.
 fn rows<T: Element>(units: usize, scale: T, batch: &mut LossBatch<'_, T>, f: impl Fn(Row<'_, T>) -> T) -> f64 {
-    let (weights, mut total, mut index) = (batch.weights, 0.0, 0);
-    let length = block_length(units);
-    for (p, z) in batch.outputs.chunks_mut(length).zip(batch.gradient.chunks_mut(length)) {
-        let (mut log_sums, first) = ([T::ZERO; ROWS_MAX], index);
-        softmax_of_block(units, p, z, &mut log_sums);
-        for ((p, z), log_sum) in p.chunks_exact_mut(units).zip(z.chunks_exact_mut(units)).zip(&log_sums) {
-            let loss = f(Row { index, log_sum: *log_sum, p, z });
-            total += weighted(loss, weights, index);
-            index += 1;
+    let (weights, mut total) = (batch.weights, 0.0);
+    blocks(units, scale, batch, |Block { rows, log_sums, p, z }| {
+        let values = p.chunks_exact_mut(units).zip(z.chunks_exact_mut(units)).zip(log_sums);
+        for (index, ((p, z), &log_sum)) in rows.zip(values) {
+            total += weighted(f(Row { index, log_sum, p, z }), weights, index);
         }
-        scale_rows(units, scale, weights.map(|weights| &weights[first..index]), z);
-    }
+    });
     total
 }
 
 /// ln Σ e^z − z of the right class; derivative p, less 1 for that class.
 fn right_classes<T: Element>(classes: &[u32], units: usize, scale: T, batch: &mut LossBatch<'_, T>) -> f64 {
-    let (weights, mut total, mut index) = (batch.weights, 0.0, 0);
-    let length = block_length(units);
-    for (p, z) in batch.outputs.chunks_mut(length).zip(batch.gradient.chunks_mut(length)) {
-        let (mut log_sums, first) = ([T::ZERO; ROWS_MAX], index);
-        softmax_of_block(units, p, z, &mut log_sums);
-        let classes = &classes[first..first + p.len() / units];
-        for ((z, &class), log_sum) in z.chunks_exact(units).zip(classes).zip(&log_sums) {
+    let (weights, mut total) = (batch.weights, 0.0);
+    blocks(units, scale, batch, |Block { rows, log_sums, p, z }| {
+        let classes = &classes[rows.clone()];
+        for (index, ((z, &class), log_sum)) in rows.zip(z.chunks_exact(units).zip(classes).zip(log_sums)) {
             total += weighted(*log_sum - z[class as usize], weights, index);
-            index += 1;
         }
         z.copy_from_slice(p);
         z.chunks_exact_mut(units).zip(classes).for_each(|(g, &class)| g[class as usize] -= T::ONE);
-        scale_rows(units, scale, weights.map(|weights| &weights[first..index]), z);
-    }
+    });
     total
+}
+
+/// Rows whose softmax is computed at once.
+struct Block<'a, T> {
+    rows: Range<usize>,
+    /// ln Σ e^z of each.
+    log_sums: &'a [T],
+    /// As in [`Row`], of one row after another.
+    p: &'a mut [T],
+    z: &'a mut [T],
+}
+
+/// The softmax of all rows, block by block: `f` turns p into outputs and z into the gradient, which then is scaled.
+#[inline(always)]
+fn blocks<T: Element>(units: usize, scale: T, batch: &mut LossBatch<'_, T>, mut f: impl FnMut(Block<'_, T>)) {
+    let length = block_length(units);
+    let mut first = 0;
+    for (p, z) in batch.outputs.chunks_mut(length).zip(batch.gradient.chunks_mut(length)) {
+        let rows = first..first + p.len() / units;
+        let mut log_sums = [T::ZERO; ROWS_MAX];
+        softmax_of_block(units, p, z, &mut log_sums);
+        first = rows.end;
+        let weights = batch.weights.map(|weights| &weights[rows.clone()]);
+        f(Block { log_sums: &log_sums[..rows.len()], rows, p, z: &mut *z });
+        scale_rows(units, scale, weights, z);
+    }
 }
 
 /// A row's loss times its weight. What does not count may be anything, infinite losses among it.

@@ -16,6 +16,8 @@ use std::ops::Range;
 use ndarray::{ArrayViewMut2, Axis};
 use pulp::{Simd, WithSimd};
 
+use crate::engine::unchecked::prefetch::LINE_BYTES;
+
 use super::tiles::{Columns, CopiedRows, Lanes, Left, Rows, add_tile, lanes};
 
 pub use packed::{COLUMN_UNIT, Pack, Packed, ROW_UNIT};
@@ -60,9 +62,6 @@ impl<S: Simd> Registers<S> {
     /// Whether there are no vectors: a processor for which these tiles are not made.
     const ARE_SCALAR: bool = S::F32_LANES == 1;
 }
-
-/// A line of the caches.
-const LINE_BYTES: usize = 64;
 
 /// The groups in which the terms of a sum go: where each begins, and how many terms it has. Two are about equal, so that two threads may
 /// have one each.

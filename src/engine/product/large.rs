@@ -271,11 +271,13 @@ pub fn seen_product<T: Element, const N: usize>(
 }
 
 /// A matrix whose rows are one run of numbers, as one row.
+#[expect(clippy::expect_used, reason = "asked for where rows are as wide as they are apart")]
 fn reshaped<T>(matrix: ArrayViewMut2<'_, T>, length: usize) -> ArrayViewMut2<'_, T> {
     matrix.into_shape_with_order((1, length)).expect("one run of numbers")
 }
 
 /// A matrix of no rows.
+#[expect(clippy::expect_used, reason = "nothing has the shape 0 × 0")]
 fn empty<'a, T>() -> ArrayViewMut2<'a, T> {
     ArrayViewMut2::from_shape((0, 0), &mut []).expect("no numbers for no places")
 }
