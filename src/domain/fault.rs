@@ -185,7 +185,8 @@ impl RealRange {
         Self { low, low_included: false, high, high_included: false }
     }
 
-    fn contains(&self, x: f64) -> bool {
+    /// Whether a number is in it.
+    pub(super) fn contains(&self, x: f64) -> bool {
         let above = if self.low_included { x >= self.low } else { x > self.low };
         let below = if self.high_included { x <= self.high } else { x < self.high };
         x.is_finite() && above && below

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::architecture::Architecture;
 use super::fault::{At, Faults};
 use super::loss::Loss;
-use super::matrix::{Matrix, RawMatrix, Values};
+use super::matrix::{ElementType, Matrix, RawMatrix, Values};
 use super::targets::Targets;
 
 /// Rows with their targets.
@@ -88,7 +88,12 @@ fn check_weights(
 ) -> Option<Matrix> {
     let matrix = raw.check(1, architecture.element_type(), at, faults)?;
     check_rows(&matrix, rows, at, faults)?;
-    let is_sound = |weight: f64| weight == 0.0 || (1e-30..=1e30).contains(&weight);
+    let [least, most] = match architecture.element_type() {
+        // As they are rounded, since that is what weights are by now.
+        ElementType::Float32 => [1e-30_f32, 1e30].map(f64::from),
+        ElementType::Float64 => [1e-30, 1e30],
+    };
+    let is_sound = |weight: f64| weight == 0.0 || (least..=most).contains(&weight);
     if let Some(row) = matrix.values().iter().position(|weight| !is_sound(weight)) {
         let value = matrix.show(row, 0);
         faults.add(

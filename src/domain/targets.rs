@@ -160,12 +160,16 @@ fn distributions(matrix: &Matrix) -> Result<(), String> {
     for row in 0..matrix.rows() {
         let values = || (0..matrix.columns()).map(|column| matrix.get(row, column));
         let sum: f64 = values().sum();
-        if values().any(|q| q < 0.0) || (sum - 1.0).abs() > PROBABILITY_SUM_TOLERANCE {
-            return Err(format!(
-                "row {row} (from 0) is neither one-hot nor probabilities: each must be at least 0, and their sum is {sum}, not 1 \
-                 (or send one column of class indices)"
-            ));
-        }
+        let fault = match values().position(|q| q < 0.0) {
+            Some(column) => {
+                format!("column {column} (from 0) is {}, but each must be at least 0", matrix.show(row, column))
+            }
+            None if (sum - 1.0).abs() > PROBABILITY_SUM_TOLERANCE => format!("their sum is {sum}, not 1"),
+            None => continue,
+        };
+        return Err(format!(
+            "row {row} (from 0) is neither one-hot nor probabilities: {fault} (or send one column of class indices)"
+        ));
     }
     Ok(())
 }
@@ -225,6 +229,8 @@ mod tests {
         for wrong in [[0.5, 0.6, 0.0, 1.0, 0.0, 0.0], [1.5, -0.5, 0.0, 1.0, 0.0, 0.0]] {
             assert!(softmax(&wrong).unwrap_err().to_string().contains("row 0 (from 0) is neither one-hot nor"));
         }
+        let negative = softmax(&[1.5, -0.5, 0.0, 1.0, 0.0, 0.0]).unwrap_err().to_string();
+        assert!(negative.contains("column 1 (from 0) is -0.5"), "{negative}");
     }
 
     #[test]

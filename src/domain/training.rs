@@ -3,7 +3,7 @@
 use std::mem;
 
 use super::architecture::Architecture;
-use super::fault::{At, Faults, RealRange};
+use super::fault::{At, Faults, RealRange, short};
 use super::loss::Loss;
 use super::matrix::RawMatrix;
 use super::metric::{Metric, Task};
@@ -309,14 +309,23 @@ impl RawTraining {
             faults.add(at, format!("needs {classes} weights, one a class, but has {}", raw.weights.len()));
             return None;
         }
-        let mut check = |(index, &weight): (usize, &f64)| match weight {
-            0.0 => Some(0.0),
-            weight => faults.real(at.index(index), weight, RealRange::MAGNITUDE),
+        let mut check = |(index, &weight): (usize, &f64)| {
+            let is_sound = weight == 0.0 || RealRange::MAGNITUDE.contains(weight);
+            if !is_sound {
+                let message = format!("must be 0 or {}, but is {}", RealRange::MAGNITUDE, short(weight));
+                faults.add(at.index(index), message);
+            }
+            // −0 is 0.
+            is_sound.then_some(weight.abs())
         };
         let sound: Vec<Option<f64>> = raw.weights.iter().enumerate().map(&mut check).collect();
         let weights: Vec<f64> = sound.into_iter().collect::<Option<_>>()?;
-        if !data.training.targets.classes().any(|class| weights[class] > 0.0) {
-            faults.add(at, "are 0 for every class that there are rows of: no row would count");
+        let sample_weights = data.training.weights.as_ref();
+        let counts = |row: usize| sample_weights.is_none_or(|weights| weights.get(row, 0) > 0.0);
+        let mut classes = data.training.targets.classes().enumerate();
+        if !classes.any(|(row, class)| weights[class] > 0.0 && counts(row)) {
+            let which = if sample_weights.is_some() { ", but for rows with a sample weight of 0" } else { "" };
+            faults.add(at, format!("are 0 for every class that there are rows of{which}: no row would count"));
             return None;
         }
         Some(Some(ClassWeights::Given(weights)))

@@ -424,9 +424,40 @@ async fn class_weights_that_leave_no_row_are_refused() {
     let api = server.api().await;
     create_models(&api).await;
     let mut failures = Failures::default();
-    let change = json!({"class_weights": {"weights": [1, 0]}, "targets": {"values": [1, 1, 1, 1]}});
-    let answer = api.models.clone().train(training("sigmoid", change)).await.map(drop);
-    failures.look("no row of class 0".into(), answer, "class_weights.weights", "no row");
+    for (name, weights, targets, sample_weights, path, word) in [
+        ("no row of class 0", [1, 0], [1, 1, 1, 1], [1, 1, 1, 1], "class_weights.weights", "no row"),
+        ("no row of class 0 that counts", [1, 0], [0, 1, 1, 1], [0, 1, 1, 1], "class_weights.weights", "no row"),
+        ("a negative weight", [-1, 1], [0, 1, 1, 1], [1, 1, 1, 1], "class_weights.weights[0]", "0 or a finite"),
+    ] {
+        let change = json!({
+            "class_weights": {"weights": weights}, "targets": {"values": targets}, "sample_weights": {"values": sample_weights},
+        });
+        let answer = api.models.clone().train(training("sigmoid", change)).await.map(drop);
+        failures.look(name.into(), answer, path, word);
+    }
+    failures.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_and_the_least_sample_weight_are_what_the_message_says() {
+    let server = Server::start();
+    let api = server.api().await;
+    create_models(&api).await;
+    let train = async |weight: f64| {
+        let change = json!({"sample_weights": {"values": [weight, 1, 1, 1]}});
+        api.models.clone().train(training("sigmoid", change)).await.map(drop)
+    };
+    train(1e30).await.unwrap();
+    train(1e-30).await.unwrap();
+    let mut failures = Failures::default();
+    for weight in [1.01e30, 0.99e-30, -1.0] {
+        failures.look(
+            format!("a sample weight of {weight:e}"),
+            train(weight).await,
+            "sample_weights",
+            "from 1e-30 to 1e30",
+        );
+    }
     failures.check();
 }
 
