@@ -17,8 +17,10 @@ use self::confusion::{Averages, Confusion};
 use self::errors::{ErrorSums, Errors};
 use self::log_loss::LogLossSums;
 use self::ranking::Ranking;
+use super::activation::softmax::largest;
 use super::element::Element;
 use super::loss::TargetRows;
+use super::simd::vectorized;
 use crate::domain::{Activation, Metric, Metrics, Task};
 
 /// What the outputs are.
@@ -314,9 +316,30 @@ fn mean(numbers: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| sum / f64::from(count))
 }
 
-/// The index of the largest number; of several, the first.
+/// Numbers of a row from which on [`arg_max`] goes by vectors.
+const LONG_MIN: usize = 32;
+
+/// The index of the largest number; of several, the first. NaN is larger than none; where the first is NaN, it is that.
+#[inline]
 pub fn arg_max<T: Element>(row: &[T]) -> usize {
-    (1..row.len()).fold(0, |best, index| if row[index] > row[best] { index } else { best })
+    if row.len() >= LONG_MIN {
+        return arg_max_of_long(row);
+    }
+    let (mut best, mut largest) = (0, row[0]);
+    for (index, &x) in row.iter().enumerate().skip(1) {
+        (best, largest) = if x > largest { (index, x) } else { (best, largest) };
+    }
+    best
+}
+
+fn arg_max_of_long<T: Element>(row: &[T]) -> usize {
+    vectorized!({
+        let largest = largest(row);
+        // By whole chunks, so that no number is asked alone but in the right one.
+        let has = |chunk: &[T]| chunk.iter().fold(false, |has, &x| has | (x == largest));
+        let chunk = row.chunks(LONG_MIN).position(has).unwrap_or(0) * LONG_MIN;
+        row[chunk..].iter().position(|&x| x == largest).map_or(0, |index| chunk + index)
+    })
 }
 
 /// How many numbers go before that at `index` in falling order, equal ones in the order of their indices, as

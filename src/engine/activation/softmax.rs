@@ -4,6 +4,8 @@
 //! So nothing waits for the sum over one row, and no vector is half empty. The order of operations within a row is the same as in a long
 //! one, and so are the bits.
 
+use std::sync::atomic::{Ordering, compiler_fence};
+
 use crate::engine::element::Element;
 use crate::engine::simd::vectorized;
 
@@ -91,7 +93,10 @@ fn softmax_of_group<T: Element>(z: &mut [Lanes<T>], values: &mut [T], shifted: &
     put(z, shifted);
     z.iter_mut().for_each(|z| *z = lanewise(*z, *z, |z, _| z.exp()));
     let sums = fold(z, [T::ZERO; GROUP], |e| e, |sum, e| lanewise(sum, e, |sum, e| sum + e));
-    z.iter_mut().for_each(|e| *e = lanewise(*e, sums, |e, sum| e / sum));
+    for e in &mut *z {
+        *e = lanewise(*e, sums, |e, sum| e / sum);
+        rows_stay_side_by_side();
+    }
     put(z, values);
     lanewise(sums, sums, |sum, _| sum.ln())
 }
@@ -111,24 +116,42 @@ fn log_softmax_of_group<T: Element>(z: &mut [Lanes<T>], values: &mut [T]) {
 #[inline(always)]
 fn shift_group<T: Element>(z: &mut [Lanes<T>], rows: &[T]) {
     for (lane, row) in (0..GROUP).zip(rows.chunks_exact(z.len())) {
-        z.iter_mut().zip(row).for_each(|(z, &value)| z[lane] = value);
+        for (z, &value) in z.iter_mut().zip(row) {
+            z[lane] = value;
+            rows_stay_side_by_side();
+        }
     }
     let largest = fold(z, z[0], |z| z, |largest, z| lanewise(largest, z, larger));
-    z.iter_mut().for_each(|z| *z = lanewise(*z, largest, |z, largest| z - largest));
+    for z in z {
+        *z = lanewise(*z, largest, |z, largest| z - largest);
+        rows_stay_side_by_side();
+    }
+}
+
+/// The compiler makes no vectors across this, in the loops over units that have it: else it takes several units for one vector, and gathers
+/// their numbers one by one. Nothing of it is left in the program.
+#[inline(always)]
+fn rows_stay_side_by_side() {
+    compiler_fence(Ordering::SeqCst);
 }
 
 /// Rows side by side go one below the other again, as many as there is room for.
 #[inline(always)]
 fn put<T: Element>(group: &[Lanes<T>], rows: &mut [T]) {
     for (lane, row) in (0..GROUP).zip(rows.chunks_exact_mut(group.len())) {
-        row.iter_mut().zip(group).for_each(|(value, lanes)| *value = lanes[lane]);
+        for (value, lanes) in row.iter_mut().zip(group) {
+            *value = lanes[lane];
+            rows_stay_side_by_side();
+        }
     }
 }
 
 /// f of each row's numbers.
 #[inline(always)]
 fn lanewise<T: Element>(mut a: Lanes<T>, b: Lanes<T>, f: impl Fn(T, T) -> T) -> Lanes<T> {
-    a.iter_mut().zip(&b).for_each(|(a, &b)| *a = f(*a, b));
+    for (a, &b) in a.iter_mut().zip(&b) {
+        *a = f(*a, b);
+    }
     a
 }
 
@@ -140,18 +163,30 @@ fn fold<X: Copy>(row: &[X], start: X, g: impl Fn(X) -> X, f: impl Fn(X, X) -> X)
         return rest.iter().fold(start, |folded, &x| f(folded, g(x)));
     }
     let mut lanes = [start; LANES];
+    // Loops, whose bodies are compiled in place: not every closure of an iterator's is.
     for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane = f(*lane, g(x)));
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane = f(*lane, g(x));
+        }
     }
-    let fours: [X; 4] = std::array::from_fn(|lane| f(lanes[lane], lanes[lane + 4]));
-    let pair = [f(fours[0], fours[2]), f(fours[1], fours[3])];
-    rest.iter().fold(f(pair[0], pair[1]), |folded, &x| f(folded, g(x)))
+    let four = |lane: usize| f(lanes[lane], lanes[lane + 4]);
+    let mut folded = f(f(four(0), four(2)), f(four(1), four(3)));
+    for &x in rest {
+        folded = f(folded, g(x));
+    }
+    folded
 }
 
 /// Σ xᵢ over one row.
 #[inline(always)]
 pub fn sum<T: Element>(row: &[T]) -> T {
     fold(row, T::ZERO, |x| x, |sum, x| sum + x)
+}
+
+/// The largest of one row, where its first is no NaN: then that one. Other NaN are left out.
+#[inline(always)]
+pub fn largest<T: Element>(row: &[T]) -> T {
+    fold(row, row[0], |z| z, larger)
 }
 
 /// z where it is larger, not where it is NaN.
@@ -163,7 +198,7 @@ fn larger<T: Element>(largest: T, z: T) -> T {
 /// zᵢ − max z over one row, in place.
 #[inline(always)]
 fn shift<T: Element>(row: &mut [T]) {
-    let largest = fold(row, row[0], |z| z, larger);
+    let largest = largest(row);
     row.iter_mut().for_each(|z| *z -= largest);
 }
 

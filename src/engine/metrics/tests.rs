@@ -1,6 +1,7 @@
 use serde::Deserialize;
 
 use super::*;
+use crate::engine::testing::uniform;
 
 /// What is wanted where everything is.
 fn everything(task: Task, activation: Activation, units: usize, top_k: usize) -> MetricPlan {
@@ -312,4 +313,24 @@ fn probabilities_that_were_rounded_to_nothing_cost_the_log_of_the_type_s_epsilon
             );
         }
     }
+}
+
+#[test]
+fn the_largest_of_a_long_row_is_the_one_that_a_plain_loop_finds() {
+    let plain = |row: &[f32]| (1..row.len()).fold(0, |best, index| if row[index] > row[best] { index } else { best });
+    for length in (1..=LONG_MIN + 40).chain([200, 1_000]) {
+        let row: Vec<f32> = uniform(length, length as u64);
+        for (place, value) in [(0, f32::NAN), (length / 2, f32::NAN), (length - 1, f32::INFINITY), (0, 0.0)] {
+            let mut other = row.clone();
+            other[place] = value;
+            // Several that are equal, and zeros of both signs, which are.
+            let equal: Vec<f32> = other.iter().map(|x| (x * 2.0).round()).collect();
+            let negative: Vec<f32> = equal.iter().map(|x| -x.abs()).collect();
+            for row in [&row, &other, &equal, &negative] {
+                assert_eq!(arg_max(row), plain(row), "{length} {place} {row:?}");
+            }
+        }
+    }
+    assert_eq!(arg_max(&[f32::NAN; 100]), 0);
+    assert_eq!(arg_max(&[f32::NEG_INFINITY; 100]), 0);
 }

@@ -1,6 +1,7 @@
 //! The end of an epoch: its report, what is kept of it, and whether it is the last.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Trainer;
 use crate::domain::{EpochReport, FittedPreprocessing, Loss, Metric, StopReason};
@@ -8,6 +9,7 @@ use crate::engine::early_stopping::is_better;
 use crate::engine::element::{Element, all_finite};
 use crate::engine::judge::Judge;
 use crate::engine::state::{EpochEnd, Stop};
+use crate::engine::unchecked::team::piece_length;
 
 impl<T: Element> Trainer<T> {
     pub(super) fn end_epoch(&mut self) -> EpochEnd {
@@ -17,7 +19,7 @@ impl<T: Element> Trainer<T> {
         let report = self.report();
         self.loss_sum = 0.0;
         self.metric_sums.clear();
-        if !all_finite(&self.parameters) {
+        if !self.parameters_are_finite() {
             return self.diverged_by_update("a weight");
         }
         if report.validation_loss.is_some_and(|loss| !loss.is_finite()) {
@@ -71,12 +73,27 @@ impl<T: Element> Trainer<T> {
         }
         self.last_report = Some(report.clone());
         self.last_is_best = is_best;
+        let (parameters, workers) = (&self.parameters, &self.workspace.activations.workers);
+        let copy = |to: &mut [T]| {
+            workers.for_each_piece(to, 1, |first, to| to.copy_from_slice(&parameters[first..first + to.len()]));
+        };
         if !self.last_parameters.is_empty() {
-            self.last_parameters.copy_from_slice(&self.parameters);
+            copy(&mut self.last_parameters);
         }
         if is_best && !self.best_parameters.is_empty() {
-            self.best_parameters.copy_from_slice(&self.parameters);
+            copy(&mut self.best_parameters);
         }
+    }
+
+    fn parameters_are_finite(&self) -> bool {
+        let are_finite = AtomicBool::new(true);
+        let piece = piece_length(self.parameters.len(), 1);
+        self.workspace.activations.workers.for_each(self.parameters.chunks(piece), |piece| {
+            if !all_finite(piece) {
+                are_finite.store(false, Ordering::Relaxed);
+            }
+        });
+        are_finite.into_inner()
     }
 
     /// The last report is about to be replaced: what is best of it is kept by itself.
