@@ -21,10 +21,11 @@ use crate::engine::unchecked::prefetch::LINE_BYTES;
 use super::tiles::{Columns, CopiedRows, Lanes, Left, Rows, add_tile, lanes};
 
 pub use packed::{COLUMN_UNIT, Pack, Packed, ROW_UNIT};
+pub use panels::Whole;
 pub use seen::{SeenPart, SeenProduct};
 
 use packed::PackedStrips;
-use panels::{Block, Panels};
+use panels::{Block, Panels, RightCopy};
 
 mod packed;
 mod panels;
@@ -35,7 +36,7 @@ pub const DEPTH: usize = 512;
 /// The first of two groups is a multiple of this, unless the second would be too long: so it ends with a line of the cache in a row of a.
 const GROUP_UNIT: usize = 16;
 /// Columns of a block: with `DEPTH` of float32 half of a second cache of 2 MB.
-const COLUMNS: usize = 512;
+pub const COLUMNS: usize = 512;
 /// Vectors of a panel.
 const PANEL: usize = 2;
 /// Rows of the highest tiles.
@@ -90,7 +91,7 @@ pub struct Operand<'a, T> {
 #[derive(Debug)]
 pub struct Copies<T> {
     left: Vec<T>,
-    right: Vec<T>,
+    right: RightCopy<T>,
     seen: Vec<T>,
     /// Of whole operands, a and b, on a thread that trains.
     pub packed: [Vec<T>; 2],
@@ -98,7 +99,7 @@ pub struct Copies<T> {
 
 impl<T> Copies<T> {
     pub const fn empty() -> Self {
-        Self { left: Vec::new(), right: Vec::new(), seen: Vec::new(), packed: [Vec::new(), Vec::new()] }
+        Self { left: Vec::new(), right: RightCopy::empty(), seen: Vec::new(), packed: [Vec::new(), Vec::new()] }
     }
 }
 
@@ -134,6 +135,8 @@ pub struct Product<'a, T> {
     /// Whether it is added to what is in c.
     pub adds: bool,
     pub copies: &'a mut Copies<T>,
+    /// Which product it is a part of, where there are several.
+    pub whole: Option<Whole>,
     /// Copies of all of a, and of all of b or none of it.
     pub packed: Option<Packed<'a, T>>,
 }
@@ -143,7 +146,7 @@ impl<T: Lanes> WithSimd for Product<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { a, b, row, column, depth, terms: all, c, adds, copies, packed } = self;
+        let Self { a, b, row, column, depth, terms: all, c, adds, copies, whole, packed } = self;
         let (rows, columns) = c.dim();
         let uncopied_max =
             if b.stride * size_of::<T>() < FAR_BYTES { UNCOPIED_ROWS_MAX } else { UNCOPIED_FAR_ROWS_MAX };
@@ -161,7 +164,8 @@ impl<T: Lanes> WithSimd for Product<'_, T> {
             let (mut c, after) = rest.split_at(Axis(1), width);
             for (term, terms) in groups(depth).filter(|(term, _)| all.contains(term)) {
                 let block = Block { b, term, terms, column: column + begin, width, is_copied, vectors };
-                let right = block.panels(simd, depth, packed.and_then(|packed| packed.right), &mut copies.right);
+                let packed_right = packed.and_then(|packed| packed.right);
+                let right = block.panels(simd, depth, packed_right, whole, &mut copies.right);
                 let is_copied = columns > UNCOPIED_COLUMNS_MAX;
                 let copies = &mut copies.left;
                 let packed = packed.map(|packed| packed.strips(depth));

@@ -6,7 +6,7 @@ use std::slice::ChunksExact;
 use ndarray::iter::AxisIterMut;
 use ndarray::{ArrayViewMut2, Axis, Ix1, s};
 
-use super::blocked::{COLUMN_UNIT, Operand, Product, ROW_UNIT, SeenPart, SeenProduct, groups};
+use super::blocked::{COLUMN_UNIT, COLUMNS, DEPTH, Operand, Product, ROW_UNIT, SeenPart, SeenProduct, Whole, groups};
 use super::packing::Packing;
 use crate::engine::element::Element;
 use crate::engine::unchecked::prefetch::prefetch;
@@ -54,7 +54,12 @@ impl Sharing {
 }
 
 /// Where the parts of a thread begin within its share, in eighths: one that is held up has not begun the last ones, and others take them.
-const SHARES: [usize; 4] = [0, 4, 6, 7];
+/// This is for parts that find copies of operands, so that a short one costs little.
+const SHARES: &[usize] = &[0, 4, 6, 7];
+/// The same where each part copies what it needs.
+const SHARES_COPYING: &[usize] = &[0, 4, 6];
+/// Multiply-adds from which on a thread's share is cut: of fewer, what others take is not in their caches, and that costs as much.
+const SHARES_MIN: usize = 1 << 24;
 
 /// How a product's result is shared out.
 #[derive(Clone, Copy)]
@@ -71,16 +76,30 @@ struct Parts {
 enum Cuts {
     /// So many at most, all as long.
     Equal(usize),
-    /// [`SHARES`] of so many threads: for operands that are copied already, so that a short part costs little.
-    Shares(usize),
+    /// The shares of so many threads, each cut as [`SHARES`] or [`SHARES_COPYING`] say.
+    Shares(usize, &'static [usize]),
 }
 
 impl Parts {
-    fn new(workers: &Workers, by_rows: bool, (rows, columns): (usize, usize), count: usize, is_packed: bool) -> Self {
-        let (rows_min, columns_min) = if is_packed { (ROW_UNIT, COLUMN_UNIT) } else { (ROWS_MIN, COLUMNS_MIN) };
+    fn new(
+        workers: &Workers,
+        by_rows: bool,
+        (rows, columns, depth): (usize, usize, usize),
+        count: usize,
+        is_packed: bool,
+    ) -> Self {
+        let is_cut = rows * columns * depth >= SHARES_MIN;
+        // Where b is a single block, a thread copies it once for all of its rows.
+        let finds_copies = is_packed || (is_cut && by_rows && columns <= COLUMNS && depth <= DEPTH);
+        let (rows_min, columns_min) = if finds_copies { (ROW_UNIT, COLUMN_UNIT) } else { (ROWS_MIN, COLUMNS_MIN) };
         let (axis, length, unit) = if by_rows { (Axis(0), rows, rows_min) } else { (Axis(1), columns, columns_min) };
         let threads = workers.threads().min(PARTS_MAX / SHARES.len());
-        let cuts = if is_packed { Cuts::Shares(threads) } else { Cuts::Equal(count.min(length / unit).max(1)) };
+        let cuts = match (is_packed, finds_copies) {
+            (true, _) => Cuts::Shares(threads, SHARES),
+            (false, true) => Cuts::Shares(threads.min(count), SHARES),
+            (false, false) if is_cut && count == 2 => Cuts::Shares(threads.min(count), SHARES_COPYING),
+            (false, false) => Cuts::Equal(count.min(length / unit).max(1)),
+        };
         Self { axis, length, unit, cuts }
     }
 
@@ -89,12 +108,12 @@ impl Parts {
         let Self { length, unit, cuts, .. } = self;
         let (count, whole) = match cuts {
             Cuts::Equal(count) => (count, count),
-            Cuts::Shares(threads) => (threads * SHARES.len(), threads * 8),
+            Cuts::Shares(threads, shares) => (threads * shares.len(), threads * 8),
         };
         let begin = move |part: usize| {
             let at = match cuts {
                 Cuts::Equal(_) => part,
-                Cuts::Shares(_) => part / SHARES.len() * 8 + SHARES[part % SHARES.len()],
+                Cuts::Shares(_, shares) => part / shares.len() * 8 + shares[part % shares.len()],
             };
             length * at / whole / unit * unit
         };
@@ -117,15 +136,16 @@ pub fn product<T: Element>(
     let by_rows = sharing.is_by_rows(rows, columns, count);
     let mut packing = Packing::new(workers, by_rows, (a, b), (rows, columns, depth));
     let packed = packing.as_mut().map(Packing::packed);
+    let whole = (count > 1 && workers.are_several()).then(Whole::new);
     let product = |row: usize, column: usize, c: ArrayViewMut2<'_, T>| {
         T::with_copies(|copies| {
-            multiply(Product { a, b, row, column, depth, terms: 0..depth, c, adds, copies, packed })
+            multiply(Product { a, b, row, column, depth, terms: 0..depth, c, adds, copies, whole, packed })
         });
     };
-    if count < 2 || !workers.are_several() {
+    if whole.is_none() {
         return product(0, 0, c);
     }
-    let parts = Parts::new(workers, by_rows, (rows, columns), count, packed.is_some());
+    let parts = Parts::new(workers, by_rows, (rows, columns, depth), count, packed.is_some());
     let mut rest = Some(c);
     let parts = parts.places().map_while(move |(first, length)| {
         let (part, after) = rest.take()?.split_at(parts.axis, length);
@@ -173,7 +193,19 @@ pub fn product_by_terms<T: Element>(
     let parts = groups(depth).map(|(first, count)| first..first + count).zip([c, second]);
     workers.for_each(parts, |(terms, c)| {
         T::with_copies(|copies| {
-            multiply(Product { a, b, row: 0, column: 0, depth, terms, c, adds: false, copies, packed: None });
+            multiply(Product {
+                a,
+                b,
+                row: 0,
+                column: 0,
+                depth,
+                terms,
+                c,
+                adds: false,
+                copies,
+                whole: None,
+                packed: None,
+            });
         });
     });
 }
@@ -254,17 +286,18 @@ pub fn seen_product<T: Element, const N: usize>(
     let by_rows = Sharing::Rows.is_by_rows(rows, columns, count);
     let mut packing = Packing::new(workers, by_rows, (a, b), (rows, columns, depth));
     let packed = packing.as_mut().map(Packing::packed);
+    let whole = (count > 1 && workers.are_several()).then(Whole::new);
     let product = |row: usize, column: usize, mut target: Target<'_, T, N>| {
         let shape = target.first.dim();
         let mut see = |part: SeenPart<'_, T>| target.see_part(&part, &see);
         T::with_copies(|copies| {
-            multiply_seen(SeenProduct { a, b, row, column, shape, depth, see: &mut see, copies, packed });
+            multiply_seen(SeenProduct { a, b, row, column, shape, depth, see: &mut see, copies, whole, packed });
         });
     };
-    if count < 2 || !workers.are_several() {
+    if whole.is_none() {
         return product(0, 0, target);
     }
-    let parts = Parts::new(workers, by_rows, (rows, columns), count, packed.is_some());
+    let parts = Parts::new(workers, by_rows, (rows, columns, depth), count, packed.is_some());
     let mut rest = target;
     let parts = parts.places().map(move |(first, length)| (first, rest.cut(parts.axis, length)));
     workers.for_each(parts, |(first, c)| if by_rows { product(first, 0, c) } else { product(0, first, c) });
@@ -300,7 +333,10 @@ mod tests {
     fn parts_are_all_of_the_result_once_and_shared_out_evenly() {
         for length in [24, 25, 47, 48, 480, 1_000, 1_024, 2_048, 5_000] {
             for unit in [16, 24, 48, 64] {
-                for cuts in [1, 2, 8].map(Cuts::Equal).into_iter().chain([1, 2, 3, 8].map(Cuts::Shares)) {
+                let equal = [1, 2, 8].map(Cuts::Equal).into_iter();
+                let shares = [SHARES, SHARES_COPYING].into_iter();
+                let shares = shares.flat_map(|shares| [1, 2, 3, 8].map(|threads| Cuts::Shares(threads, shares)));
+                for cuts in equal.chain(shares) {
                     let parts = Parts { axis: Axis(0), length, unit, cuts };
                     let mut next = 0;
                     for (first, part) in parts.places() {
@@ -312,7 +348,7 @@ mod tests {
                 }
             }
         }
-        let parts = Parts { axis: Axis(1), length: 1_024, unit: 64, cuts: Cuts::Shares(2) };
+        let parts = Parts { axis: Axis(1), length: 1_024, unit: 64, cuts: Cuts::Shares(2, SHARES) };
         assert!(parts.places().map(|(_, length)| length).eq([256, 128, 64, 64, 256, 128, 64, 64]));
     }
 }

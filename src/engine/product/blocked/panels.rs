@@ -1,12 +1,40 @@
 //! A block of b, copied into panels as wide as a tile.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::{array, slice};
 
 use pulp::{Simd, WithSimd};
 
 use super::{COLUMN_UNIT, Operand, PANEL, RIGHT_MAX, packed, room};
 use crate::engine::product::tiles::{Columns, Lanes, lanes};
+
+/// A product, told from all others: what is copied of its operands for one part may serve the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whole(u64);
+
+impl Whole {
+    /// One that was not there before.
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A thread's copy of the block of b that it came to last.
+#[derive(Debug)]
+pub(super) struct RightCopy<T> {
+    numbers: Vec<T>,
+    /// Of which product it is, if of one in several parts, and of which block: its first term and column, its width, and whether all of it
+    /// is there.
+    of: Option<(Whole, [usize; 3], bool)>,
+}
+
+impl<T> RightCopy<T> {
+    pub const fn empty() -> Self {
+        Self { numbers: Vec::new(), of: None }
+    }
+}
 
 /// A block of b.
 #[derive(Clone, Copy)]
@@ -29,21 +57,28 @@ impl<'a, T: Lanes> Block<'a, T> {
         (self.width - first).next_multiple_of(panel) * self.terms
     }
 
-    /// As tiles read it: from copies of all of b, or copied now.
+    /// As tiles read it: from copies of all of b, from what the part before left, or copied now.
     #[inline(always)]
     pub fn panels<S: Simd>(
         self,
         simd: S,
         depth: usize,
         packed: Option<&'a [T]>,
-        room_for: &'a mut Vec<T>,
+        whole: Option<Whole>,
+        copy: &'a mut RightCopy<T>,
     ) -> Panels<'a, T> {
         let panel = self.vectors * lanes::<T, S>();
         if let Some(packed) = packed {
             debug_assert!(COLUMN_UNIT.is_multiple_of(panel));
             return Panels { block: self, copies: &packed[self.column * depth + self.term * panel..], depth };
         }
-        let to = room(room_for, self.copied(panel), RIGHT_MAX);
+        let of = whole.map(|whole| (whole, [self.term, self.column, self.width], self.is_copied));
+        let is_there = of.is_some() && copy.of == of;
+        copy.of = of;
+        let to = room(&mut copy.numbers, self.copied(panel), RIGHT_MAX);
+        if is_there {
+            return Panels { block: self, copies: to, depth: self.terms };
+        }
         simd.vectorize(Copy { from: self, to })
     }
 }

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 use super::panels::Block;
 use super::{
     COLUMNS, COPIED, Copies, DEPTH, Operand, PANEL, Packed, Part, ROW_UNIT, SEEN_MAX, Strips, TILE_ROWS_MAX,
-    UNCOPIED_COLUMNS_MAX, packed, room,
+    UNCOPIED_COLUMNS_MAX, Whole, packed, room,
 };
 use crate::engine::product::tiles::Lanes;
 
@@ -40,6 +40,8 @@ pub struct SeenProduct<'a, 's, T> {
     pub depth: usize,
     pub see: &'s mut dyn FnMut(SeenPart<'_, T>),
     pub copies: &'a mut Copies<T>,
+    /// See [`Product::whole`](super::Product::whole).
+    pub whole: Option<Whole>,
     /// See [`Product::packed`](super::Product::packed).
     pub packed: Option<Packed<'a, T>>,
 }
@@ -49,7 +51,7 @@ impl<T: Lanes> WithSimd for SeenProduct<'_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { a, b, row, column, shape: (rows, columns), depth, see, copies, packed } = self;
+        let Self { a, b, row, column, shape: (rows, columns), depth, see, copies, whole, packed } = self;
         debug_assert!(depth <= DEPTH);
         let Copies { left, right, seen, .. } = copies;
         let block = if packed.is_some() { packed::block_columns(columns) } else { COLUMNS };
@@ -57,7 +59,7 @@ impl<T: Lanes> WithSimd for SeenProduct<'_, '_, T> {
         for begin in (0..columns).step_by(block) {
             let width = block.min(columns - begin);
             let block = Block { b, term: 0, terms: depth, column: column + begin, width, is_copied: true, vectors };
-            let right = block.panels(simd, depth, packed.and_then(|packed| packed.right), right);
+            let right = block.panels(simd, depth, packed.and_then(|packed| packed.right), whole, right);
             for first in (0..rows).step_by(SEEN_ROWS) {
                 let rows = SEEN_ROWS.min(rows - first);
                 let c = room(seen, rows * width, SEEN_MAX);

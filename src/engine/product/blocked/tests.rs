@@ -85,8 +85,19 @@ fn check<T: Element>(mul_add: fn(T, T, T) -> T, rows: usize, depth: usize, colum
         let (c, _) = c.split_at(Axis(1), columns);
         let mut copies = Copies::empty();
         let (a_operand, b_operand, copies) = (a.operand(), b.operand(), &mut copies);
-        let product =
-            Product { a: a_operand, b: b_operand, row, column, depth, terms: 0..depth, c, adds, copies, packed: None };
+        let product = Product {
+            a: a_operand,
+            b: b_operand,
+            row,
+            column,
+            depth,
+            terms: 0..depth,
+            c,
+            adds,
+            copies,
+            whole: None,
+            packed: None,
+        };
         pulp::Arch::new().dispatch(product);
         for (index, (&c, &before)) in all.iter().zip(&before).enumerate() {
             let (i, j) = (index / (columns + 2), index % (columns + 2));
@@ -148,11 +159,55 @@ fn what_is_not_a_number_stays_in_its_row_and_column() {
         c: view,
         adds: false,
         copies,
+        whole: None,
         packed: None,
     });
     for (index, c) in c.iter().enumerate() {
         assert_eq!(c.is_finite(), index / columns != 7 && index % columns != 49, "{index}");
     }
+}
+
+#[test]
+fn a_copy_of_b_serves_the_parts_of_one_product_and_no_other_product() {
+    let (rows, depth, columns) = (100, 20, 70);
+    let a = Stored::<f32>::new(rows, depth, true, 1);
+    // Of the same shape, so that nothing but the product tells them apart.
+    let [first, second] = [2, 3].map(|seed| Stored::<f32>::new(depth, columns, false, seed));
+    let copies = &mut Copies::empty();
+    let mut product = |b: &Stored<f32>, whole: Option<Whole>| {
+        let mut c = vec![0.0; rows * columns];
+        let view = ArrayViewMut2::from_shape((rows, columns), &mut c).unwrap();
+        let (a, b, terms, adds) = (a.operand(), b.operand(), 0..depth, false);
+        let product = Product { a, b, row: 0, column: 0, depth, terms, c: view, adds, copies, whole, packed: None };
+        pulp::Arch::new().dispatch(product);
+        let mut see = |part: SeenPart<'_, f32>| {
+            let place = part.place.0 * columns + part.place.1;
+            assert!(part.width == columns && c[place..][..part.numbers.len()] == *part.numbers);
+        };
+        let (shape, see) = ((rows, columns), &mut see);
+        pulp::Arch::new().dispatch(SeenProduct {
+            a,
+            b,
+            row: 0,
+            column: 0,
+            shape,
+            depth,
+            see,
+            copies,
+            whole,
+            packed: None,
+        });
+        c
+    };
+    let [of_first, of_second] = [&first, &second].map(|b| product(b, None));
+    assert_ne!(of_first, of_second);
+    let whole = Some(Whole::new());
+    assert_eq!(product(&first, whole), of_first);
+    // A part of the same product, which has the same b: that another stands here shows that its copy is read.
+    assert_eq!(product(&second, whole), of_first);
+    assert_eq!(product(&second, Some(Whole::new())), of_second);
+    assert_eq!(product(&first, None), of_first);
+    assert_eq!(product(&second, None), of_second);
 }
 
 /// Parts of the result that are seen once each, as [`Product`] computes them.
@@ -174,6 +229,7 @@ fn check_seen<T: Element>(rows: usize, depth: usize, columns: usize) {
         c,
         adds: false,
         copies,
+        whole: None,
         packed: None,
     });
 
@@ -187,7 +243,18 @@ fn check_seen<T: Element>(rows: usize, depth: usize, columns: usize) {
         }
     };
     let shape = (rows, columns);
-    pulp::Arch::new().dispatch(SeenProduct { a, b, row, column, shape, depth, see: &mut see, copies, packed: None });
+    pulp::Arch::new().dispatch(SeenProduct {
+        a,
+        b,
+        row,
+        column,
+        shape,
+        depth,
+        see: &mut see,
+        copies,
+        whole: None,
+        packed: None,
+    });
     assert!(seen.iter().copied().eq(expected.into_iter().map(Some)), "{rows}×{depth}×{columns}");
 }
 
@@ -237,7 +304,7 @@ fn check_packed<T: Element, S: Simd>(simd: S, rows: usize, depth: usize, columns
         let mut all = expected.clone();
         let terms = 0..depth;
         let c = ArrayViewMut2::from_shape((rows, columns), &mut expected).unwrap();
-        simd.vectorize(Product { a, b, row: 0, column: 0, depth, terms, c, adds, copies, packed: None });
+        simd.vectorize(Product { a, b, row: 0, column: 0, depth, terms, c, adds, copies, whole: None, packed: None });
 
         let [left, right] = &packed(|pack| simd.vectorize(pack), (a, b), (rows, depth, columns));
         let packed = Some(Packed { left, right: packs_b.then_some(right) });
@@ -248,7 +315,7 @@ fn check_packed<T: Element, S: Simd>(simd: S, rows: usize, depth: usize, columns
             let (before, after) = c.split_at(Axis(1), column);
             for (column, c) in [(0, before), (column, after)] {
                 let terms = 0..depth;
-                simd.vectorize(Product { a, b, row, column, depth, terms, c, adds, copies, packed });
+                simd.vectorize(Product { a, b, row, column, depth, terms, c, adds, copies, whole: None, packed });
             }
         }
         assert!(all == expected, "{rows}×{depth}×{columns}, {turns_a} {turns_b} {packs_b}");
@@ -301,7 +368,18 @@ fn what_is_seen_of_a_product_with_copies_of_whole_operands_has_the_same_bits() {
                 }
             };
             let (shape, see, copies) = ((rows, columns), &mut see, &mut Copies::empty());
-            pulp::Arch::new().dispatch(SeenProduct { a, b, row: 0, column: 0, shape, depth, see, copies, packed });
+            pulp::Arch::new().dispatch(SeenProduct {
+                a,
+                b,
+                row: 0,
+                column: 0,
+                shape,
+                depth,
+                see,
+                copies,
+                whole: None,
+                packed,
+            });
             seen
         };
         let expected = seen(None);

@@ -7,11 +7,11 @@ use crate::engine::optimizer::examples::optimizers;
 use crate::engine::product::{Shape, shared_inputs};
 use crate::engine::unchecked::team::Team;
 
-/// Large enough to be cut: products of millions of multiply-adds, and runs of tens of thousands of numbers. With a penalty no weights move
-/// before all gradients are known.
+/// Large enough to be cut: products of millions of multiply-adds, those of the first layer of so many that each thread's share is cut, too,
+/// by rows and by columns; and runs of tens of thousands of numbers. With a penalty no weights move before all gradients are known.
 fn large(normalizes: bool, l2: f64) -> Trainer<f32> {
-    let (rows, width) = (300, 300);
-    let layers = [(260, Activation::Gelu), (200, Activation::Relu), (10, Activation::Softmax)];
+    let (rows, width) = (300, 500);
+    let layers = [(300, Activation::Gelu), (200, Activation::Relu), (10, Activation::Softmax)];
     let architecture = network_with(ElementType::Float32, width, &layers, |raw| {
         raw.input_dropout = Some(0.1);
         let layer = raw.layers[1].as_mut().unwrap();
