@@ -199,11 +199,17 @@ pub fn all_finite<T: Element>(values: &[T]) -> bool {
 fn is_finite_chunk<T: Element>(chunk: &[T]) -> bool {
     const SUMS: usize = 64;
     let (groups, rest) = chunk.as_chunks::<SUMS>();
-    let mut sums = [T::ZERO; SUMS];
-    for group in groups {
-        sums.iter_mut().zip(group).for_each(|(sum, &x)| *sum += x * T::ZERO);
+    let of_rest = rest.iter().fold(T::ZERO, |sum, &x| sum + x * T::ZERO);
+    if groups.is_empty() {
+        return of_rest == T::ZERO;
     }
-    sums.iter().chain(rest).fold(T::ZERO, |sum, &x| sum + x * T::ZERO) == T::ZERO
+    let mut sums = [of_rest; SUMS];
+    for group in groups {
+        for (sum, &x) in sums.iter_mut().zip(group) {
+            *sum += x * T::ZERO;
+        }
+    }
+    sums.iter().fold(true, |are_finite, &sum| are_finite & (sum == T::ZERO))
 }
 
 #[cfg(test)]

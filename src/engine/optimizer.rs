@@ -343,6 +343,15 @@ impl<T: Element> Target<T> for Weights<'_, T> {
     }
 }
 
+/// 1 − βᵗ of step t. Of βᵗ ≤ e^−(1−β)·t that is less than half of what float64 tells apart from 1 nothing would be left, so it is not asked
+/// for: a power takes longer than the step of a small layer.
+fn bias_correction(beta: f64, steps: u64) -> f64 {
+    /// e⁻³⁸ < 2⁻⁵⁴
+    const NOTHING_LEFT: f64 = 38.0;
+    let steps = steps as f64;
+    if (1.0 - beta) * steps > NOTHING_LEFT { 1.0 } else { 1.0 - libm::pow(beta, steps) }
+}
+
 /// g², or 0 where it would come near the denormal numbers: each of those costs tens of ordinary operations. What is left
 /// out would move a root by far less than any ε.
 #[inline(always)]

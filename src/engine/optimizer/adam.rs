@@ -1,6 +1,6 @@
 //! Adam and AdamW. Slots: the moments m and v, and with AMSGrad the largest v so far.
 
-use super::square;
+use super::{bias_correction, square};
 use crate::engine::element::Element;
 
 /// Where λ goes.
@@ -36,7 +36,7 @@ impl<T: Element> Adam<T> {
         decay: WeightDecay,
         steps: u64,
     ) -> Self {
-        let correction = |beta: f64| 1.0 - libm::pow(beta, steps as f64);
+        let correction = |beta: f64| bias_correction(beta, steps);
         let (weight_decay, kept) = match decay {
             WeightDecay::OfGradient(lambda) => (lambda, 1.0),
             WeightDecay::OfParameter(lambda) => (0.0, 1.0 - learning_rate * lambda),

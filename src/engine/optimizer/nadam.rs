@@ -1,6 +1,6 @@
 //! Nadam. Slots: the moments m and v.
 
-use super::square;
+use super::{bias_correction, square};
 use crate::engine::element::Element;
 
 /// β₁ of a step and of the next, μₜ = β₁·(1 − ½·0.96^(t·momentum_decay)), and the products of all so far.
@@ -55,7 +55,7 @@ impl<T: Element> Nadam<T> {
             one_minus_beta2: T::from_f64(1.0 - beta2),
             epsilon: T::from_f64(epsilon),
             weight_decay: T::from_f64(weight_decay),
-            correction: T::from_f64(1.0 / (1.0 - libm::pow(beta2, steps as f64))),
+            correction: T::from_f64(1.0 / bias_correction(beta2, steps)),
             gradient_rate: T::from_f64(learning_rate * (1.0 - mu) / (1.0 - product)),
             moment_rate: T::from_f64(learning_rate * mu_next / (1.0 - product * mu_next)),
         }

@@ -317,3 +317,14 @@ fn defaults_are_those_of_the_contract() {
     };
     assert!(with_defaults().contains(&Optimizer::Lbfgs(numbers)));
 }
+
+#[test]
+fn a_bias_correction_that_is_not_computed_is_what_it_would_be() {
+    for beta in [0.0, 0.1, 0.5, 0.9, 0.99, 0.999, 0.999_999, 1.0 - f64::EPSILON] {
+        // Steps on both sides of the one from which on it is not.
+        let last = (38.0 / (1.0 - beta)).floor() as u64;
+        for steps in (1..200).chain(last.saturating_sub(100).max(1)..last.saturating_add(100)) {
+            assert_eq!(bias_correction(beta, steps), 1.0 - libm::pow(beta, steps as f64), "{beta} {steps}");
+        }
+    }
+}
