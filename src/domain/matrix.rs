@@ -260,7 +260,8 @@ impl RawMatrix {
         } else if count == 0 {
             faults.add(at, "needs at least one row of numbers, in `values` or in `packed`");
         } else if rows * columns != count {
-            faults.add(at, format!("holds {count} values, which do not make whole rows of {columns} columns"));
+            let values = if count == 1 { "value, which does" } else { "values, which do" };
+            faults.add(at, format!("holds {count} {values} not make whole rows of {columns} columns"));
         } else if let Some(told) = self.rows.filter(|&told| told != rows) {
             faults.add(at.field("rows"), format!("is {told}, but the values make {rows} rows of {columns} columns"));
         } else {

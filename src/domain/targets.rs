@@ -37,6 +37,16 @@ impl Targets {
         let is_index = activation.is_over_rows()
             && (raw.columns == Some(1) || (raw.columns.is_none() && raw.values.len() == rows));
         let columns = if is_index { 1 } else { units };
+        let (count, are_classes) = (raw.values.len(), activation.is_over_rows() && !is_index);
+        if are_classes && raw.columns.is_none_or(|told| told == units) && ![0, rows * units].contains(&count) {
+            // Which of the two was meant is not known.
+            let all = rows * units;
+            let message = format!(
+                "must hold {rows} values (one class index a row of the inputs) or {all} ({units} a row), but holds {count}"
+            );
+            faults.add(at, message);
+            return None;
+        }
         let matrix = raw.check(columns, element_type, at, faults)?;
         if matrix.rows() != rows {
             faults.add(at, format!("has {} rows, but the inputs have {rows}", matrix.rows()));
@@ -218,6 +228,11 @@ mod tests {
         for wrong in [&[3.0, 0.0][..], &[0.5, 1.0], &[-1.0, 0.0], &[0.0, 1.0, 1.0, 1.0, 0.0, 0.0], &[1.0; 5]] {
             assert_eq!(softmax(wrong).unwrap_err().as_slice()[0].path, "targets", "{wrong:?}");
         }
+        let short = softmax(&[1.0; 5]).unwrap_err().to_string();
+        assert!(
+            short.contains("2 values (one class index a row of the inputs) or 6 (3 a row), but holds 5"),
+            "{short}"
+        );
     }
 
     #[test]

@@ -320,16 +320,23 @@ impl RawTraining {
         };
         let sound: Vec<Option<f64>> = raw.weights.iter().enumerate().map(&mut check).collect();
         let weights: Vec<f64> = sound.into_iter().collect::<Option<_>>()?;
-        let sample_weights = data.training.weights.as_ref();
-        let counts = |row: usize| sample_weights.is_none_or(|weights| weights.get(row, 0) > 0.0);
-        let mut classes = data.training.targets.classes().enumerate();
-        if !classes.any(|(row, class)| weights[class] > 0.0 && counts(row)) {
-            let which = if sample_weights.is_some() { ", but for rows with a sample weight of 0" } else { "" };
-            faults.add(at, format!("are 0 for every class that there are rows of{which}: no row would count"));
-            return None;
+        let sets = [("rows", Some(&data.training)), ("validation rows", data.validation.as_ref())];
+        for (name, rows) in sets.into_iter().filter_map(|(name, rows)| Some((name, rows?))) {
+            if !has_counting_row(rows, &weights) {
+                let which = if rows.weights.is_some() { ", but for those with a sample weight of 0" } else { "" };
+                let message = format!("are 0 for every class that there are {name} of{which}: no row would count");
+                faults.add(at, message);
+                return None;
+            }
         }
         Some(Some(ClassWeights::Given(weights)))
     }
+}
+
+/// Whether a row of some class counts: neither its class's weight nor its own is 0.
+fn has_counting_row(rows: &Rows, class_weights: &[f64]) -> bool {
+    let counts = |row: usize| rows.weights.as_ref().is_none_or(|weights| weights.get(row, 0) > 0.0);
+    rows.targets.classes().enumerate().any(|(row, class)| class_weights[class] > 0.0 && counts(row))
 }
 
 struct Numbers {

@@ -1,5 +1,7 @@
 //! Errors as gRPC tells them: the one place that chooses a code.
 
+use std::borrow::Cow;
+
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
@@ -68,9 +70,17 @@ const FAULT_BYTES_MAX: usize = 512;
 /// What the status's own message says of one fault, at most: it travels twice, as a header and within the details.
 const SUMMARY_BYTES_MAX: usize = 160;
 
-/// A message that quotes a caller's text may be long: what it says of it is in its beginning.
-fn shortened(message: &str, bytes_max: usize) -> &str {
-    &message[..message.floor_char_boundary(bytes_max)]
+/// What stands in the place of what is cut off.
+const CUT: &str = " ...";
+
+/// A message that quotes a caller's text may be long: what it says of it is in its beginning. It is cut behind a word, where there is one.
+fn shortened(message: &str, bytes_max: usize) -> Cow<'_, str> {
+    if message.len() <= bytes_max {
+        return message.into();
+    }
+    let kept = &message[..message.floor_char_boundary(bytes_max - CUT.len())];
+    let words = kept.rsplit_once(char::is_whitespace).map_or(kept, |(words, _)| words);
+    format!("{words}{CUT}").into()
 }
 
 /// Why a job failed, as a status.
@@ -90,6 +100,18 @@ pub(super) fn failure_status(failure: &Failure) -> tonic_types::Status {
 mod tests {
     use super::*;
     use crate::domain::At;
+
+    #[test]
+    fn a_long_message_is_cut_behind_a_word() {
+        assert_eq!(shortened("must be 1", 9), "must be 1");
+        assert_eq!(shortened("must be 1 or 2", 12), "must be ...");
+        assert_eq!(shortened("must be 1 or 2", 11), "must ...");
+        for bytes_max in 4..30 {
+            for message in ["überüberüberüberüberüberüber", "ü ü ü ü ü ü ü ü ü ü ü ü ü ü ü"] {
+                assert!(shortened(message, bytes_max).len() <= bytes_max);
+            }
+        }
+    }
 
     #[test]
     fn five_hundred_faults_still_fit_into_a_trailer() {

@@ -5,6 +5,7 @@ mod support;
 mod architecture;
 mod backups;
 mod bad_options;
+mod bad_weights;
 mod checkpoint_cost;
 mod checks;
 mod command_line;
