@@ -38,11 +38,11 @@ impl Targets {
             && (raw.columns == Some(1) || (raw.columns.is_none() && raw.values.len() == rows));
         let columns = if is_index { 1 } else { units };
         let (count, are_classes) = (raw.values.len(), activation.is_over_rows() && !is_index);
-        if are_classes && raw.columns.is_none_or(|told| told == units) && ![0, rows * units].contains(&count) {
+        if are_classes && raw.columns.is_none() && ![0, rows * units].contains(&count) {
             // Which of the two was meant is not known.
             let all = rows * units;
             let message = format!(
-                "must hold {rows} values (one class index a row of the inputs) or {all} ({units} a row), but holds {count}"
+                "needs {rows} (one class index a row of the inputs) or {all} ({units} a row) numbers, but holds {count}"
             );
             faults.add(at, message);
             return None;
@@ -230,7 +230,7 @@ mod tests {
         }
         let short = softmax(&[1.0; 5]).unwrap_err().to_string();
         assert!(
-            short.contains("2 values (one class index a row of the inputs) or 6 (3 a row), but holds 5"),
+            short.contains("needs 2 (one class index a row of the inputs) or 6 (3 a row) numbers, but holds 5"),
             "{short}"
         );
     }

@@ -229,6 +229,25 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_finite_or_not_whatever_their_count() {
+        fn check<T: Element>(largest: T) {
+            for count in [0, 1, 2, 63, 64, 65, 127, 128, 4_095, 4_096, 4_097, 4_160] {
+                let mut values: Vec<T> = [largest, -largest, -T::ZERO].into_iter().cycle().take(count).collect();
+                assert!(all_finite(&values), "{count}");
+                for place in [0, count / 2, count.saturating_sub(1)].into_iter().filter(|&place| place < count) {
+                    for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+                        let right = std::mem::replace(&mut values[place], T::from_f64(wrong));
+                        assert!(!all_finite(&values), "{wrong} at {place} of {count}");
+                        values[place] = right;
+                    }
+                }
+            }
+        }
+        check(f32::MAX);
+        check(f64::MAX);
+    }
+
+    #[test]
     fn one_number_that_is_not_finite_is_found_among_many() {
         let mut values = vec![1e38_f32; 10_000];
         assert!(all_finite(&values));

@@ -319,7 +319,7 @@ fn mean(numbers: impl Iterator<Item = f64>) -> Option<f64> {
 /// Numbers of a row from which on [`arg_max`] goes by vectors.
 const LONG_MIN: usize = 32;
 
-/// The index of the largest number; of several, the first. NaN is larger than none; where the first is NaN, it is that.
+/// The index of the largest number; of several, the first. A NaN is never the largest, unless it comes first: then the index is 0.
 #[inline]
 pub fn arg_max<T: Element>(row: &[T]) -> usize {
     if row.len() >= LONG_MIN {
@@ -336,9 +336,19 @@ fn arg_max_of_long<T: Element>(row: &[T]) -> usize {
     vectorized!({
         let largest = largest(row);
         // By whole chunks, so that no number is asked alone but in the right one.
-        let has = |chunk: &[T]| chunk.iter().fold(false, |has, &x| has | (x == largest));
-        let chunk = row.chunks(LONG_MIN).position(has).unwrap_or(0) * LONG_MIN;
-        row[chunk..].iter().position(|&x| x == largest).map_or(0, |index| chunk + index)
+        let mut first = 0;
+        for chunk in row.chunks(LONG_MIN) {
+            let mut has_it = false;
+            for &x in chunk {
+                has_it |= x == largest;
+            }
+            if has_it {
+                break;
+            }
+            first += LONG_MIN;
+        }
+        let rest = row.get(first..).unwrap_or_default();
+        rest.iter().position(|&x| x == largest).map_or(0, |index| first + index)
     })
 }
 

@@ -343,8 +343,8 @@ impl<T: Element> Target<T> for Weights<'_, T> {
     }
 }
 
-/// 1 − βᵗ of step t. Of βᵗ ≤ e^−(1−β)·t that is less than half of what float64 tells apart from 1 nothing would be left, so it is not asked
-/// for: a power takes longer than the step of a small layer.
+/// 1 − βᵗ of step t. Where (1 − β)·t is more than 38, βᵗ ≤ e^−(1−β)·t is less than 2⁻⁵⁴, and the difference rounds to 1: the power, which
+/// takes longer than the step of a small layer, is left out.
 fn bias_correction(beta: f64, steps: u64) -> f64 {
     /// e⁻³⁸ < 2⁻⁵⁴
     const NOTHING_LEFT: f64 = 38.0;

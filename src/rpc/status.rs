@@ -73,14 +73,19 @@ const SUMMARY_BYTES_MAX: usize = 160;
 /// What stands in the place of what is cut off.
 const CUT: &str = " ...";
 
-/// A message that quotes a caller's text may be long: what it says of it is in its beginning. It is cut behind a word, where there is one.
+/// A word of at most so many bytes is left out rather than cut.
+const WORD_BYTES_MAX: usize = 32;
+
+/// A message that quotes a caller's text may be long: what it says of it is in its beginning. It is cut behind a word, but within a long one.
 fn shortened(message: &str, bytes_max: usize) -> Cow<'_, str> {
     if message.len() <= bytes_max {
         return message.into();
     }
-    let kept = &message[..message.floor_char_boundary(bytes_max - CUT.len())];
-    let words = kept.rsplit_once(char::is_whitespace).map_or(kept, |(words, _)| words);
-    format!("{words}{CUT}").into()
+    let (kept, rest) = message.split_at(message.floor_char_boundary(bytes_max - CUT.len()));
+    let last_word = kept.len() - kept.rfind(char::is_whitespace).unwrap_or(0);
+    let is_cut = !rest.starts_with(char::is_whitespace) && last_word <= WORD_BYTES_MAX;
+    let words = if is_cut { &kept[..kept.len() - last_word] } else { kept };
+    format!("{}{CUT}", words.trim_end()).into()
 }
 
 /// Why a job failed, as a status.
@@ -105,7 +110,10 @@ mod tests {
     fn a_long_message_is_cut_behind_a_word() {
         assert_eq!(shortened("must be 1", 9), "must be 1");
         assert_eq!(shortened("must be 1 or 2", 12), "must be ...");
-        assert_eq!(shortened("must be 1 or 2", 11), "must ...");
+        assert_eq!(shortened("must be 1 or 2", 11), "must be ...");
+        assert_eq!(shortened("must be 1 or 2", 10), "must ...");
+        let name = "a".repeat(600);
+        assert_eq!(shortened(&format!("is {name}"), 160), format!("is {} ...", &name[..153]));
         for bytes_max in 4..30 {
             for message in ["überüberüberüberüberüberüber", "ü ü ü ü ü ü ü ü ü ü ü ü ü ü ü"] {
                 assert!(shortened(message, bytes_max).len() <= bytes_max);

@@ -183,7 +183,7 @@ pub fn sum<T: Element>(row: &[T]) -> T {
     fold(row, T::ZERO, |x| x, |sum, x| sum + x)
 }
 
-/// The largest of one row, where its first is no NaN: then that one. Other NaN are left out.
+/// The largest number of one row. NaN are passed over, unless the first is one: then NaN is returned.
 #[inline(always)]
 pub fn largest<T: Element>(row: &[T]) -> T {
     fold(row, row[0], |z| z, larger)

@@ -6,7 +6,8 @@
 //!
 //! A block of b, [`DEPTH`] by [`COLUMNS`], stays in the second cache while all rows of a meet it, a few at a time. It is copied into
 //! panels as wide as a tile, each a run of numbers, where rows are many or far apart; b transposed always is. Of a what meets one block
-//! at once stays in the first cache, and is copied, too, where it meets many columns. Of the largest products a is copied as a whole
+//! at once stays in the first cache, and is copied, too, where it meets many columns. A thread's copy of a block of b serves the next part of
+//! the same product, too ([`Whole`]). Of the largest products a is copied as a whole
 //! before, and b where its columns are not shared out ([`Packed`]).
 
 use std::array;
@@ -135,7 +136,7 @@ pub struct Product<'a, T> {
     /// Whether it is added to what is in c.
     pub adds: bool,
     pub copies: &'a mut Copies<T>,
-    /// Which product it is a part of, where there are several.
+    /// Which product it is a part of, where that has several parts.
     pub whole: Option<Whole>,
     /// Copies of all of a, and of all of b or none of it.
     pub packed: Option<Packed<'a, T>>,

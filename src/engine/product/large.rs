@@ -14,7 +14,8 @@ use crate::engine::unchecked::team::{PARTS_MAX, Workers};
 
 // Parts of products whose operands are not copied before; and all products' sharing by rows or columns follows from these numbers.
 
-/// Multiply-adds of two parts: tens of microseconds each, which are worth another thread.
+/// Multiply-adds of two parts, or of two threads' shares where those are cut into parts: tens of microseconds each, which are worth another
+/// thread.
 const TWO_PARTS_MIN: usize = 1 << 22;
 /// Multiply-adds of four: more parts than threads, so that one that is held up holds up little, where each is long enough to pay for its
 /// copies.
@@ -27,7 +28,7 @@ const ROWS_MIN: usize = 16;
 /// Columns of a part up to which rows are shared instead, where that is wanted.
 const SHARED_COLUMNS_MAX: usize = 512;
 
-/// Parts of a product of so many multiply-adds.
+/// Parts of a product of so many multiply-adds, or threads' shares: see [`Parts::new`].
 fn parts_of(operations: usize) -> usize {
     match operations {
         0..TWO_PARTS_MIN => 1,
@@ -58,7 +59,8 @@ impl Sharing {
 const SHARES: &[usize] = &[0, 4, 6, 7];
 /// The same where each part copies what it needs.
 const SHARES_COPYING: &[usize] = &[0, 4, 6];
-/// Multiply-adds from which on a thread's share is cut: of fewer, what others take is not in their caches, and that costs as much.
+/// Multiply-adds from which on the share of one of two threads is cut: of fewer, what the other takes is not in its caches, and that costs as
+/// much.
 const SHARES_MIN: usize = 1 << 24;
 
 /// How a product's result is shared out.
@@ -88,17 +90,19 @@ impl Parts {
         count: usize,
         is_packed: bool,
     ) -> Self {
-        let is_cut = rows * columns * depth >= SHARES_MIN;
+        // With more threads the parts that all of them have would be short, and each copies for itself.
+        let is_cut = rows * columns * depth >= SHARES_MIN && workers.threads() <= count;
         // Where b is a single block, a thread copies it once for all of its rows.
         let finds_copies = is_packed || (is_cut && by_rows && columns <= COLUMNS && depth <= DEPTH);
         let (rows_min, columns_min) = if finds_copies { (ROW_UNIT, COLUMN_UNIT) } else { (ROWS_MIN, COLUMNS_MIN) };
         let (axis, length, unit) = if by_rows { (Axis(0), rows, rows_min) } else { (Axis(1), columns, columns_min) };
         let threads = workers.threads().min(PARTS_MAX / SHARES.len());
-        let cuts = match (is_packed, finds_copies) {
-            (true, _) => Cuts::Shares(threads, SHARES),
-            (false, true) => Cuts::Shares(threads.min(count), SHARES),
-            (false, false) if is_cut && count == 2 => Cuts::Shares(threads.min(count), SHARES_COPYING),
-            (false, false) => Cuts::Equal(count.min(length / unit).max(1)),
+        let cuts = if finds_copies {
+            Cuts::Shares(threads, SHARES)
+        } else if is_cut && count == 2 {
+            Cuts::Shares(threads, SHARES_COPYING)
+        } else {
+            Cuts::Equal(count.min(length / unit).max(1))
         };
         Self { axis, length, unit, cuts }
     }

@@ -75,6 +75,7 @@ impl<T: Element> Trainer<T> {
         self.last_is_best = is_best;
         let (parameters, workers) = (&self.parameters, &self.workspace.activations.workers);
         let copy = |to: &mut [T]| {
+            debug_assert_eq!(to.len(), parameters.len());
             workers.for_each_piece(to, 1, |first, to| to.copy_from_slice(&parameters[first..first + to.len()]));
         };
         if !self.last_parameters.is_empty() {

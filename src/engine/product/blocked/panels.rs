@@ -9,7 +9,8 @@ use pulp::{Simd, WithSimd};
 use super::{COLUMN_UNIT, Operand, PANEL, RIGHT_MAX, packed, room};
 use crate::engine::product::tiles::{Columns, Lanes, lanes};
 
-/// A product, told from all others: what is copied of its operands for one part may serve the next.
+/// A product in several parts, told from all other products: all its parts have the same a, b and depth, so what is copied of b for one may
+/// serve the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Whole(u64);
 
@@ -25,9 +26,15 @@ impl Whole {
 #[derive(Debug)]
 pub(super) struct RightCopy<T> {
     numbers: Vec<T>,
-    /// Of which product it is, if of one in several parts, and of which block: its first term and column, its width, and whether all of it
-    /// is there.
-    of: Option<(Whole, [usize; 3], bool)>,
+    of: Option<CopiedFrom>,
+}
+
+/// What a copy is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct CopiedFrom {
+    whole: Whole,
+    /// Of the block: its first term, its first column, its width, and the columns of a panel.
+    block: [usize; 4],
 }
 
 impl<T> RightCopy<T> {
@@ -72,14 +79,18 @@ impl<'a, T: Lanes> Block<'a, T> {
             debug_assert!(COLUMN_UNIT.is_multiple_of(panel));
             return Panels { block: self, copies: &packed[self.column * depth + self.term * panel..], depth };
         }
-        let of = whole.map(|whole| (whole, [self.term, self.column, self.width], self.is_copied));
-        let is_there = of.is_some() && copy.of == of;
-        copy.of = of;
-        let to = room(&mut copy.numbers, self.copied(panel), RIGHT_MAX);
-        if is_there {
-            return Panels { block: self, copies: to, depth: self.terms };
+        let block = [self.term, self.column, self.width, panel];
+        let from = whole.map(|whole| CopiedFrom { whole, block });
+        let RightCopy { numbers, of } = copy;
+        if from.is_some() && *of == from {
+            // All of it is there, also for a part of so few rows that it would not be copied for them.
+            let block = Self { is_copied: true, ..self };
+            return Panels { block, copies: room(numbers, block.copied(panel), RIGHT_MAX), depth: self.terms };
         }
-        simd.vectorize(Copy { from: self, to })
+        *of = None;
+        let panels = simd.vectorize(Copy { from: self, to: room(numbers, self.copied(panel), RIGHT_MAX) });
+        *of = from.filter(|_| self.is_copied);
+        panels
     }
 }
 

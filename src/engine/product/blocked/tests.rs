@@ -169,12 +169,12 @@ fn what_is_not_a_number_stays_in_its_row_and_column() {
 
 #[test]
 fn a_copy_of_b_serves_the_parts_of_one_product_and_no_other_product() {
-    let (rows, depth, columns) = (100, 20, 70);
-    let a = Stored::<f32>::new(rows, depth, true, 1);
+    let (depth, columns) = (20, 70);
+    let a = Stored::<f32>::new(100, depth, true, 1);
     // Of the same shape, so that nothing but the product tells them apart.
     let [first, second] = [2, 3].map(|seed| Stored::<f32>::new(depth, columns, false, seed));
     let copies = &mut Copies::empty();
-    let mut product = |b: &Stored<f32>, whole: Option<Whole>| {
+    let mut product = |rows: usize, b: &Stored<f32>, whole: Option<Whole>| {
         let mut c = vec![0.0; rows * columns];
         let view = ArrayViewMut2::from_shape((rows, columns), &mut c).unwrap();
         let (a, b, terms, adds) = (a.operand(), b.operand(), 0..depth, false);
@@ -199,15 +199,20 @@ fn a_copy_of_b_serves_the_parts_of_one_product_and_no_other_product() {
         });
         c
     };
-    let [of_first, of_second] = [&first, &second].map(|b| product(b, None));
+    let [of_first, of_second] = [&first, &second].map(|b| product(100, b, None));
     assert_ne!(of_first, of_second);
     let whole = Some(Whole::new());
-    assert_eq!(product(&first, whole), of_first);
-    // A part of the same product, which has the same b: that another stands here shows that its copy is read.
-    assert_eq!(product(&second, whole), of_first);
-    assert_eq!(product(&second, Some(Whole::new())), of_second);
-    assert_eq!(product(&first, None), of_first);
-    assert_eq!(product(&second, None), of_second);
+    assert_eq!(product(100, &first, whole), of_first);
+    // Parts of the same product have the same b: that another stands here shows that its copy is read, also for a few rows.
+    assert_eq!(product(100, &second, whole), of_first);
+    assert_eq!(product(10, &second, whole), of_first[..10 * columns]);
+    assert_eq!(product(100, &second, Some(Whole::new())), of_second);
+    assert_eq!(product(100, &first, None), of_first);
+    // A few rows first, whose b is read where it is by what is kept of the product; what is seen copies it.
+    let whole = Some(Whole::new());
+    assert_eq!(product(10, &first, whole), of_first[..10 * columns]);
+    assert_eq!(product(100, &second, whole), of_first);
+    assert_eq!(product(100, &second, None), of_second);
 }
 
 /// Parts of the result that are seen once each, as [`Product`] computes them.
