@@ -86,7 +86,7 @@ impl<T: Element> Trainer<T> {
         }
     }
 
-    fn parameters_are_finite(&self) -> bool {
+    pub(super) fn parameters_are_finite(&self) -> bool {
         let are_finite = AtomicBool::new(true);
         let piece = piece_length(self.parameters.len(), 1);
         self.workspace.activations.workers.for_each(self.parameters.chunks(piece), |piece| {

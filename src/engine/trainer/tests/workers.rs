@@ -210,3 +210,23 @@ fn operands_that_are_copied_before_change_no_bit_and_take_nothing_from_the_alloc
     check_wide::<f32>();
     check_wide::<f64>();
 }
+
+/// So many that threads copy them in pieces, and ask piece by piece whether they are finite.
+#[test]
+fn the_last_whole_epoch_is_kept_by_several_threads_as_it_was() {
+    let mut trainer = large(false, 0.0);
+    trainer.set_workers(Workers::of(Team::new(2, || {}).unwrap()));
+    while trainer.epoch() < 1 {
+        trainer.step_batch();
+    }
+    let after_epoch = trainer.parameters().to_vec();
+    trainer.step_batch();
+    assert!(trainer.parameters() != after_epoch);
+    assert!(trainer.last_whole_epoch().unwrap().0 == after_epoch);
+
+    // The last of the pieces.
+    *trainer.parameters.last_mut().unwrap() = f32::MAX;
+    assert!(trainer.parameters_are_finite());
+    *trainer.parameters.last_mut().unwrap() = f32::INFINITY;
+    assert!(!trainer.parameters_are_finite());
+}
