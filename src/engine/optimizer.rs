@@ -335,7 +335,7 @@ impl<T: Element> Target<T> for Weights<'_, T> {
     fn update<const N: usize>(self, slots: [&mut Vec<T>; N], update: impl Fn(&mut [T], &[T], [&mut [T]; N]) + Sync) {
         let Self { workers, shape, inputs, delta, parameters, range } = self;
         let slots = slots.map(|slot| &mut slot[range.clone()]);
-        transposed_product_seen(workers, shape, inputs, delta, &mut parameters[range], slots, |runs| {
+        transposed_product_seen(workers, shape, inputs, delta, &mut parameters[range], slots, &|runs| {
             vectorized!(for (g, w, slots) in runs {
                 update(w, g, slots);
             });

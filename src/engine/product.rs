@@ -170,7 +170,7 @@ pub fn transposed_product_seen<T: Element, const N: usize>(
     b: &[T],
     first: &mut [T],
     others: [&mut [T]; N],
-    see: impl Fn(Runs<'_, T, N>) + Sync,
+    see: &(dyn Fn(Runs<'_, T, N>) + Sync),
 ) {
     let Shape { rows, inputs, units } = shape;
     debug_assert!(can_be_seen(inputs, units) && (2..=SEEN_ROWS_MAX).contains(&rows));

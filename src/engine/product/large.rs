@@ -222,7 +222,7 @@ pub struct Target<'a, T, const N: usize> {
 
 impl<'a, T, const N: usize> Target<'a, T, N> {
     /// Calls `see` with a part of the product, `[rows, width]`, and what lies there.
-    fn see_part(&mut self, part: &SeenPart<'_, T>, see: impl Fn(Runs<'_, T, N>)) {
+    fn see_part(&mut self, part: &SeenPart<'_, T>, see: &(dyn Fn(Runs<'_, T, N>) + Sync)) {
         let &SeenPart { place: (row, column), numbers: part, width } = part;
         let (rows, stride) = (part.len() / width, self.first.strides()[0].unsigned_abs());
         let area = s![row..row + rows, column..column + width];
@@ -283,7 +283,7 @@ pub fn seen_product<T: Element, const N: usize>(
     (a, b): (Operand<'_, T>, Operand<'_, T>),
     depth: usize,
     target: Target<'_, T, N>,
-    see: impl Fn(Runs<'_, T, N>) + Sync,
+    see: &(dyn Fn(Runs<'_, T, N>) + Sync),
 ) {
     let (rows, columns) = target.first.dim();
     let count = parts_of(rows * columns * depth);
@@ -293,7 +293,7 @@ pub fn seen_product<T: Element, const N: usize>(
     let whole = (count > 1 && workers.are_several()).then(Whole::new);
     let product = |row: usize, column: usize, mut target: Target<'_, T, N>| {
         let shape = target.first.dim();
-        let mut see = |part: SeenPart<'_, T>| target.see_part(&part, &see);
+        let mut see = |part: SeenPart<'_, T>| target.see_part(&part, see);
         T::with_copies(|copies| {
             multiply_seen(SeenProduct { a, b, row, column, shape, depth, see: &mut see, copies, whole, packed });
         });

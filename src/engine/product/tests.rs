@@ -158,7 +158,7 @@ fn check_seen<T: Element>() {
             let mut places = Array2::from_shape_fn((inputs, units), |(i, j)| T::from_f64((i * units + j) as f64));
             let mut seen = Array2::from_elem((inputs, units), T::ZERO);
             let targets = (flat_mut(&mut places), [flat_mut(&mut seen)]);
-            transposed_product_seen(workers, shape, flat(&a), flat(&b), targets.0, targets.1, |runs| {
+            transposed_product_seen(workers, shape, flat(&a), flat(&b), targets.0, targets.1, &|runs| {
                 for (part, places, [to]) in runs {
                     for ((to, place), &value) in to.iter_mut().zip(places).zip(part) {
                         *to += value;
