@@ -7,6 +7,7 @@ mod jobs;
 mod memory;
 mod picture;
 #[path = "../support/server.rs"]
+#[expect(dead_code, reason = "another benchmark starts servers again")]
 mod server;
 mod training;
 

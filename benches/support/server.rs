@@ -3,28 +3,39 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 /// The program that is measured: of the same profile as the benchmark.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_epochd");
 
-/// A server; it and its folder are gone when it is dropped.
+/// A server; it is gone when it is dropped, and so is its folder, unless another has it.
 pub struct Server {
     child: Child,
     /// Where it listens.
     pub address: String,
-    _folder: tempfile::TempDir,
+    folder: Rc<TempDir>,
 }
 
 impl Server {
-    /// Starts one on a free port; it serves.
+    /// Starts one on a free port, over a new folder; it serves.
     pub fn start(arguments: &[&str]) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
+        // Beside the program: a folder for temporary files may be in memory, and is no disk then.
+        Self::start_over(Rc::new(TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?), arguments)
+    }
+
+    /// The same over a folder that another server had.
+    pub fn start_over(folder: Rc<TempDir>, arguments: &[&str]) -> anyhow::Result<Self> {
         let mut command = Command::new(PROGRAM);
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EPOCHD_") || name == "RUST_LOG") {
+            command.env_remove(name);
+        }
         command.args(["--log-format", "json", "serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.path());
         let child = command.args(arguments).stderr(Stdio::piped()).spawn()?;
-        let mut server = Self { child, address: String::new(), _folder: folder };
+        let mut server = Self { child, address: String::new(), folder };
         let log = server.child.stderr.take().context("its log is read already")?;
         for line in BufReader::new(log).lines() {
             let told: serde_json::Value = serde_json::from_str(&line?)?;
@@ -34,6 +45,14 @@ impl Server {
             }
         }
         anyhow::bail!("it ended without serving")
+    }
+
+    /// Asks it to end, and waits for that. What it leaves.
+    pub fn stop(mut self) -> anyhow::Result<Rc<TempDir>> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "it ended with {status}");
+        Ok(Rc::clone(&self.folder))
     }
 
     /// Bytes of its memory, by a name in /proc/PID/status: VmRSS, or VmHWM for the most that it had.
