@@ -12,6 +12,9 @@ use epochd::rpc::pb::model_service_client::ModelServiceClient;
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
+#[path = "../support/program.rs"]
+mod program;
+
 /// The largest message: the rows of W4 are 188 MB.
 pub const MESSAGE_BYTES_MAX: usize = 512 << 20;
 
@@ -27,10 +30,7 @@ impl Server {
     pub fn epochd(arguments: &[&str]) -> anyhow::Result<Self> {
         // Beside the program: a folder for temporary files may be in memory, and is no disk then.
         let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_epochd"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EPOCHD_") || name == "RUST_LOG") {
-            command.env_remove(name);
-        }
+        let mut command = program::command();
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"]);
         command.arg("--message-bytes-max").arg(MESSAGE_BYTES_MAX.to_string());
         command.arg("--data-dir").arg(folder.path()).args(arguments);

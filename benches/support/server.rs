@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::rc::Rc;
 
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// The program that is measured: of the same profile as the benchmark.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_epochd");
+#[path = "program.rs"]
+pub mod program;
 
 /// A server; it is gone when it is dropped, and so is its folder, unless another has it.
 pub struct Server {
@@ -29,10 +29,7 @@ impl Server {
 
     /// The same over a folder that another server had.
     pub fn start_over(folder: Rc<TempDir>, arguments: &[&str]) -> anyhow::Result<Self> {
-        let mut command = Command::new(PROGRAM);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EPOCHD_") || name == "RUST_LOG") {
-            command.env_remove(name);
-        }
+        let mut command = program::command();
         command.args(["--log-format", "json", "serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.path());
         let child = command.args(arguments).stderr(Stdio::piped()).spawn()?;
         let mut server = Self { child, address: String::new(), folder };
