@@ -8,6 +8,7 @@ RUN apk add --no-cache musl-dev
 WORKDIR /src
 
 # Dependencies first, over empty sources: this layer is built again only when Cargo.toml or Cargo.lock change.
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 COPY engine/Cargo.toml engine/
 RUN mkdir -p src benches \
