@@ -3,6 +3,9 @@
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::mem;
+use std::panic::resume_unwind;
+use std::sync::mpsc;
+use std::thread;
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
@@ -11,6 +14,9 @@ use super::blobs::{
     BlobName, CHECKSUM_BYTES, FORMAT, HEADER_BYTES, MAGIC, PIECE_BYTES, corrupt, hash_of, header, read_error,
 };
 use super::error::StoreError;
+
+/// So many bytes of a file, which take some milliseconds, are hashed beside their reading.
+const HASHED_BESIDE_BYTES_MIN: usize = 16 << 20;
 
 /// Where the bytes of a blob are.
 pub(super) enum Source {
@@ -76,9 +82,43 @@ impl BlobReader {
     /// The next bytes of the payload.
     pub fn fill(&mut self, out: &mut [u8]) -> Result<(), StoreError> {
         self.remaining = self.remaining.checked_sub(out.len() as u64).ok_or_else(|| self.corrupt())?;
+        if out.len() >= HASHED_BESIDE_BYTES_MIN && !self.is_in_memory() {
+            self.fill_hashed_beside(out)
+        } else {
+            self.fill_hashed_between(out)
+        }
+    }
+
+    fn fill_hashed_between(&mut self, out: &mut [u8]) -> Result<(), StoreError> {
         for piece in out.chunks_mut(PIECE_BYTES) {
             self.source.read_exact(piece).map_err(read_error(self.name))?;
             self.hash.update(piece);
+        }
+        Ok(())
+    }
+
+    /// The same on two threads: one reads, the other hashes what was read.
+    fn fill_hashed_beside(&mut self, out: &mut [u8]) -> Result<(), StoreError> {
+        let (name, mut hash) = (self.name, self.hash.clone());
+        let hashed = thread::scope(|scope| {
+            let (pieces, read) = mpsc::channel::<&[u8]>();
+            let hasher = thread::Builder::new().spawn_scoped(scope, move || {
+                read.iter().for_each(|piece| hash.update(piece));
+                hash
+            });
+            let Ok(hasher) = hasher else { return Ok(None) };
+            for piece in out.chunks_mut(PIECE_BYTES) {
+                self.source.read_exact(piece).map_err(read_error(name))?;
+                // It is there until the last piece.
+                let _ = pieces.send(piece);
+            }
+            drop(pieces);
+            hasher.join().map(Some).or_else(|panic| resume_unwind(panic))
+        })?;
+        match hashed {
+            Some(hash) => self.hash = hash,
+            // The system gives no more threads.
+            None => self.fill_hashed_between(out)?,
         }
         Ok(())
     }
@@ -133,5 +173,65 @@ impl BlobReader {
             true => Ok(()),
             false => Err(self.corrupt()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// A blob as a file holds it, with a payload that two threads read.
+    fn large() -> (BlobName, Vec<u8>) {
+        let name = BlobName::Rows { job_id: Uuid::now_v7() };
+        let payload: Vec<u8> =
+            (0..HASHED_BESIDE_BYTES_MIN + PIECE_BYTES / 3).map(|index| (index % 251) as u8).collect();
+        let mut hash = hash_of(name);
+        let head = header(payload.len() as u64);
+        hash.update(&head);
+        hash.update(&payload);
+        (name, [head, payload, hash.digest().to_le_bytes().to_vec()].concat())
+    }
+
+    fn read(name: BlobName, file: Vec<u8>, told_bytes: usize) -> Result<Vec<u8>, StoreError> {
+        let mut reader = BlobReader::begin(name, Source::File(Box::new(Cursor::new(file))), told_bytes as u64)?;
+        let mut payload = vec![0; reader.remaining() as usize];
+        reader.fill(&mut payload)?;
+        reader.finish().map(|()| payload)
+    }
+
+    #[test]
+    fn a_payload_that_is_hashed_beside_its_reading_is_verified_whole() {
+        let (name, file) = large();
+        let bytes = file.len();
+        assert!(read(name, file.clone(), bytes).unwrap() == file[HEADER_BYTES..bytes - CHECKSUM_BYTES]);
+        let is_corrupt = |read: Result<_, _>| matches!(read, Err(StoreError::Corrupt { .. }));
+        for at in [HEADER_BYTES, bytes / 2, bytes - CHECKSUM_BYTES - 1, bytes - 1] {
+            let mut bad = file.clone();
+            bad[at] ^= 1;
+            assert!(is_corrupt(read(name, bad, bytes)), "byte {at}");
+        }
+        for left in [HEADER_BYTES, bytes / 2, bytes - 1] {
+            assert!(is_corrupt(read(name, file[..left].to_vec(), bytes)), "cut at {left}");
+        }
+    }
+
+    #[test]
+    fn numbers_before_and_after_a_large_part_are_hashed_in_their_order() {
+        let (name, file) = large();
+        let bytes = file.len() as u64;
+        let mut reader = BlobReader::begin(name, Source::File(Box::new(Cursor::new(file))), bytes).unwrap();
+        let mut ends = [[0; 8]; 2];
+        let mut large = vec![0; HASHED_BESIDE_BYTES_MIN];
+        reader.fill(&mut ends[0]).unwrap();
+        reader.fill(&mut large).unwrap();
+        while reader.remaining() > 0 {
+            let length = ends[1].len().min(reader.remaining() as usize);
+            reader.fill(&mut ends[1][..length]).unwrap();
+        }
+        reader.finish().unwrap();
     }
 }
