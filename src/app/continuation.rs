@@ -132,3 +132,24 @@ impl Ended {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Rows;
+
+    fn data(last: f32) -> TrainingData {
+        let inputs = Matrix::from_values(2, 2, Values::F32(vec![0.5, -1.0, 2.0, last]));
+        let training = Rows { inputs, targets: Targets::Classes(vec![0, 1]), weights: None, mask: None };
+        TrainingData { training, validation: None }
+    }
+
+    #[test]
+    fn rows_have_one_fingerprint_wherever_they_lie_and_other_rows_have_another() {
+        let told = fingerprint(&data(3.0));
+        assert_eq!(fingerprint(&data(3.0).into_packed()), told);
+        assert_ne!(fingerprint(&data(4.0)), told);
+        let validated = TrainingData { validation: Some(data(3.0).training), ..data(3.0) };
+        assert_ne!(fingerprint(&validated), told);
+    }
+}

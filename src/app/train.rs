@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::continuation::Ended;
+use super::continuation::{Ended, fingerprint};
 use super::disk::{rows_disk_bytes, training_disk_bytes};
 use super::live::LiveJob;
 use super::run::{Room, TrainingRun};
@@ -130,6 +130,7 @@ impl App {
             settings,
             request_id: command.request_id,
             caller: command.caller,
+            fingerprint: Some(fingerprint(&data)),
             base_version: None,
             epochs_before: 0,
             version: None,

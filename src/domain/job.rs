@@ -111,6 +111,10 @@ pub struct Job {
     /// Who asked for it: among callers threads and memory are shared out.
     #[serde(default)]
     pub caller: String,
+    /// Of its rows, so that a training which continues it knows whether they are the same; `None` in a record of a build that did not
+    /// keep it.
+    #[serde(default)]
+    pub fingerprint: Option<u64>,
     /// The version it started from, once it started.
     pub base_version: Option<u32>,
     /// The version it committed, once it did.

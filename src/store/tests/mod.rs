@@ -153,6 +153,7 @@ fn job(model: &Model, request_id: &str) -> Job {
         settings,
         request_id: request_id.to_owned(),
         caller: String::new(),
+        fingerprint: Some(4),
         base_version: None,
         version: None,
         epochs_before: 0,
