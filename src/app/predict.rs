@@ -8,7 +8,9 @@ use uuid::Uuid;
 use super::snapshots::{Serving, Snapshot};
 use super::weights::{version_number, wanted_layers};
 use super::{App, AppError, done};
-use crate::domain::{Activation, Architecture, At, Faults, FittedPreprocessing, Matrix, Model, ModelId, RawMatrix};
+use crate::domain::{
+    Activation, Architecture, At, ElementType, Faults, FittedPreprocessing, Matrix, Model, ModelId, RawMatrix,
+};
 use crate::engine::AnyNetwork;
 use crate::limits::{PREDICT_AT_ONCE_OPERATIONS_MAX, PREDICT_INLINE_OPERATIONS_MAX, PREDICT_PART_OPERATIONS_MIN};
 
@@ -277,9 +279,11 @@ fn finite(outputs: Matrix) -> Result<Matrix, AppError> {
     match outputs.first_not_finite() {
         None => Ok(outputs),
         Some(row) => {
-            let message = format!(
-                "row {row} (from 0) leads to an output that is no finite number; use smaller inputs, or float64"
-            );
+            let change = match outputs.values().element_type() {
+                ElementType::Float32 => "use smaller inputs, or a model of float64",
+                ElementType::Float64 => "use smaller inputs, or a version with smaller weights",
+            };
+            let message = format!("row {row} (from 0) leads to an output that is no finite number; {change}");
             Err(Faults::one(At::ROOT.field("inputs"), message).into())
         }
     }
@@ -354,4 +358,21 @@ fn largest(outputs: &Matrix, row: usize) -> (usize, f64) {
     (1..outputs.columns())
         .map(|column| (column, outputs.get(row, column)))
         .fold((0, outputs.get(row, 0)), |best, next| if next.1 > best.1 { next } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Values;
+
+    #[test]
+    fn an_output_out_of_range_names_its_row_and_what_its_type_can_change() {
+        let told = |values| finite(Matrix::from_values(2, 1, values)).unwrap_err().to_string();
+        let single = told(Values::F32(vec![1.0, f32::INFINITY]));
+        assert!(single.contains("row 1 ") && single.contains("a model of float64"), "{single}");
+        let double = told(Values::F64(vec![f64::NAN, 1.0]));
+        assert!(double.contains("row 0 ") && double.contains("smaller weights"), "{double}");
+        assert!(!double.contains("float64"), "it is of float64 already: {double}");
+        assert!(finite(Matrix::from_values(2, 1, Values::F64(vec![f64::MAX, 0.0]))).is_ok());
+    }
 }
