@@ -117,11 +117,17 @@ pub fn measure(plan: &Plan, rounds: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Epochs that take so long in the engine.
+/// Epochs that take so long in the engine. What a few of them took is no measure of many: the first ones pay for memory that is new.
 fn epochs_of(workload: &Workload, every: u32, seconds: f64, team: &std::sync::Arc<Team>) -> anyhow::Result<u32> {
-    let trial = workload.epochs.div_ceil(2) + 1;
-    let per_epoch = in_engine(workload, trial, every, team)? / f64::from(trial);
-    Ok(((seconds * 1.05 / per_epoch) as u32).clamp(2, EPOCHS_MAX))
+    let mut epochs = workload.epochs.div_ceil(2) + 1;
+    loop {
+        let took = in_engine(workload, epochs, every, team)?;
+        if took >= seconds || epochs == EPOCHS_MAX {
+            return Ok(epochs);
+        }
+        let longer = (f64::from(epochs) * seconds * 1.05 / took) as u32;
+        epochs = longer.clamp(epochs + 1, EPOCHS_MAX);
+    }
 }
 
 /// Seconds of a training in this process, from its rows in memory to its end, with as many threads as the server has.
