@@ -7,7 +7,7 @@ FROM docker.io/library/rust:1.95-alpine AS build
 RUN apk add --no-cache musl-dev
 WORKDIR /src
 
-# Dependencies first, over empty sources: this layer is built again only when Cargo.toml or Cargo.lock change.
+# Dependencies first, over empty sources: this layer is built again only when one of these files changes.
 COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 COPY engine/Cargo.toml engine/

@@ -67,6 +67,11 @@ pub(super) fn fingerprint(data: &TrainingData) -> u64 {
     hash.digest()
 }
 
+/// The same where a job's record may have it.
+pub(super) fn kept_fingerprint(kept: Option<u64>, data: &TrainingData) -> u64 {
+    kept.unwrap_or_else(|| fingerprint(data))
+}
+
 fn add_matrix(hash: &mut Xxh3, matrix: Option<&Matrix>) {
     hash.update(&[u8::from(matrix.is_some())]);
     if let Some(matrix) = matrix {
@@ -149,6 +154,7 @@ mod tests {
         let told = fingerprint(&data(3.0));
         assert_eq!(fingerprint(&data(3.0).into_packed()), told);
         assert_ne!(fingerprint(&data(4.0)), told);
+        assert_eq!((kept_fingerprint(None, &data(3.0)), kept_fingerprint(Some(5), &data(3.0))), (told, 5));
         let validated = TrainingData { validation: Some(data(3.0).training), ..data(3.0) };
         assert_ne!(fingerprint(&validated), told);
     }

@@ -1,9 +1,10 @@
 //! Gradients of a batch, for who wants to look inside backpropagation. Changes nothing.
 
+use super::predict::wider_or_smaller;
 use super::train::expression_fault;
 use super::weights::{LayerParameters, split_layers, version_number};
 use super::{App, AppError};
-use crate::domain::{At, Faults, Loss, Matrix, ModelId, RawMatrix, Reduction, Targets};
+use crate::domain::{At, ElementType, Faults, Loss, Matrix, ModelId, RawMatrix, Reduction, Targets};
 use crate::engine::GradientError;
 
 /// What is asked.
@@ -84,7 +85,7 @@ impl App {
         let snapshot = self.core.snapshots.load(&self.core.store, model, version)?;
         let preprocessing = snapshot.preprocessing.as_ref();
         let gradients = (snapshot.network.gradients(&inputs, &targets, &loss, request.reduction, preprocessing))
-            .map_err(|error| refused(error, &loss))?;
+            .map_err(|error| refused(error, &loss, element_type))?;
         Ok(BatchGradients {
             loss: gradients.loss,
             row_losses: gradients.row_losses,
@@ -97,14 +98,15 @@ impl App {
 }
 
 /// Why there are no gradients, in words that say what to change.
-fn refused(error: GradientError, loss: &Loss) -> AppError {
+fn refused(error: GradientError, loss: &Loss, element_type: ElementType) -> AppError {
     match error {
         GradientError::Flat { .. } => AppError::Precondition(error.to_string()),
         GradientError::NotFinite { row } if matches!(loss, Loss::Custom { .. }) => {
             expression_fault(row as u32, "the value or the derivative").into()
         }
         GradientError::NotFinite { .. } => {
-            let message = format!("{error}; use smaller inputs, float64, or a loss that is defined there");
+            let other = wider_or_smaller(element_type);
+            let message = format!("{error}; use smaller inputs, {other}, or a loss that is defined there");
             Faults::one(At::ROOT.field("inputs"), message).into()
         }
     }

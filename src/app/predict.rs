@@ -279,13 +279,20 @@ fn finite(outputs: Matrix) -> Result<Matrix, AppError> {
     match outputs.first_not_finite() {
         None => Ok(outputs),
         Some(row) => {
-            let change = match outputs.values().element_type() {
-                ElementType::Float32 => "use smaller inputs, or a model of float64",
-                ElementType::Float64 => "use smaller inputs, or a version with smaller weights",
-            };
-            let message = format!("row {row} (from 0) leads to an output that is no finite number; {change}");
+            let other = wider_or_smaller(outputs.values().element_type());
+            let message = format!(
+                "row {row} (from 0) leads to an output that is no finite number; use smaller inputs, or {other}"
+            );
             Err(Faults::one(At::ROOT.field("inputs"), message).into())
         }
+    }
+}
+
+/// What to use, beside smaller inputs, where a network's numbers leave the range of their type.
+pub(super) fn wider_or_smaller(element_type: ElementType) -> &'static str {
+    match element_type {
+        ElementType::Float32 => "a model of float64",
+        ElementType::Float64 => "a version with smaller weights",
     }
 }
 

@@ -13,8 +13,8 @@ use super::run::{Room, TrainingRun};
 use super::watch::Watch;
 use super::{App, AppError, now};
 use crate::domain::{
-    Architecture, At, Faults, Job, JobState, Layer, Loss, Model, ModelId, RawTraining, Settings, Start, TrainingData,
-    Validation,
+    Architecture, At, ElementType, Faults, Job, JobState, Layer, Loss, Model, ModelId, RawTraining, Settings, Start,
+    TrainingData, Validation,
 };
 use crate::engine::{AnyTrainer, MetricPlan, TrainerInput, slot_count};
 use crate::jobs::Permit;
@@ -52,14 +52,18 @@ impl App {
         }
     }
 
-    fn bound_training(&self, bytes: u64) -> Result<(), AppError> {
+    fn bound_training(&self, bytes: u64, element_type: ElementType) -> Result<(), AppError> {
         let max = self.bounds.training_bytes_max;
         if bytes <= max {
             return Ok(());
         }
+        let smaller = match element_type {
+            ElementType::Float32 => "fewer rows or a smaller network",
+            ElementType::Float64 => "fewer rows, a smaller network or one of float32",
+        };
         Err(AppError::Exhausted(format!(
             "this training would take about {bytes} bytes of memory, past the server's bound of {max}; use a smaller \
-             `batch_size`, fewer rows, a smaller network or float32, or raise the server's --training-bytes-max"
+             `batch_size`, {smaller}, or raise the server's --training-bytes-max"
         )))
     }
 
@@ -113,7 +117,7 @@ impl App {
         let (settings, data) = command.training.check(&model.architecture, draw_seed())?;
         check_trainable(&model, &settings.frozen_layers)?;
         let bytes = training_bytes(&model.architecture, &settings);
-        self.bound_training(bytes)?;
+        self.bound_training(bytes, model.architecture.element_type())?;
         self.bound_expression(&model.architecture, &settings.loss)?;
         self.check_expression(&model, &settings, &data)?;
         self.check_continuation(&model, &settings)?;

@@ -97,12 +97,12 @@ impl BlobReader {
         Ok(())
     }
 
-    /// The same on two threads: one reads, the other hashes what was read.
+    /// The same on two threads: one reads, the other hashes what was read. Of those others there are as many as read now, at most.
     fn fill_hashed_beside(&mut self, out: &mut [u8]) -> Result<(), StoreError> {
         let (name, mut hash) = (self.name, self.hash.clone());
         let hashed = thread::scope(|scope| {
             let (pieces, read) = mpsc::channel::<&[u8]>();
-            let hasher = thread::Builder::new().spawn_scoped(scope, move || {
+            let hasher = thread::Builder::new().name("epochd-hash".to_owned()).spawn_scoped(scope, move || {
                 read.iter().for_each(|piece| hash.update(piece));
                 hash
             });
@@ -184,11 +184,12 @@ mod tests {
 
     use super::*;
 
-    /// A blob as a file holds it, with a payload that two threads read.
-    fn large() -> (BlobName, Vec<u8>) {
+    const PAYLOAD_BYTES: usize = 3 * PIECE_BYTES + 1_000;
+
+    /// A blob as a file holds it.
+    fn file() -> (BlobName, Vec<u8>) {
         let name = BlobName::Rows { job_id: Uuid::now_v7() };
-        let payload: Vec<u8> =
-            (0..HASHED_BESIDE_BYTES_MIN + PIECE_BYTES / 3).map(|index| (index % 251) as u8).collect();
+        let payload: Vec<u8> = (0..PAYLOAD_BYTES).map(|index| (index % 251) as u8).collect();
         let mut hash = hash_of(name);
         let head = header(payload.len() as u64);
         hash.update(&head);
@@ -196,42 +197,72 @@ mod tests {
         (name, [head, payload, hash.digest().to_le_bytes().to_vec()].concat())
     }
 
-    fn read(name: BlobName, file: Vec<u8>, told_bytes: usize) -> Result<Vec<u8>, StoreError> {
-        let mut reader = BlobReader::begin(name, Source::File(Box::new(Cursor::new(file))), told_bytes as u64)?;
-        let mut payload = vec![0; reader.remaining() as usize];
-        reader.fill(&mut payload)?;
+    fn reader(name: BlobName, file: impl Read + 'static) -> Result<BlobReader, StoreError> {
+        let bytes = (HEADER_BYTES + PAYLOAD_BYTES + CHECKSUM_BYTES) as u64;
+        BlobReader::begin(name, Source::File(Box::new(file)), bytes)
+    }
+
+    /// The payload, all but its first and last bytes by two threads.
+    fn read(name: BlobName, file: impl Read + 'static) -> Result<Vec<u8>, StoreError> {
+        const END: usize = 10;
+        let mut reader = reader(name, file)?;
+        let mut payload = vec![0; PAYLOAD_BYTES];
+        reader.fill(&mut payload[..END])?;
+        reader.fill_hashed_beside(&mut payload[END..PAYLOAD_BYTES - END])?;
+        reader.remaining -= (PAYLOAD_BYTES - 2 * END) as u64;
+        reader.fill(&mut payload[PAYLOAD_BYTES - END..])?;
         reader.finish().map(|()| payload)
     }
 
     #[test]
-    fn a_payload_that_is_hashed_beside_its_reading_is_verified_whole() {
-        let (name, file) = large();
-        let bytes = file.len();
-        assert!(read(name, file.clone(), bytes).unwrap() == file[HEADER_BYTES..bytes - CHECKSUM_BYTES]);
+    fn what_is_hashed_beside_its_reading_is_verified_whole() {
+        let (name, good) = file();
+        let bytes = good.len();
+        assert!(read(name, Cursor::new(good.clone())).unwrap() == good[HEADER_BYTES..bytes - CHECKSUM_BYTES]);
         let is_corrupt = |read: Result<_, _>| matches!(read, Err(StoreError::Corrupt { .. }));
-        for at in [HEADER_BYTES, bytes / 2, bytes - CHECKSUM_BYTES - 1, bytes - 1] {
-            let mut bad = file.clone();
+        for at in [HEADER_BYTES, HEADER_BYTES + 10, bytes / 2, bytes - CHECKSUM_BYTES - 11, bytes - 1] {
+            let mut bad = good.clone();
             bad[at] ^= 1;
-            assert!(is_corrupt(read(name, bad, bytes)), "byte {at}");
+            assert!(is_corrupt(read(name, Cursor::new(bad))), "byte {at}");
         }
         for left in [HEADER_BYTES, bytes / 2, bytes - 1] {
-            assert!(is_corrupt(read(name, file[..left].to_vec(), bytes)), "cut at {left}");
+            assert!(is_corrupt(read(name, Cursor::new(good[..left].to_vec()))), "cut at {left}");
+        }
+    }
+
+    /// Fails where what it has is over, as a disk does.
+    struct Failing(Cursor<Vec<u8>>);
+
+    impl Read for Failing {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(out)? {
+                0 => Err(io::Error::other("the disk is gone")),
+                length => Ok(length),
+            }
         }
     }
 
     #[test]
-    fn numbers_before_and_after_a_large_part_are_hashed_in_their_order() {
-        let (name, file) = large();
+    fn a_disk_that_fails_beside_the_hash_is_no_damage() {
+        let (name, good) = file();
+        let failing = Failing(Cursor::new(good[..good.len() / 2].to_vec()));
+        assert!(matches!(read(name, failing), Err(StoreError::Io { .. })));
+    }
+
+    #[test]
+    fn a_large_part_comes_to_the_same_as_its_pieces() {
+        let name = BlobName::Rows { job_id: Uuid::now_v7() };
+        let payload: Vec<u8> = (0..HASHED_BESIDE_BYTES_MIN + 1).map(|index| (index % 251) as u8).collect();
+        let head = header(payload.len() as u64);
+        let file = [head, payload.clone(), vec![0; CHECKSUM_BYTES]].concat();
         let bytes = file.len() as u64;
-        let mut reader = BlobReader::begin(name, Source::File(Box::new(Cursor::new(file))), bytes).unwrap();
-        let mut ends = [[0; 8]; 2];
-        let mut large = vec![0; HASHED_BESIDE_BYTES_MIN];
-        reader.fill(&mut ends[0]).unwrap();
-        reader.fill(&mut large).unwrap();
-        while reader.remaining() > 0 {
-            let length = ends[1].len().min(reader.remaining() as usize);
-            reader.fill(&mut ends[1][..length]).unwrap();
-        }
-        reader.finish().unwrap();
+        let digest = |part_bytes: usize| {
+            let mut reader = BlobReader::begin(name, Source::File(Box::new(Cursor::new(file.clone()))), bytes).unwrap();
+            let mut read = vec![0; payload.len()];
+            read.chunks_mut(part_bytes).for_each(|part| reader.fill(part).unwrap());
+            assert!(read == payload && reader.remaining() == 0);
+            reader.hash.digest()
+        };
+        assert_eq!(digest(payload.len()), digest(PIECE_BYTES));
     }
 }

@@ -23,7 +23,7 @@ pub(super) const MAGIC: [u8; 8] = *b"epochdBL";
 pub(super) const FORMAT: u32 = 1;
 pub(super) const HEADER_BYTES: usize = 8 + 4 + 4 + 8;
 pub(super) const CHECKSUM_BYTES: usize = 8;
-/// Hashed and moved at a time, so that the bytes are still in the processor's cache for the second of the two.
+/// Hashed and moved at a time, so that the bytes are still in the processor's cache for the second of the two, where one thread does both.
 pub(super) const PIECE_BYTES: usize = 256 << 10;
 const TEMPORARY_SUFFIX: &str = ".tmp";
 

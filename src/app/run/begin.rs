@@ -120,7 +120,7 @@ impl TrainingRun {
         let mut settings = record.settings.clone();
         // A job with a checkpoint needs it no more, and goes on where it is damaged.
         let ended = self.ended(&base, &mut settings);
-        let fingerprint = record.fingerprint.unwrap_or_else(|| continuation::fingerprint(&base.data));
+        let fingerprint = continuation::kept_fingerprint(record.fingerprint, &base.data);
         let mut trainer = AnyTrainer::new(self.input(base, &settings)?);
         trainer.set_workers(Workers::of(self.core.team.clone()));
         let first_network = trainer.network();

@@ -370,6 +370,19 @@ fn a_chunk_of_reports_in_message_pack_is_read() {
     });
 }
 
+#[test]
+fn a_jobs_record_of_a_build_that_kept_no_fingerprint_still_reads() {
+    let job = job(&model("xor"), "");
+    let mut bytes = rmp_serde::to_vec_named(&job).unwrap();
+    let entry = [&rmp_serde::to_vec("fingerprint").unwrap()[..], &[4]].concat();
+    let at = bytes.windows(entry.len()).position(|bytes| bytes == entry).unwrap();
+    bytes.drain(at..at + entry.len());
+    // A map of so many entries: one less.
+    assert_eq!(bytes[0], 0xde);
+    bytes[2] -= 1;
+    assert_eq!(rmp_serde::from_slice::<Job>(&bytes).unwrap(), Job { fingerprint: None, ..job });
+}
+
 /// Where this fails, stored histories would be misread: new fields go to the end, with `#[serde(default)]`.
 #[test]
 fn the_order_of_a_reports_fields_is_part_of_the_format() {
