@@ -8,13 +8,13 @@ use super::optimizer::{Begun, OptimizerState, Weights};
 use super::product::{Onto, can_be_seen, product_with_transposed, transposed_product};
 use super::simd::vectorized;
 use super::unchecked::team::{Workers, piece_length};
-use super::workspace::{Activations, Workspace};
+use super::workspace::{Activations, Tile, Workspace};
 use crate::domain::Optimizer;
 
 /// Columns of a piece: whole vectors.
 const LANES: usize = 16;
 
-/// The gradient of the first `rows` rows, in the place of what is in `gradients` or added to it, flat in the order of the parameters.
+/// The gradient of a tile of rows, in the place of what is in `gradients` or added to it, flat in the order of the parameters.
 /// Where nothing is learned, and where weights moved along their gradient, `gradients` stays as it is.
 ///
 /// On entry the last of `deltas` holds δ = ∂L/∂z of the last layer, from the loss; on return every layer's is there, z being
@@ -30,11 +30,12 @@ pub fn backward<T: Element>(
     plan: &Plan,
     mut parameters: Parameters<'_, T>,
     workspace: &mut Workspace<T>,
-    rows: usize,
+    tile: Tile<'_, T>,
     gradients: &mut [T],
     onto: Onto,
     pass: Pass,
 ) {
+    let rows = tile.rows;
     let Workspace { activations, deltas, affine_delta, .. } = workspace;
     let first = match pass {
         Pass::Training => plan.layers.iter().position(|layer| !layer.is_frozen).unwrap_or(0),
@@ -47,7 +48,10 @@ pub fn backward<T: Element>(
             gradients[layer.layout.weights.end..layer.layout.trainable().end].fill(T::ZERO);
         }
         let delta = affine(layer, parameters.values(), activations, index, &from[0], affine_delta, rows, gradients);
-        let inputs = inputs_of(activations, index, pass);
+        let inputs = match pass {
+            Pass::Training => activations.kept_inputs_of(index, tile),
+            Pass::Gradients | Pass::Inference => activations.inputs_of(index, tile),
+        };
         let workers = &activations.workers;
         if let Some(below) = index.checked_sub(1).filter(|_| index > first) {
             let PlanLayer { layout, activation, .. } = &plan.layers[below];
@@ -130,16 +134,6 @@ impl<T: Element> Moving<'_, T> {
         let target = Weights { workers, shape, inputs, delta, parameters: self.parameters, range };
         let begun = self.begun.get_or_insert_with(|| self.state.begin(self.optimizer));
         self.state.go_on(begun, self.optimizer, self.learning_rate, target);
-    }
-}
-
-/// What went into a layer.
-fn inputs_of<T: Element>(activations: &Activations<T>, index: usize, pass: Pass) -> &[T] {
-    match pass {
-        Pass::Training => activations.inputs_of(index),
-        Pass::Gradients | Pass::Inference => {
-            index.checked_sub(1).map_or(&activations.inputs, |below| &activations.layers[below])
-        }
     }
 }
 

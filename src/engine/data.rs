@@ -12,7 +12,7 @@ use super::random::Purpose;
 use super::scaler;
 use super::split::split;
 use super::unchecked::prefetch::{LINE_BYTES, prefetch};
-use super::workspace::{Activations, Workspace};
+use super::workspace::{Activations, Tile, Workspace};
 use crate::domain::settings::validation_rows;
 use crate::domain::{
     ClassWeights, FittedPreprocessing, Matrix, Packed, Preprocessing, Rows, Scaler, Scaling, Settings, Targets,
@@ -27,6 +27,9 @@ const AHEAD_BYTES: usize = 2_048;
 const AHEAD_MAX: usize = 16;
 /// Bytes of a row that are fetched: the processor foresees the rest of a long one itself.
 const FETCHED_MAX: usize = 512;
+/// Bytes of the inputs of a tile up to which they are read where they lie, if they lie in order: of more, each product that reads them finds
+/// fewer in a core's caches than where they were copied together just before.
+pub(super) const IN_PLACE_MAX: usize = 1 << 18;
 
 /// Targets in the element type of the network.
 #[derive(Clone, Debug)]
@@ -331,11 +334,56 @@ impl<T: Element> RowSet<T> {
         }
     }
 
-    /// Copies the first `count` of some rows, in the order given, to the front of a workspace. Those after them are what comes next:
-    /// the first of them are fetched.
-    pub fn load(&self, count: usize, rows: impl Iterator<Item = usize> + Clone + Sync, workspace: &mut Workspace<T>) {
+    /// The first `count` of some rows, in the order given: their targets, weights and masks are copied to the front of a workspace, and
+    /// their inputs, too, unless they are few and lie in that order. Those after them are what comes next: the first of them are fetched,
+    /// unless the processor foresees them.
+    pub fn load(
+        &self,
+        count: usize,
+        rows: impl Iterator<Item = usize> + Clone + Sync,
+        workspace: &mut Workspace<T>,
+    ) -> Tile<'_, T> {
+        let inputs = self.inputs_in_place(count, rows.clone());
+        if inputs.is_none() {
+            self.load_inputs(count, rows.clone(), &mut workspace.activations);
+        } else if count == 1 {
+            // One row is in order whatever comes next, which the processor foresees of more alone.
+            self.ahead(rows.clone())
+                .take(1)
+                .for_each(|row| self.inputs.fetch(row * self.input_width, self.input_width));
+        }
+        self.targets.fetch(self.ahead(rows.clone()).take(count), self.units);
+        self.load_targets(rows.take(count), workspace);
+        Tile { rows: count, inputs }
+    }
+
+    /// The inputs of the first `count` of some rows, where they lie, if they are few and lie one after another.
+    fn inputs_in_place(&self, count: usize, rows: impl Iterator<Item = usize>) -> Option<&[T]> {
+        let mut rows = rows.take(count);
+        let first = rows.next().filter(|_| count * self.input_width * size_of::<T>() <= IN_PLACE_MAX)?;
+        if !rows.zip(first + 1..).all(|(row, expected)| row == expected) {
+            return None;
+        }
+        let (first, count) = (first * self.input_width, count * self.input_width);
+        match &self.inputs {
+            Inputs::Own(values) => Some(&values[first..][..count]),
+            // What came in a message may lie at any address; it is little-endian as all that is packed.
+            Inputs::Packed(packed) => {
+                let bytes = &packed.bytes()[first * size_of::<T>()..][..count * size_of::<T>()];
+                bytemuck::try_cast_slice(bytes).ok()
+            }
+        }
+    }
+
+    /// Copies the inputs of the first `count` of some rows to the front of the buffers. Those after them are fetched.
+    fn load_inputs(
+        &self,
+        count: usize,
+        rows: impl Iterator<Item = usize> + Clone + Sync,
+        activations: &mut Activations<T>,
+    ) {
         let width = self.input_width;
-        let Activations { inputs, workers, first_units, .. } = &mut workspace.activations;
+        let Activations { inputs, workers, first_units, .. } = activations;
         let inputs = &mut inputs[..count * width];
         let first_layer = Shape { rows: count, inputs: width, units: *first_units };
         let ahead = |first: usize| self.ahead(rows.clone().skip(first));
@@ -356,8 +404,9 @@ impl<T: Element> RowSet<T> {
                 self.inputs.gather(rows.clone().skip(first), ahead(first), (width, 0), to);
             });
         }
-        self.targets.fetch(ahead(0).take(count), self.units);
-        let rows = rows.take(count);
+    }
+
+    fn load_targets(&self, rows: impl Iterator<Item = usize> + Clone, workspace: &mut Workspace<T>) {
         workspace.classes.clear();
         workspace.values.clear();
         workspace.weights.clear();
@@ -444,3 +493,6 @@ fn split_rows<T: Element>(data: TrainingData, settings: &Settings, units: usize)
     let held = all.take(&held);
     (all.keep(kept), Some(held))
 }
+
+#[cfg(test)]
+mod tests;

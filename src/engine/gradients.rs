@@ -5,7 +5,7 @@ use super::element::{Element, all_finite};
 use super::loss::{LossBatch, Objective, TargetRows};
 use super::network::{Pass, Plan, forward};
 use super::product::Onto;
-use super::workspace::Workspace;
+use super::workspace::{Tile, Workspace};
 use crate::domain::{Activation, Architecture, Loss, Reduction, Targets};
 
 /// Why gradients cannot be computed.
@@ -61,14 +61,14 @@ pub fn compute<T: Element>(
     let plan = Plan::new(architecture);
     let objective = Objective::new(architecture, loss, reduction);
     let mut workspace = Workspace::new(&plan, &objective, rows);
-    workspace.activations.inputs[..inputs.len()].copy_from_slice(inputs);
     match targets {
         Targets::Classes(classes) => workspace.classes.extend_from_slice(classes),
         Targets::Values(matrix) => workspace.values.extend(matrix.values().iter().map(T::from_f64)),
     }
     let row_divisor = objective.divisor(objective.count_of_row());
-    let row_losses = each_row_alone(&plan, &objective, parameters, &mut workspace, rows, |loss, _| loss / row_divisor);
-    forward(&plan, parameters, &mut workspace.activations, rows, Pass::Gradients);
+    let tile = Tile { rows, inputs: Some(inputs) };
+    let row_losses = each_row_alone(&plan, &objective, parameters, &mut workspace, tile, |loss, _| loss / row_divisor);
+    forward(&plan, parameters, &mut workspace.activations, tile, Pass::Gradients);
     let divisor = objective.divisor(rows as f64 * objective.count_of_row());
     let sum = objective.evaluate(T::from_f64(1.0 / divisor), &mut workspace.loss_batch(rows, objective.units()));
 
@@ -77,7 +77,7 @@ pub fn compute<T: Element>(
         &plan,
         Parameters::Still(parameters),
         &mut workspace,
-        rows,
+        tile,
         &mut gradients,
         Onto::Nothing,
         Pass::Gradients,
@@ -85,7 +85,7 @@ pub fn compute<T: Element>(
     let inputs = input_gradient(&plan, parameters, &mut workspace, rows);
     if !(sum.is_finite() && all_finite(&gradients) && all_finite(&inputs)) {
         let is_faulty = |loss: f64, delta: &[T]| !(loss.is_finite() && all_finite(delta));
-        let faulty = each_row_alone(&plan, &objective, parameters, &mut workspace, rows, is_faulty);
+        let faulty = each_row_alone(&plan, &objective, parameters, &mut workspace, tile, is_faulty);
         // It may take several rows to leave the range of numbers.
         return Err(GradientError::NotFinite { row: faulty.iter().position(|is_faulty| *is_faulty).unwrap_or(0) });
     }
@@ -98,11 +98,11 @@ fn each_row_alone<T: Element, R>(
     objective: &Objective,
     parameters: &[T],
     workspace: &mut Workspace<T>,
-    rows: usize,
+    tile: Tile<'_, T>,
     look: impl Fn(f64, &[T]) -> R,
 ) -> Vec<R> {
-    let units = objective.units();
-    forward(plan, parameters, &mut workspace.activations, rows, Pass::Gradients);
+    let (rows, units) = (tile.rows, objective.units());
+    forward(plan, parameters, &mut workspace.activations, tile, Pass::Gradients);
     let LossBatch { targets, outputs, pre_activations, gradient, scratch, .. } = workspace.loss_batch(rows, units);
     let alone = (0..rows).map(|row| {
         let range = row * units..(row + 1) * units;

@@ -5,7 +5,7 @@ use super::element::Element;
 use super::loss::Objective;
 use super::metrics::{MetricPlan, MetricSums};
 use super::network::{Pass, Plan, forward};
-use super::workspace::Workspace;
+use super::workspace::{Tile, Workspace};
 
 /// What rows are judged by.
 pub struct Judge<'a> {
@@ -18,19 +18,19 @@ pub struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// The forward pass of the first `rows` rows of a workspace, up to δ of the last layer: the gradient of `scale` times
+    /// The forward pass of a tile whose targets are in a workspace, up to δ of the last layer: the gradient of `scale` times
     /// the sum of their losses, which is returned. Adds their metrics to `sums`, where there are any.
     pub fn pass<T: Element>(
         &self,
         parameters: &[T],
         scale: T,
         workspace: &mut Workspace<T>,
-        rows: usize,
+        tile: Tile<'_, T>,
         pass: Pass,
         sums: Option<&mut MetricSums>,
     ) -> f64 {
-        let units = self.objective.units();
-        forward(self.plan, parameters, &mut workspace.activations, rows, pass);
+        let (rows, units) = (tile.rows, self.objective.units());
+        forward(self.plan, parameters, &mut workspace.activations, tile, pass);
         let sum = self.objective.evaluate(scale, &mut workspace.loss_batch(rows, units));
         if let Some(sums) = sums {
             sums.add(self.metrics, workspace.outputs(rows, units), workspace.targets(), workspace.mask());
@@ -51,8 +51,8 @@ impl Judge<'_> {
         let mut sum = 0.0;
         for first in (0..set.rows).step_by(tile_rows) {
             let count = tile_rows.min(set.rows - first);
-            set.load(count, first..set.rows, workspace);
-            sum += self.pass(parameters, T::ONE, workspace, count, Pass::Inference, Some(sums));
+            let tile = set.load(count, first..set.rows, workspace);
+            sum += self.pass(parameters, T::ONE, workspace, tile, Pass::Inference, Some(sums));
         }
         sum
     }

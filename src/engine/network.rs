@@ -9,7 +9,7 @@ use super::element::Element;
 use super::normalization;
 use super::product::{self, Shape};
 use super::unchecked::team::Workers;
-use super::workspace::{Activations, Dropped};
+use super::workspace::{Activations, Dropped, Tile};
 use crate::domain::{Activation, Architecture, BatchNormalization, LayerLayout};
 
 /// Most rows that go through a network at once.
@@ -119,20 +119,20 @@ pub enum Pass {
     Inference,
 }
 
-/// The forward pass of the first `rows` rows of `buffers.inputs`: every layer's outputs f(x·W + b), but for the last layer
+/// The forward pass of a tile: every layer's outputs f(x·W + b), but for the last layer
 /// what goes into its activation, from which the losses start. In a training step what the masks drop is dropped.
-pub fn forward<T: Element>(plan: &Plan, parameters: &[T], buffers: &mut Activations<T>, rows: usize, pass: Pass) {
-    let last = plan.layers.len() - 1;
-    drop_some(buffers, 0, rows * plan.input_width, pass);
+pub fn forward<T: Element>(plan: &Plan, parameters: &[T], buffers: &mut Activations<T>, tile: Tile<'_, T>, pass: Pass) {
+    let (rows, last) = (tile.rows, plan.layers.len() - 1);
+    drop_some(buffers, 0, tile, rows * plan.input_width, pass);
     for (index, layer) in plan.layers.iter().enumerate() {
         let (count, units) = (rows * layer.layout.units, layer.layout.units);
         let keeps_z = !buffers.pre_activations[index].is_empty() && pass != Pass::Inference;
         if index < last && !keeps_z && layer.normalization.is_none() {
-            pre_activate(plan, parameters, buffers, index, rows, pass, &|z| activate(layer.activation, units, z));
-            drop_some(buffers, index + 1, count, pass);
+            pre_activate(plan, parameters, buffers, index, tile, pass, &|z| activate(layer.activation, units, z));
+            drop_some(buffers, index + 1, tile, count, pass);
             continue;
         }
-        pre_activate(plan, parameters, buffers, index, rows, pass, &|_| {});
+        pre_activate(plan, parameters, buffers, index, tile, pass, &|_| {});
         if index < last {
             if keeps_z {
                 buffers.pre_activations[index][..count].copy_from_slice(&buffers.layers[index][..count]);
@@ -140,7 +140,7 @@ pub fn forward<T: Element>(plan: &Plan, parameters: &[T], buffers: &mut Activati
             let Activations { layers, workers, .. } = &mut *buffers;
             let outputs = &mut layers[index][..count];
             workers.for_each_piece(outputs, units, |_, values| activate(layer.activation, units, values));
-            drop_some(buffers, index + 1, count, pass);
+            drop_some(buffers, index + 1, tile, count, pass);
         }
     }
 }
@@ -152,28 +152,13 @@ fn pre_activate<T: Element>(
     parameters: &[T],
     buffers: &mut Activations<T>,
     index: usize,
-    rows: usize,
+    tile: Tile<'_, T>,
     pass: Pass,
     then: &(dyn Fn(&mut [T]) + Sync),
 ) {
-    pre_activate_from(plan, parameters, None, buffers, index, rows, pass, then);
-}
-
-/// The same, where the inputs of the first layer may lie elsewhere than in the buffers.
-#[allow(clippy::too_many_arguments)] // what a layer's product is made of
-fn pre_activate_from<T: Element>(
-    plan: &Plan,
-    parameters: &[T],
-    given: Option<&[T]>,
-    buffers: &mut Activations<T>,
-    index: usize,
-    rows: usize,
-    pass: Pass,
-    then: &(dyn Fn(&mut [T]) + Sync),
-) {
-    let layer = &plan.layers[index];
+    let (layer, rows) = (&plan.layers[index], tile.rows);
     let Activations { inputs, layers, normalizations, drops, workers, room, .. } = buffers;
-    let inputs = given.unwrap_or(inputs);
+    let inputs = tile.inputs.unwrap_or(inputs);
     let (before, from) = layers.split_at_mut(index);
     let dropped = &drops[index];
     let is_dropped = pass == Pass::Training && !dropped.values.is_empty();
@@ -192,13 +177,13 @@ fn pre_activate_from<T: Element>(
 }
 
 /// Applies a mask, where there is one: 0 is that of the inputs, `index + 1` that of a layer.
-fn drop_some<T: Element>(buffers: &mut Activations<T>, place: usize, count: usize, pass: Pass) {
+fn drop_some<T: Element>(buffers: &mut Activations<T>, place: usize, tile: Tile<'_, T>, count: usize, pass: Pass) {
     let Activations { inputs, layers, drops, .. } = buffers;
     let Dropped { mask, values } = &mut drops[place];
     if values.is_empty() || pass != Pass::Training {
         return;
     }
-    let from = place.checked_sub(1).map_or(&*inputs, |below| &layers[below]);
+    let from = place.checked_sub(1).map_or(tile.inputs.unwrap_or(inputs), |below| &layers[below]);
     let pairs = from[..count].iter().zip(&mask[..count]);
     values[..count].iter_mut().zip(pairs).for_each(|(value, (&from, &mask))| *value = from * mask);
 }
@@ -267,11 +252,12 @@ impl<T: Element> Network<T> {
         let units = |layer: usize| self.plan.layers[layer].layout.units;
         let mut outputs = Vec::with_capacity(rows * self.output_width());
         let mut layers: Vec<Vec<T>> = wanted.iter().map(|&layer| Vec::with_capacity(rows * units(layer))).collect();
-        for tile in inputs[..rows * width].chunks(tile_rows * width) {
-            let rows = tile.len() / width;
+        for inputs in inputs[..rows * width].chunks(tile_rows * width) {
+            let rows = inputs.len() / width;
+            let tile = Tile { rows, inputs: Some(inputs) };
             for (index, layer) in self.plan.layers.iter().enumerate() {
                 let (plan, parameters) = (&self.plan, &self.parameters);
-                pre_activate_from(plan, parameters, Some(tile), &mut buffers, index, rows, Pass::Inference, &|_| {});
+                pre_activate(plan, parameters, &mut buffers, index, tile, Pass::Inference, &|_| {});
                 let values = &mut buffers.layers[index][..rows * layer.layout.units];
                 let mut tell = |is_before: bool, values: &[T]| {
                     let places = wanted.iter().zip(&mut layers).filter(|(wanted, _)| **wanted == index);

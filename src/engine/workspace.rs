@@ -6,16 +6,25 @@ use super::network::{Plan, PlanLayer};
 use super::product::room_len;
 use super::unchecked::team::Workers;
 
+/// Rows that go through a network together: a batch, or a part of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Tile<'a, T> {
+    /// How many.
+    pub rows: usize,
+    /// Their inputs, `[rows, input_width]`, where they lie; `None`: in [`Activations::inputs`].
+    pub inputs: Option<&'a [T]>,
+}
+
 /// What a forward pass reads and writes.
 #[derive(Clone, Debug)]
 pub struct Activations<T> {
-    /// The rows that go in, `[rows, input_width]`; empty for predictions, which read them where they are.
+    /// The rows that go in, `[rows, input_width]`, where they were copied together; empty for predictions, and left as they are where the tile lies elsewhere.
     pub inputs: Vec<T>,
     /// What each layer made of them, `[rows, units]`.
     pub layers: Vec<Vec<T>>,
     /// z of the layers whose derivative needs it, `[rows, units]`; empty for the others.
     pub pre_activations: Vec<Vec<T>>,
-    /// Batch normalization's part; empty for layers without.
+    /// Tile normalization's part; empty for layers without.
     pub normalizations: Vec<Normalized<T>>,
     /// What is dropped of the inputs; then of each layer's outputs. Empty where nothing is.
     pub drops: Vec<Dropped<T>>,
@@ -89,13 +98,16 @@ impl<T: Element> Activations<T> {
         &mut self.layers[last]
     }
 
-    /// What goes into a layer in a training step: the inputs, or what the layer before made, less what was dropped.
-    pub fn inputs_of(&self, layer: usize) -> &[T] {
-        let dropped = &self.drops[layer];
-        if !dropped.values.is_empty() {
-            return &dropped.values;
-        }
-        layer.checked_sub(1).map_or(&self.inputs, |below| &self.layers[below])
+    /// What goes into a layer: the tile's inputs, or what the layer before made.
+    pub fn inputs_of<'a>(&'a self, layer: usize, tile: Tile<'a, T>) -> &'a [T] {
+        let inputs = tile.inputs.unwrap_or(&self.inputs);
+        layer.checked_sub(1).map_or(inputs, |below| &self.layers[below])
+    }
+
+    /// What goes into a layer in a training step: the same, less what was dropped.
+    pub fn kept_inputs_of<'a>(&'a self, layer: usize, tile: Tile<'a, T>) -> &'a [T] {
+        let dropped = &self.drops[layer].values;
+        if dropped.is_empty() { self.inputs_of(layer, tile) } else { dropped }
     }
 }
 

@@ -41,8 +41,8 @@ impl Case {
             let mut plan = plan.clone();
             plan.layers.truncate(depth);
             let mut workspace = Workspace::new(&plan, &objective, rows);
-            workspace.activations.inputs[..self.inputs.len()].copy_from_slice(&self.inputs);
-            forward(&plan, &self.parameters, &mut workspace.activations, rows, Pass::Gradients);
+            let tile = Tile { rows, inputs: Some(&self.inputs) };
+            forward(&plan, &self.parameters, &mut workspace.activations, tile, Pass::Gradients);
             all.extend_from_slice(workspace.outputs(rows, plan.output_layer().layout.units));
         }
         all
@@ -207,7 +207,7 @@ proptest! {
         prop_assume!(checked > 300);
     }
 
-    /// Batch normalization in every layer and behind every activation, layers without bias, and frozen layers.
+    /// Tile normalization in every layer and behind every activation, layers without bias, and frozen layers.
     #[test]
     fn gradients_pass_batch_normalization(seed in 0_u64..1_000_000, width in 1_usize..5) {
         for activation in ACTIVATIONS.into_iter().filter(|&it| can_be_hidden(it) && it != Activation::Exponential) {
@@ -256,16 +256,19 @@ fn case_with_dropout(activation: Activation, seed: u64) -> Case {
     })
 }
 
+fn whole(case: &Case) -> Tile<'_, f64> {
+    Tile { rows: ROWS, inputs: Some(&case.inputs) }
+}
+
 /// A forward pass of a training step with the masks of a seed.
 fn dropped_pass(case: &Case, parameters: &[f64], seed: u64) -> (Plan, Objective, Workspace<f64>) {
     let plan = Plan::new(&case.architecture);
     let objective = Objective::new(&case.architecture, &case.loss, case.reduction);
     let mut workspace = Workspace::new(&plan, &objective, ROWS);
-    workspace.activations.inputs[..case.inputs.len()].copy_from_slice(&case.inputs);
     let Targets::Values(targets) = &case.targets else { panic!("values") };
     workspace.values.extend(targets.values().iter());
     dropout::draw_masks(&plan, &mut workspace.activations, ROWS, Moment { seed, epoch: 0, batch: 0, tile: 0 });
-    forward(&plan, parameters, &mut workspace.activations, ROWS, Pass::Training);
+    forward(&plan, parameters, &mut workspace.activations, whole(case), Pass::Training);
     (plan, objective, workspace)
 }
 
@@ -282,7 +285,15 @@ fn dropped_gradients(case: &Case, parameters: &[f64], seed: u64) -> (f64, Vec<f6
     let divisor = objective.divisor(ROWS as f64 * objective.count_of_row());
     let sum = objective.evaluate(1.0 / divisor, &mut workspace.loss_batch(ROWS, UNITS));
     let mut gradients = vec![0.0; parameters.len()];
-    backward(&plan, Parameters::Still(parameters), &mut workspace, ROWS, &mut gradients, Onto::Nothing, Pass::Training);
+    backward(
+        &plan,
+        Parameters::Still(parameters),
+        &mut workspace,
+        whole(case),
+        &mut gradients,
+        Onto::Nothing,
+        Pass::Training,
+    );
     (sum / divisor, gradients)
 }
 

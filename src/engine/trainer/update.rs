@@ -52,14 +52,14 @@ impl<T: Element> BatchPass<'_, T> {
         let mut onto = Onto::Nothing;
         for (index, first) in (0..self.count).step_by(self.tile_rows).enumerate() {
             let count = self.tile_rows.min(self.count - first);
-            self.training.load(count, self.rows[first..].iter().map(|&row| row as usize), workspace);
+            let tile = self.training.load(count, self.rows[first..].iter().map(|&row| row as usize), workspace);
             before(index as u32, count, workspace);
             let sums = sums.as_deref_mut();
-            sum += self.judge.pass(parameters.values(), self.scale, workspace, count, Pass::Training, sums);
+            sum += self.judge.pass(parameters.values(), self.scale, workspace, tile, Pass::Training, sums);
             // A loss that is not finite moves nothing.
             let parameters =
                 if sum.is_finite() { parameters.reborrow() } else { Parameters::Still(parameters.values()) };
-            backward(self.judge.plan, parameters, workspace, count, gradients, onto, Pass::Training);
+            backward(self.judge.plan, parameters, workspace, tile, gradients, onto, Pass::Training);
             onto = Onto::Sum;
             after(count, workspace);
         }
@@ -246,10 +246,10 @@ impl<T: Element> Trainer<T> {
         let divisor = self.objective.divisor(self.training.count_of(&self.objective, rows));
         let scale = T::from_f64(1.0 / divisor);
         for tile in rows.chunks(self.step_rows) {
-            self.training.load(tile.len(), tile.iter().map(|&row| row as usize), &mut self.workspace);
+            let loaded = self.training.load(tile.len(), tile.iter().map(|&row| row as usize), &mut self.workspace);
             let workspace = &mut self.workspace;
             let activations = &mut workspace.activations;
-            forward(&self.plan, &self.parameters, activations, tile.len(), Pass::Gradients);
+            forward(&self.plan, &self.parameters, activations, loaded, Pass::Gradients);
             let batch = &mut workspace.loss_batch(tile.len(), units);
             if let Some((row, what)) = self.objective.expression_fault(scale, batch) {
                 return Some((self.training.sent_row(tile[row]), what));

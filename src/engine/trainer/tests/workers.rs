@@ -1,8 +1,11 @@
 //! A training by several threads: the same bits, and nothing from the allocator.
 
+use bytes::Bytes;
+
 use super::*;
 use crate::domain::Packed;
 use crate::domain::RawBatchNormalization;
+use crate::engine::data::IN_PLACE_MAX;
 use crate::engine::optimizer::examples::optimizers;
 use crate::engine::product::{Shape, shared_inputs};
 use crate::engine::unchecked::team::Team;
@@ -65,6 +68,10 @@ fn a_step_by_several_threads_allocates_nothing() {
 #[derive(Clone, Copy, Debug, Default)]
 struct Beside {
     is_packed: bool,
+    /// Packed, where they have to be copied.
+    is_shifted: bool,
+    /// Not shuffled.
+    is_in_order: bool,
     drops: bool,
     normalizes: bool,
     is_frozen: bool,
@@ -72,11 +79,13 @@ struct Beside {
     validates: bool,
 }
 
-/// A first layer of which two threads share the terms, over batches of 64, 64 and 22 rows; the last one is not worth sharing.
+/// A first layer of which two threads share the terms, over batches of 52, 52 and 22 rows; the last one is not worth sharing.
 fn shared<T: Element>(beside: Beside) -> Trainer<T> {
-    let Beside { is_packed, drops, normalizes, is_frozen, validates } = beside;
-    let (rows, width, units) = (150, 700, 130);
-    assert!([64, 22].map(|rows| shared_inputs(Shape { rows, inputs: width, units }).is_some()) == [true, false]);
+    let Beside { is_packed, is_shifted, is_in_order, drops, normalizes, is_frozen, validates } = beside;
+    let (rows, width, units) = (126, 620, 140);
+    // In order they are not copied.
+    assert!(52 * width * size_of::<T>() <= IN_PLACE_MAX);
+    assert!([52, 22].map(|rows| shared_inputs(Shape { rows, inputs: width, units }).is_some()) == [true, false]);
     let layers = [(units, Activation::Tanh), (600, Activation::Relu), (3, Activation::Identity)];
     let architecture = network_with(T::ELEMENT_TYPE, width, &layers, |raw| {
         raw.input_dropout = drops.then_some(0.1);
@@ -84,19 +93,22 @@ fn shared<T: Element>(beside: Beside) -> Trainer<T> {
         layer.batch_normalization = normalizes.then_some(RawBatchNormalization { momentum: None, epsilon: None });
         layer.frozen = is_frozen;
     });
-    let mut values = matrix(T::ELEMENT_TYPE, width, &uniform(rows * width, 1)).into_values();
-    if is_packed {
-        values = Values::Packed(Packed::from_values(values));
-    }
+    let inputs = |rows: usize, seed: u64| {
+        let values = matrix(T::ELEMENT_TYPE, width, &uniform(rows * width, seed)).into_values();
+        let values = match (is_packed, is_shifted) {
+            (_, true) => shifted(&values),
+            (true, false) => Values::Packed(Packed::from_values(values)),
+            (false, false) => values,
+        };
+        Matrix::from_values(rows, width, values)
+    };
     let targets = |rows: usize| Targets::Values(matrix(T::ELEMENT_TYPE, 3, &uniform(rows * 3, 2)));
     let settings = settings_on(Activation::Identity, Loss::SquaredError, adam(1e-3), rows);
-    let validation = if validates { Validation::Given { rows: 500 } } else { Validation::None };
-    let settings = Settings { batch_size: 64, epochs: 3, shuffle: true, validation, ..settings };
-    let mut data = training_data(Matrix::from_values(rows, width, values), targets(rows));
-    data.validation = validates.then(|| {
-        let inputs = matrix(T::ELEMENT_TYPE, width, &uniform(500 * width, 3));
-        Rows { inputs, targets: targets(500), weights: None, mask: None }
-    });
+    let validation = if validates { Validation::Given { rows: 100 } } else { Validation::None };
+    let settings = Settings { batch_size: 52, epochs: 3, shuffle: !is_in_order, validation, ..settings };
+    let mut data = training_data(inputs(rows, 1), targets(rows));
+    data.validation =
+        validates.then(|| Rows { inputs: inputs(100, 3), targets: targets(100), weights: None, mask: None });
     Trainer::new(input(architecture, settings, data))
 }
 
@@ -105,6 +117,7 @@ fn check_shared<T: Element>() {
     for beside in [
         plain,
         Beside { is_packed: true, ..plain },
+        Beside { is_in_order: true, ..plain },
         Beside { drops: true, ..plain },
         Beside { normalizes: true, ..plain },
         Beside { is_frozen: true, ..plain },
@@ -125,6 +138,35 @@ fn check_shared<T: Element>() {
 fn threads_that_share_the_terms_of_a_sum_come_to_the_same_bits() {
     check_shared::<f32>();
     check_shared::<f64>();
+}
+
+/// Packed numbers that begin where none of their type may lie.
+fn shifted(values: &Values) -> Values {
+    let bytes = Bytes::from([&[0], values.as_bytes()].concat()).slice(1..);
+    assert!(!bytes.as_ptr().addr().is_multiple_of(4));
+    Values::Packed(Packed::new(bytes, values.element_type()).unwrap())
+}
+
+fn check_places<T: Element>() {
+    let lying = Beside { is_in_order: true, ..Beside::default() };
+    for lying in [lying, Beside { drops: true, ..lying }, Beside { normalizes: true, validates: true, ..lying }] {
+        for threads in [1, 2] {
+            let train = |beside| {
+                let mut trainer = shared::<T>(beside);
+                trainer.set_workers(Workers::of(Team::new(threads, || {}).unwrap()));
+                (run(&mut trainer), trainer.parameters().to_vec())
+            };
+            let copied = train(Beside { is_shifted: true, ..lying });
+            assert!(train(lying) == copied, "{threads} threads, {lying:?}");
+            assert!(train(Beside { is_packed: true, ..lying }) == copied, "{threads} threads, packed, {lying:?}");
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_read_where_they_lie_come_to_the_bits_of_copies() {
+    check_places::<f32>();
+    check_places::<f64>();
 }
 
 /// Layers of which some are large enough to move at once, in batches of 20, 20 and 10 rows; `frozen` ones do not move.
