@@ -60,7 +60,7 @@ pub fn backward<T: Element>(
             pass_back(workers, layer, parameters.values(), delta, rows, delta_below);
             let mask = &activations.drops[index].mask;
             if pass == Pass::Training && !mask.is_empty() {
-                delta_below.iter_mut().zip(mask).for_each(|(delta, &mask)| *delta *= mask);
+                delta_below.iter_mut().zip(mask.iter()).for_each(|(delta, &mask)| *delta *= mask);
             }
             let pre_activations = &activations.pre_activations[below];
             let outputs = &activations.layers[below][..count];

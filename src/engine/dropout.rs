@@ -72,6 +72,6 @@ mod tests {
         let plan = Plan::new(&architecture);
         let mut buffers = Activations::<f64>::for_training(&plan, 8);
         draw_masks(&plan, &mut buffers, 8, Moment { seed: 1, epoch: 2, batch: 3, tile: 4 });
-        assert_ne!(buffers.drops[1].mask, buffers.drops[2].mask);
+        assert_ne!(buffers.drops[1].mask[..], buffers.drops[2].mask[..]);
     }
 }

@@ -89,7 +89,8 @@ pub fn compute<T: Element>(
         // It may take several rows to leave the range of numbers.
         return Err(GradientError::NotFinite { row: faulty.iter().position(|is_faulty| *is_faulty).unwrap_or(0) });
     }
-    Ok(Gradients { loss: sum / divisor, row_losses, deltas: workspace.deltas, parameters: gradients, inputs })
+    let deltas = workspace.deltas.into_iter().map(Vec::from).collect();
+    Ok(Gradients { loss: sum / divisor, row_losses, deltas, parameters: gradients, inputs })
 }
 
 /// What `look` says of the loss of each row alone, not divided, and of the δ of the last layer that it alone leads to.

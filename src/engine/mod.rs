@@ -22,6 +22,7 @@
 //! | `schedule` | how the learning rate changes |
 //! | `scaler`, `split`, `data` | what happens to rows before they are learned from |
 //! | `metrics`, `judge`, `early_stopping` | how well it goes, and when to stop |
+//! | `aligned` | numbers that begin at a line of the caches |
 //! | `workspace` | buffers made once: a step allocates nothing |
 //! | `trainer`, `state` | a training as a state machine that can stop and go on at any batch |
 //! | `any` | both element types behind one face: what the rest of the program uses |
@@ -33,6 +34,7 @@
 //! [`Architecture::layout`]: crate::domain::Architecture::layout
 
 pub mod activation;
+pub mod aligned;
 pub mod any;
 pub mod backward;
 pub mod data;

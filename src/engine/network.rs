@@ -162,7 +162,7 @@ fn pre_activate<T: Element>(
     let (before, from) = layers.split_at_mut(index);
     let dropped = &drops[index];
     let is_dropped = pass == Pass::Training && !dropped.values.is_empty();
-    let inputs = if is_dropped { &dropped.values } else { before.last().map_or(inputs, Vec::as_slice) };
+    let inputs = if is_dropped { &dropped.values } else { before.last().map_or(inputs, |outputs| &**outputs) };
     affine(workers, layer, parameters, inputs, &mut from[0], room, rows, then);
     let outputs = &mut from[0][..rows * layer.layout.units];
     match pass {

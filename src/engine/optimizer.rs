@@ -21,6 +21,7 @@ use self::nadam::Nadam;
 use self::rmsprop::RmsProp;
 use self::rprop::Rprop;
 use self::sgd::Sgd;
+use super::aligned::Aligned;
 use super::element::Element;
 use super::lbfgs::Lbfgs;
 use super::product::{Shape, transposed_product_seen};
@@ -34,11 +35,11 @@ const SLOTS: usize = 3;
 const LANES: usize = 16;
 
 /// What an optimizer remembers from step to step.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct OptimizerState<T> {
     /// In the order of the parameters each, or empty where the optimizer needs fewer. Each family's file tells which is
     /// what.
-    slots: [Vec<T>; SLOTS],
+    slots: [Aligned<T>; SLOTS],
     /// Nadam's Π β₁ over the steps so far, in float64.
     momentum_product: Option<f64>,
     /// Steps taken.
@@ -93,7 +94,7 @@ impl<T: Element> OptimizerState<T> {
         let needed = slots_needed(optimizer);
         let slot = |index: usize| {
             let value = if index == 0 { first } else { T::ZERO };
-            vec![value; if needed[index] { parameter_count } else { 0 }]
+            Aligned::filled(value, if needed[index] { parameter_count } else { 0 })
         };
         Self {
             slots: std::array::from_fn(slot),
@@ -218,7 +219,7 @@ impl<T: Element> OptimizerState<T> {
     pub fn saved_slots(&self) -> Vec<&[T]> {
         match &self.lbfgs {
             Some(lbfgs) => lbfgs.saved_vectors(),
-            None => self.slots.iter().map(Vec::as_slice).collect(),
+            None => self.slots.iter().map(|slot| &**slot).collect(),
         }
     }
 
@@ -226,7 +227,7 @@ impl<T: Element> OptimizerState<T> {
     pub fn into_saved_slots(self) -> Vec<Vec<T>> {
         match self.lbfgs {
             Some(lbfgs) => lbfgs.into_saved_vectors(),
-            None => self.slots.into(),
+            None => self.slots.into_iter().map(Vec::from).collect(),
         }
     }
 
@@ -250,7 +251,7 @@ impl<T: Element> OptimizerState<T> {
         }
         for (slot, saved) in self.slots.iter_mut().zip(saved.slots) {
             if !slot.is_empty() && !saved.is_empty() {
-                *slot = T::vec_from(saved);
+                *slot = T::vec_from(saved).into();
             }
         }
         self.momentum_product = saved.scalars.first().copied();
@@ -266,7 +267,7 @@ pub struct Begun {
     momentum: Option<nadam::Momentum>,
 }
 
-fn step_adam<T: Element>(adam: &Adam<T>, amsgrad: bool, target: impl Target<T>, [a, b, c]: [&mut Vec<T>; SLOTS]) {
+fn step_adam<T: Element>(adam: &Adam<T>, amsgrad: bool, target: impl Target<T>, [a, b, c]: [&mut Aligned<T>; SLOTS]) {
     if amsgrad {
         target.update([a, b, c], |w, g, [m, v, max]| adam.step_with_maximum(w, g, m, v, max));
     } else {
@@ -277,7 +278,7 @@ fn step_adam<T: Element>(adam: &Adam<T>, amsgrad: bool, target: impl Target<T>, 
 /// The parameters that a part of a step moves, and along what.
 pub trait Target<T> {
     /// Calls `update` with parameters, their gradients and their numbers in the slots, piece by piece.
-    fn update<const N: usize>(self, slots: [&mut Vec<T>; N], update: impl Fn(&mut [T], &[T], [&mut [T]; N]) + Sync);
+    fn update<const N: usize>(self, slots: [&mut [T]; N], update: impl Fn(&mut [T], &[T], [&mut [T]; N]) + Sync);
 }
 
 /// Parameters whose gradients are there.
@@ -293,11 +294,7 @@ pub struct Segments<'a, T> {
 }
 
 impl<T: Element> Target<T> for Segments<'_, T> {
-    fn update<const N: usize>(
-        self,
-        mut slots: [&mut Vec<T>; N],
-        update: impl Fn(&mut [T], &[T], [&mut [T]; N]) + Sync,
-    ) {
+    fn update<const N: usize>(self, mut slots: [&mut [T]; N], update: impl Fn(&mut [T], &[T], [&mut [T]; N]) + Sync) {
         for segment in self.segments {
             let piece = piece_length(segment.len(), LANES);
             let mut slots = slots.each_mut().map(|slot| slot[segment.clone()].chunks_mut(piece));
@@ -332,7 +329,7 @@ pub struct Weights<'a, T> {
 }
 
 impl<T: Element> Target<T> for Weights<'_, T> {
-    fn update<const N: usize>(self, slots: [&mut Vec<T>; N], update: impl Fn(&mut [T], &[T], [&mut [T]; N]) + Sync) {
+    fn update<const N: usize>(self, slots: [&mut [T]; N], update: impl Fn(&mut [T], &[T], [&mut [T]; N]) + Sync) {
         let Self { workers, shape, inputs, delta, parameters, range } = self;
         let slots = slots.map(|slot| &mut slot[range.clone()]);
         transposed_product_seen(workers, shape, inputs, delta, &mut parameters[range], slots, &|runs| {

@@ -11,6 +11,7 @@
 
 use std::ops::Range;
 
+use super::aligned::Aligned;
 use super::backward::moves_at_once;
 use super::data::{Prepared, RowSet};
 use super::early_stopping::Patience;
@@ -73,7 +74,7 @@ pub struct Trainer<T> {
 
     // What a step writes before it reads.
     workspace: Workspace<T>,
-    gradients: Vec<T>,
+    gradients: Aligned<T>,
     /// Whether the batch has a row in M, the misclassified rows that count; true for other losses than the perceptron criterion.
     batch_has_wrong_rows: bool,
     validation_sums: MetricSums,
@@ -86,7 +87,7 @@ pub struct Trainer<T> {
     /// The epoch after which it ends.
     last_epoch: u32,
     next_batch: usize,
-    parameters: Vec<T>,
+    parameters: Aligned<T>,
     optimizer: OptimizerState<T>,
     /// Of a step, some of whose weights have moved.
     begun: Option<Begun>,
@@ -101,13 +102,13 @@ pub struct Trainer<T> {
     metric_sums: MetricSums,
     last_report: Option<EpochReport>,
     /// Empty where an epoch has one step: then `parameters` are always those of a whole epoch.
-    last_parameters: Vec<T>,
+    last_parameters: Aligned<T>,
     /// Where it is not the last.
     best_report: Option<EpochReport>,
     /// An epoch that is the best so far is copied once: most are.
     last_is_best: bool,
     /// Empty where the best epoch's weights are not asked for.
-    best_parameters: Vec<T>,
+    best_parameters: Aligned<T>,
     patience: Patience,
     end: Option<EpochEnd>,
     diagnostics: Option<Diagnostics<T>>,
@@ -124,7 +125,7 @@ impl<T: Element> Trainer<T> {
     /// Where the parts of the input do not fit together, which checks in the domain have seen to.
     pub fn new(input: TrainerInput) -> Self {
         let TrainerInput { architecture, settings, data, preprocessing, fitted, parameters } = input;
-        let parameters = T::vec_from(parameters);
+        let parameters = Aligned::from(T::vec_from(parameters));
         let count = architecture.parameter_count();
         assert_eq!(parameters.len(), count, "parameters of another architecture");
 
@@ -143,7 +144,7 @@ impl<T: Element> Trainer<T> {
         let rows_at_once = step_rows.max(validation_rows.min(tile_rows));
         let has_several_steps = training.rows > batch_size;
         let segments = architecture.trainable_segments(&settings.frozen_layers);
-        let copy_if = |is_needed: bool| vec![T::ZERO; if is_needed { count } else { 0 }];
+        let copy_if = |is_needed: bool| Aligned::zeros(if is_needed { count } else { 0 });
         let mut trainer = Self {
             workspace: Workspace::new(&plan, &objective, rows_at_once),
             gradients: copy_if(true),

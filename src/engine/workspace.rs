@@ -1,5 +1,6 @@
 //! Buffers of a training, made once for its largest tile of rows: a step allocates nothing.
 
+use super::aligned::Aligned;
 use super::element::Element;
 use super::loss::{LossBatch, Objective, Scratch, TargetRows};
 use super::network::{Plan, PlanLayer};
@@ -16,20 +17,20 @@ pub struct Tile<'a, T> {
 }
 
 /// What a forward pass reads and writes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Activations<T> {
     /// The rows that go in, `[rows, input_width]`, where they were copied together; empty for predictions, and left as they are where the tile lies elsewhere.
-    pub inputs: Vec<T>,
+    pub inputs: Aligned<T>,
     /// What each layer made of them, `[rows, units]`.
-    pub layers: Vec<Vec<T>>,
+    pub layers: Vec<Aligned<T>>,
     /// z of the layers whose derivative needs it, `[rows, units]`; empty for the others.
-    pub pre_activations: Vec<Vec<T>>,
+    pub pre_activations: Vec<Aligned<T>>,
     /// Tile normalization's part; empty for layers without.
     pub normalizations: Vec<Normalized<T>>,
     /// What is dropped of the inputs; then of each layer's outputs. Empty where nothing is.
     pub drops: Vec<Dropped<T>>,
     /// Sums of products of which two threads share the terms: see [`affine`](super::product::affine).
-    pub room: Vec<T>,
+    pub room: Aligned<T>,
     /// Units of the first layer.
     pub first_units: usize,
     /// Who computes.
@@ -37,12 +38,12 @@ pub struct Activations<T> {
 }
 
 /// What backpropagation needs of a batch normalization.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Normalized<T> {
     /// (z − mean) ÷ √(variance + ε), `[rows, units]`.
-    pub values: Vec<T>,
+    pub values: Aligned<T>,
     /// 1 ÷ √(variance + ε), `[units]`.
-    pub inverse_deviations: Vec<T>,
+    pub inverse_deviations: Aligned<T>,
     /// The batch's mean, `[units]`.
     pub means: Vec<f64>,
     /// The batch's biased variance, `[units]`.
@@ -50,12 +51,12 @@ pub struct Normalized<T> {
 }
 
 /// What a layer, or the input, is after some of it was dropped.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Dropped<T> {
     /// 0, or 1 ÷ (1 − share), `[rows, units]`.
-    pub mask: Vec<T>,
+    pub mask: Aligned<T>,
     /// Outputs times mask, `[rows, units]`.
-    pub values: Vec<T>,
+    pub values: Aligned<T>,
 }
 
 impl<T: Element> Activations<T> {
@@ -70,7 +71,7 @@ impl<T: Element> Activations<T> {
     }
 
     fn new(plan: &Plan, rows: usize, is_training: bool) -> Self {
-        let zeros = |is_needed: bool, units: usize| vec![T::ZERO; if is_needed { rows * units } else { 0 }];
+        let zeros = |is_needed: bool, units: usize| Aligned::zeros(if is_needed { rows * units } else { 0 });
         let layers = || plan.layers.iter();
         let dropped = |share: f64, units: usize| {
             let is_needed = is_training && share > 0.0;
@@ -86,7 +87,7 @@ impl<T: Element> Activations<T> {
                 .collect(),
             normalizations: layers().map(|layer| Normalized::new(layer, rows, is_training)).collect(),
             drops: inputs.chain(layers().map(|layer| dropped(layer.dropout, layer.layout.units))).collect(),
-            room: vec![T::ZERO; room.unwrap_or(0)],
+            room: Aligned::zeros(room.unwrap_or(0)),
             first_units: plan.layers[0].layout.units,
             workers: Workers::default(),
         }
@@ -118,8 +119,8 @@ impl<T: Element> Normalized<T> {
             return Self::default();
         }
         Self {
-            values: vec![T::ZERO; rows * units],
-            inverse_deviations: vec![T::ZERO; units],
+            values: Aligned::zeros(rows * units),
+            inverse_deviations: Aligned::zeros(units),
             means: vec![0.0; units],
             variances: vec![0.0; units],
         }
@@ -127,14 +128,14 @@ impl<T: Element> Normalized<T> {
 }
 
 /// What a training step reads and writes beside parameters.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Workspace<T> {
     /// The forward pass.
     pub activations: Activations<T>,
     /// δ of each layer: the gradient with respect to what goes into its activation, `[rows, units]`.
-    pub deltas: Vec<Vec<T>>,
+    pub deltas: Vec<Aligned<T>>,
     /// δ behind a batch normalization: the gradient with respect to x·W, for the widest layer that has one.
-    pub affine_delta: Vec<T>,
+    pub affine_delta: Aligned<T>,
     /// Targets of the rows, where they are classes.
     pub classes: Vec<u32>,
     /// Targets of the rows, where they are values, `[rows, units]`.
@@ -150,14 +151,14 @@ pub struct Workspace<T> {
 impl<T: Element> Workspace<T> {
     /// Buffers for `rows` rows.
     pub fn new(plan: &Plan, objective: &Objective, rows: usize) -> Self {
-        let deltas = plan.layers.iter().map(|layer| vec![T::ZERO; rows * layer.layout.units]).collect();
+        let deltas = plan.layers.iter().map(|layer| Aligned::zeros(rows * layer.layout.units)).collect();
         let normalized = plan.layers.iter().filter(|layer| layer.normalization.is_some());
         let widest = normalized.map(|layer| layer.layout.units).max().unwrap_or(0);
         let units = plan.output_layer().layout.units;
         Self {
             activations: Activations::for_training(plan, rows),
             deltas,
-            affine_delta: vec![T::ZERO; rows * widest],
+            affine_delta: Aligned::zeros(rows * widest),
             classes: Vec::with_capacity(rows),
             values: Vec::with_capacity(rows * units),
             weights: Vec::with_capacity(rows),

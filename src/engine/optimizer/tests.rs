@@ -196,7 +196,7 @@ fn an_optimizer_with_other_numbers_goes_on_with_what_there_is() {
 fn memory_is_what_was_estimated() {
     for optimizer in examples::optimizers() {
         let state = OptimizerState::<f64>::new(&optimizer, 10);
-        let held: usize = state.slots.iter().map(Vec::len).sum();
+        let held: usize = state.slots.iter().map(|slot| slot.len()).sum();
         let work = state.lbfgs.as_ref().map_or(0, |lbfgs| lbfgs.numbers_held());
         assert_eq!(held + work, 10 * slot_count(&optimizer), "{optimizer:?}");
     }
@@ -213,7 +213,7 @@ fn nothing_stays_denormal_behind_a_dead_unit() {
             // Weight decay would keep the gradient alive.
             w = [0.0, 0.0];
             state.step(&Workers::default(), &optimizer, 1e-3, &whole(2), &mut w, &[0.0, 1e-22]);
-            let is_clean = !state.slots.iter().flatten().any(|&x| is_denormal(x.to_f64()));
+            let is_clean = !state.slots.iter().flat_map(|slot| slot.iter()).any(|&x| is_denormal(x.to_f64()));
             assert!(is_clean, "{optimizer:?}, step {step}: {:?}", state.slots);
         }
     }

@@ -17,7 +17,7 @@ use std::ops::Range;
 use ndarray::{ArrayViewMut2, Axis};
 use pulp::{Simd, WithSimd};
 
-use crate::engine::unchecked::prefetch::LINE_BYTES;
+use crate::engine::aligned::Aligned;
 
 use super::tiles::{Columns, CopiedRows, Lanes, Left, Rows, add_tile, lanes};
 
@@ -91,16 +91,21 @@ pub struct Operand<'a, T> {
 /// of a product comes to a thread is chance, and no step allocates; what is not touched takes no memory.
 #[derive(Debug)]
 pub struct Copies<T> {
-    left: Vec<T>,
+    left: Aligned<T>,
     right: RightCopy<T>,
-    seen: Vec<T>,
+    seen: Aligned<T>,
     /// Of whole operands, a and b, on a thread that trains.
-    pub packed: [Vec<T>; 2],
+    pub packed: [Aligned<T>; 2],
 }
 
 impl<T> Copies<T> {
     pub const fn empty() -> Self {
-        Self { left: Vec::new(), right: RightCopy::empty(), seen: Vec::new(), packed: [Vec::new(), Vec::new()] }
+        Self {
+            left: Aligned::empty(),
+            right: RightCopy::empty(),
+            seen: Aligned::empty(),
+            packed: [Aligned::empty(), Aligned::empty()],
+        }
     }
 }
 
@@ -109,15 +114,13 @@ const LEFT_MAX: usize = TILE_ROWS_MAX * COPIED * DEPTH;
 const RIGHT_MAX: usize = COLUMNS * DEPTH;
 const SEEN_MAX: usize = TILE_ROWS_MAX * COPIED * COLUMNS;
 
-/// The first `length` numbers, of at most `max`, from the beginning of a line on.
+/// The first `length` numbers, of at most `max`.
 #[inline(always)]
-pub fn room<T: Lanes>(numbers: &mut Vec<T>, length: usize, max: usize) -> &mut [T] {
-    let margin = LINE_BYTES / size_of::<T>();
-    if numbers.len() < max + margin {
-        *numbers = vec![T::zeroed(); max + margin];
+pub fn room<T: Lanes>(numbers: &mut Aligned<T>, length: usize, max: usize) -> &mut [T] {
+    if numbers.len() < max {
+        *numbers = Aligned::zeros(max);
     }
-    let first = numbers.as_ptr().align_offset(LINE_BYTES).min(margin);
-    &mut numbers[first..first + length]
+    &mut numbers[..length]
 }
 
 /// c = a·b, or c += a·b, of some rows of a and some columns of b.
@@ -261,7 +264,7 @@ struct Strips<'a, 'b, T> {
     terms: usize,
     /// Whether it is copied wherever that can be done without.
     is_copied: bool,
-    copies: &'b mut Vec<T>,
+    copies: &'b mut Aligned<T>,
     /// Columns of a transposed that are in `copies`: the row they begin with, the height of their strips, how many these are.
     copied: Option<(usize, usize, usize)>,
     /// Copies of all of a, in place of these.

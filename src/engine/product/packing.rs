@@ -6,6 +6,7 @@ use std::mem;
 
 use super::blocked::{COLUMN_UNIT, Operand, Pack, Packed, ROW_UNIT, room};
 use super::cuts;
+use crate::engine::aligned::Aligned;
 use crate::engine::element::Element;
 use crate::engine::unchecked::team::Workers;
 
@@ -21,7 +22,7 @@ const PIECES: usize = 8;
 
 /// Copies of a, and of b where threads share the result by rows, in the room of this thread: it has it back when they are dropped.
 pub struct Packing<T: Element> {
-    rooms: [Vec<T>; 2],
+    rooms: [Aligned<T>; 2],
     left_len: usize,
     /// None where parts copy what they need of b.
     right_len: Option<usize>,

@@ -18,8 +18,8 @@ impl<T: Element> Trainer<T> {
     /// The vectors of [`state`](Self::state), in the order of [`TrainerState::vectors_mut`].
     pub fn vectors(&self) -> Vec<&[T]> {
         let kept = [(self.saves_last(), &self.last_parameters), (self.saves_best(), &self.best_parameters)];
-        let kept = kept.into_iter().filter(|(is_kept, _)| *is_kept).map(|(_, vector)| vector.as_slice());
-        std::iter::once(self.parameters.as_slice()).chain(self.optimizer.saved_slots()).chain(kept).collect()
+        let kept = kept.into_iter().filter(|(is_kept, _)| *is_kept).map(|(_, vector)| &**vector);
+        std::iter::once(&*self.parameters).chain(self.optimizer.saved_slots()).chain(kept).collect()
     }
 
     /// The end of the training: its state, what it has to show, and no more. Nothing is copied, and rows and buffers are given back.
@@ -30,8 +30,8 @@ impl<T: Element> Trainer<T> {
         let shows_best = self.shows_best() && saves_best;
         let Self { parameters, optimizer, last_parameters, best_parameters, .. } = self;
         let kept = [(saves_last, last_parameters), (saves_best, best_parameters)];
-        let kept = kept.into_iter().filter(|(is_kept, _)| *is_kept).map(|(_, vector)| vector);
-        let vectors = std::iter::once(parameters).chain(optimizer.into_saved_slots()).chain(kept);
+        let kept = kept.into_iter().filter(|(is_kept, _)| *is_kept).map(|(_, vector)| vector.into());
+        let vectors = std::iter::once(Vec::from(parameters)).chain(optimizer.into_saved_slots()).chain(kept);
         let places = state.vectors_mut();
         let count = places.len();
         places.into_iter().zip(vectors).for_each(|(place, vector)| *place = T::values_from(vector));
@@ -86,7 +86,7 @@ impl<T: Element> Trainer<T> {
         self.epoch = state.epoch;
         self.last_epoch = state.last_epoch;
         self.next_batch = state.next_batch as usize;
-        self.parameters = T::vec_from(state.parameters);
+        self.parameters = T::vec_from(state.parameters).into();
         self.schedule = state.schedule;
         self.rate = state.rate;
         self.has_converged = state.has_converged;
@@ -96,14 +96,14 @@ impl<T: Element> Trainer<T> {
         self.last_report = state.last_report;
         if !self.last_parameters.is_empty() {
             match state.last_parameters {
-                Some(values) => self.last_parameters = T::vec_from(values),
+                Some(values) => self.last_parameters = T::vec_from(values).into(),
                 None => self.last_parameters.copy_from_slice(&self.parameters),
             }
         }
         self.last_is_best = false;
         self.best_report = state.best_report;
         if let Some(values) = state.best_parameters {
-            self.best_parameters = T::vec_from(values);
+            self.best_parameters = T::vec_from(values).into();
         }
         self.patience = state.patience;
         self.end = state.end;

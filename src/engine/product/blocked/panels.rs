@@ -7,6 +7,7 @@ use std::{array, slice};
 use pulp::{Simd, WithSimd};
 
 use super::{COLUMN_UNIT, Operand, PANEL, RIGHT_MAX, packed, room};
+use crate::engine::aligned::Aligned;
 use crate::engine::product::tiles::{Columns, Lanes, lanes};
 
 /// A product in several parts, told from all other products: all its parts have the same a, b and depth, so what is copied of b for one may
@@ -25,7 +26,7 @@ impl Whole {
 /// A thread's copy of the block of b that it came to last.
 #[derive(Debug)]
 pub(super) struct RightCopy<T> {
-    numbers: Vec<T>,
+    numbers: Aligned<T>,
     of: Option<CopiedFrom>,
 }
 
@@ -39,7 +40,7 @@ struct CopiedFrom {
 
 impl<T> RightCopy<T> {
     pub const fn empty() -> Self {
-        Self { numbers: Vec::new(), of: None }
+        Self { numbers: Aligned::empty(), of: None }
     }
 }
 

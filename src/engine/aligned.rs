@@ -1,0 +1,161 @@
+//! Numbers that begin at a line of the caches.
+//!
+//! An allocator begins them anywhere: then the widest vectors, which are a line long, lie in two lines each, and reading them takes twice as
+//! long. How long a step takes would depend on what was allocated before.
+
+use std::ops::{Deref, DerefMut};
+
+use bytemuck::Pod;
+
+use super::unchecked::prefetch::LINE_BYTES;
+
+/// A buffer whose length stays as it is.
+#[derive(Debug)]
+pub struct Aligned<T> {
+    /// With room for what lies before the line.
+    numbers: Vec<T>,
+    /// Which of them is the first that counts.
+    first: usize,
+}
+
+impl<T> Aligned<T> {
+    /// Nothing, for which nothing is allocated.
+    pub const fn empty() -> Self {
+        Self { numbers: Vec::new(), first: 0 }
+    }
+}
+
+impl<T> Default for Aligned<T> {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl<T: Pod> Aligned<T> {
+    /// As many times the same value. Zeros take no memory before they are written.
+    pub fn filled(value: T, len: usize) -> Self {
+        if len == 0 {
+            return Self::empty();
+        }
+        let mut numbers = vec![value; len + margin::<T>()];
+        let first = first_of_line(&numbers);
+        numbers.truncate(first + len);
+        Self { numbers, first }
+    }
+
+    /// Zeros.
+    pub fn zeros(len: usize) -> Self {
+        Self::filled(T::zeroed(), len)
+    }
+}
+
+/// Moves them within their own allocation, which grows by a line.
+impl<T: Pod> From<Vec<T>> for Aligned<T> {
+    fn from(mut numbers: Vec<T>) -> Self {
+        let len = numbers.len();
+        if len == 0 {
+            return Self::empty();
+        }
+        numbers.reserve_exact(margin::<T>());
+        let first = first_of_line(&numbers);
+        numbers.resize(first + len, T::zeroed());
+        numbers.copy_within(..len, first);
+        Self { numbers, first }
+    }
+}
+
+/// Moves them to the beginning of their allocation.
+impl<T> From<Aligned<T>> for Vec<T> {
+    fn from(mut aligned: Aligned<T>) -> Self {
+        aligned.numbers.drain(..aligned.first);
+        aligned.numbers
+    }
+}
+
+impl<T> Deref for Aligned<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.numbers[self.first..]
+    }
+}
+
+impl<T> DerefMut for Aligned<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.numbers[self.first..]
+    }
+}
+
+/// The most numbers before the next line.
+fn margin<T>() -> usize {
+    LINE_BYTES / size_of::<T>() - 1
+}
+
+/// Which number a line begins with. What [`pointer::align_offset`] cannot tell is told as 0: then it is slower, and no less right.
+fn first_of_line<T>(numbers: &[T]) -> usize {
+    let first = numbers.as_ptr().align_offset(LINE_BYTES);
+    if first <= margin::<T>() { first } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::element::Element;
+
+    fn begins_at_a_line<T>(numbers: &[T]) -> bool {
+        numbers.as_ptr().addr().is_multiple_of(LINE_BYTES)
+    }
+
+    /// Of every length that is around a line's, and of those that an allocator asks the system for.
+    fn lengths() -> impl Iterator<Item = usize> {
+        (1..70).chain([1_000, 100_003])
+    }
+
+    fn check<T: Element>() {
+        for len in lengths() {
+            let numbers: Vec<T> = (0..len).map(|index| T::from_f64(index as f64)).collect();
+            let aligned = Aligned::from(numbers.clone());
+            let same = Aligned::filled(T::ONE, len);
+            assert!(begins_at_a_line(&aligned) && begins_at_a_line(&same), "{len}");
+            assert_eq!(aligned[..], numbers);
+            assert_eq!(same[..], vec![T::ONE; len]);
+            assert_eq!(Vec::from(aligned), numbers);
+        }
+    }
+
+    #[test]
+    fn a_buffer_begins_at_a_line_and_holds_what_it_was_made_of() {
+        check::<f32>();
+        check::<f64>();
+    }
+
+    #[test]
+    fn a_vector_that_begins_anywhere_is_moved_to_a_line_and_back() {
+        // Of all lengths together, some of which lie at other places than others.
+        let vectors: Vec<Vec<f32>> = lengths().map(|len| vec![1.5; len]).collect();
+        assert!(vectors.iter().any(|vector| !begins_at_a_line(vector)), "all lie at lines: this shows nothing");
+        for vector in vectors {
+            let aligned = Aligned::from(vector.clone());
+            assert!(begins_at_a_line(&aligned));
+            assert_eq!(Vec::from(aligned), vector);
+        }
+    }
+
+    #[test]
+    fn a_changed_buffer_holds_what_was_written() {
+        let mut aligned = Aligned::<f64>::zeros(5);
+        aligned[4] = 2.0;
+        aligned[..2].fill(1.0);
+        assert_eq!(Vec::from(aligned), [1.0, 1.0, 0.0, 0.0, 2.0]);
+    }
+
+    #[test]
+    fn nothing_is_allocated_for_nothing() {
+        let count = allocation_counter::measure(|| {
+            assert!(Aligned::<f32>::zeros(0).is_empty());
+            assert!(Aligned::<f32>::from(Vec::new()).is_empty());
+            assert!(Vec::from(Aligned::<f32>::default()).is_empty());
+        });
+        assert_eq!(count.count_total, 0);
+    }
+}
