@@ -5,6 +5,7 @@ mod codec;
 mod echo;
 mod load;
 mod predicting;
+mod rounds;
 mod server;
 mod table;
 mod training;

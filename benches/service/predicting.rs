@@ -13,8 +13,9 @@ use prost::Message;
 
 use crate::echo::{self, Payload};
 use crate::load::{Load, Measured};
+use crate::rounds::{in_turn, median};
 use crate::server::{Api, Server, packed};
-use crate::table::{head, median, row, verdict};
+use crate::table::{head, row, verdict};
 use crate::training::{architecture, named, request};
 use crate::workloads::Workload;
 
@@ -65,16 +66,12 @@ pub fn one_row(time: Duration, rounds: usize) -> anyhow::Result<()> {
     let asked = Asked::new(&named("W3_digits")?, 1)?;
     let (echo, echo_load) = asked.echo()?;
     let sides = [asked.load(), echo_load];
-    let mut speeds = [Vec::new(), Vec::new()];
-    for round in 0..rounds {
-        // In every second round the other way about, so that a minute that turns slow does not always meet the same.
-        for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
-            speeds[side].push(sides[side].run(CONNECTIONS, STREAMS, time)?.calls_per_second());
-        }
-    }
-    // The median of the rounds' ratios, as of trainings.
-    let ratio = median(speeds[0].iter().zip(&speeds[1]).map(|(ours, bare)| ours / bare).collect());
-    let [ours, bare] = speeds.map(median);
+    let [ours, bare] = &sides;
+    let speed = |load: &Load| Ok(load.run(CONNECTIONS, STREAMS, time)?.calls_per_second());
+    let speeds: Vec<(f64, f64)> =
+        (0..rounds).map(|round| in_turn(round, || speed(ours), || speed(bare))).collect::<anyhow::Result<_>>()?;
+    let ratio = median(speeds.iter().map(|(ours, bare)| ours / bare));
+    let (ours, bare) = (median(speeds.iter().map(|it| it.0)), median(speeds.iter().map(|it| it.1)));
     println!(
         "\nOne row of a 64-64-10 network, {} bytes, answered with {}; {CONNECTIONS} connections of {STREAMS} streams.",
         asked.question.len(),
@@ -97,7 +94,7 @@ pub fn one_row(time: Duration, rounds: usize) -> anyhow::Result<()> {
             }
         }
         for (name, measured) in ["epochd", "echo"].into_iter().zip(&measured) {
-            let of = |it: &dyn Fn(&Measured) -> f64| median(measured.iter().map(it).collect());
+            let of = |it: &dyn Fn(&Measured) -> f64| median(measured.iter().map(it));
             let micros = |share: f64| format!("{:.0}", of(&|it| it.micros(share)));
             let speed = format!("{:.0}", of(&Measured::calls_per_second));
             row(&[clients.to_string(), name.to_owned(), speed, micros(0.5), micros(0.99), micros(0.999)]);
@@ -112,40 +109,52 @@ pub fn batch(time: Duration, rounds: usize) -> anyhow::Result<()> {
     let asked = Asked::new(&workload, BATCH_ROWS)?;
     let (_echo, echo_load) = asked.echo()?;
     let parts = Parts::new(&workload)?;
-    let (mut calls, mut echoes) = (Vec::new(), Vec::new());
-    let (mut decoding, mut product, mut shared) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        calls.push(asked.load().run(1, 1, time)?.micros(0.5));
-        echoes.push(echo_load.run(1, 1, time)?.micros(0.5));
+    let micros = |load: &Load| Ok(load.run(1, 1, time)?.micros(0.5));
+    let mut measured = Vec::new();
+    for round in 0..rounds {
+        let (call, echo) = in_turn(round, || micros(&asked.load()), || micros(&echo_load))?;
         let [decode, compute, share] = parts.measure(&asked.question, time)?;
-        decoding.push(decode);
-        product.push(compute);
-        shared.push(share);
+        measured.push(BatchRound { call, echo, decode, compute, share });
     }
-    let [call, echo, decode, compute, share] = [calls, echoes, decoding, product, shared].map(median);
+    let of = |it: fn(&BatchRound) -> f64| median(measured.iter().map(it));
     println!(
         "\n{BATCH_ROWS} rows of a 784-128-10 network, {} bytes, one call at a time; medians.",
         asked.question.len()
     );
     head(&["what", "µs"]);
     let line = |name: &str, value: f64| row(&[name.to_owned(), format!("{value:.0}")]);
-    line("the call", call);
-    line("an echo of the same sizes", echo);
-    line("decoding in this process", decode);
-    line("the product in this process, one thread", compute);
-    line("the product in this process, a thread a core", share);
+    line("the call", of(|it| it.call));
+    line("an echo of the same sizes", of(|it| it.echo));
+    line("decoding in this process", of(|it| it.decode));
+    line("the product in this process, one thread", of(|it| it.compute));
+    line("the product in this process, a thread a core", of(|it| it.share));
     head(&["measured as", "added to decoding + product", "at most", "verdict"]);
-    let cases = [
-        ("beside a call that echoes, product of one thread", call - echo, compute),
-        ("beside a call that echoes, product of a thread a core", call - echo, share),
-        ("all of the call, product of one thread", call, compute),
-    ];
-    for (name, taken, compute) in cases {
-        let needed = decode + compute;
-        let share = (taken - needed) / needed;
+    let told = |name: &str, added: fn(&BatchRound) -> f64| {
+        let share = of(added);
         row(&[name.to_owned(), format!("{:.1} %", share * 100.0), "10 %".to_owned(), verdict(share <= 0.1)]);
-    }
+    };
+    told("beside a call that echoes, product of one thread", |it| it.added(it.call - it.echo, it.compute));
+    told("beside a call that echoes, product of a thread a core", |it| it.added(it.call - it.echo, it.share));
+    told("all of the call, product of one thread", |it| it.added(it.call, it.compute));
     Ok(())
+}
+
+/// What each took in one round, in microseconds.
+struct BatchRound {
+    call: f64,
+    echo: f64,
+    decode: f64,
+    /// The product by one thread,
+    compute: f64,
+    /// and by a thread a core.
+    share: f64,
+}
+
+impl BatchRound {
+    /// What was taken beyond decoding and product, as a share of them.
+    fn added(&self, taken: f64, product: f64) -> f64 {
+        taken / (self.decode + product) - 1.0
+    }
 }
 
 /// Decoding and product in this process.
@@ -181,7 +190,7 @@ impl Parts {
             self.share(&inputs)?;
             shared.push(start.elapsed().as_secs_f64() * 1e6);
         }
-        Ok([decoding, product, shared].map(median))
+        Ok([median(decoding), median(product), median(shared)])
     }
 
     /// The product, by rows.
@@ -208,15 +217,20 @@ pub fn while_training(time: Duration, rounds: usize) -> anyhow::Result<()> {
     head(&["clients", "", "calls a second", "p50, µs", "p99, µs", "p99.9, µs", "p99 × idle", "at most", "verdict"]);
     for clients in [1, 16] {
         let (mut idle, mut busy): (Vec<Measured>, Vec<Measured>) = Default::default();
-        for _ in 0..rounds {
-            idle.push(load.run(clients, 1, time)?);
+        let alone = || load.run(clients, 1, time);
+        let beside = || {
             let job_id = block_on(start_training(&asked.server))?;
             let measured = load.run(clients, 1, time);
             block_on(stop_training(&asked.server, job_id))?;
-            busy.push(measured?);
+            measured
+        };
+        for round in 0..rounds {
+            let (alone, beside) = in_turn(round, alone, beside)?;
+            idle.push(alone);
+            busy.push(beside);
         }
-        let of = |runs: &[Measured], it: &dyn Fn(&Measured) -> f64| median(runs.iter().map(it).collect());
-        let ratio = of(&busy, &|it| it.micros(0.99)) / of(&idle, &|it| it.micros(0.99));
+        let of = |runs: &[Measured], it: &dyn Fn(&Measured) -> f64| median(runs.iter().map(it));
+        let ratio = median(busy.iter().zip(&idle).map(|(busy, idle)| busy.micros(0.99) / idle.micros(0.99)));
         let blank = || vec!["–".to_owned(); 3];
         let told = vec![format!("{ratio:.2}"), "3".to_owned(), verdict(ratio <= 3.0)];
         for (name, runs, rest) in [("idle", &idle, blank()), ("W7 trains", &busy, told)] {

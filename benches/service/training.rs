@@ -11,8 +11,9 @@ use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 
 use crate::codec::RawAnswers;
+use crate::rounds::{in_turn, median};
 use crate::server::{Api, MESSAGE_BYTES_MAX, Server, packed};
-use crate::table::{head, median, row, verdict};
+use crate::table::{head, row, verdict};
 use crate::workloads::{Optimizer, Workload, workloads};
 
 /// What may be asked of it.
@@ -87,18 +88,12 @@ pub fn measure(plan: &Plan, rounds: usize) -> anyhow::Result<()> {
         let (mut engine, mut served) = (Vec::new(), Vec::new());
         for round in 0..rounds {
             let serve = || runtime.block_on(over_grpc(&server, &workload, epochs, every, round));
-            // In every second round the other way about, so that a minute that turns slow does not always meet the same.
-            if round % 2 == 0 {
-                engine.push(in_engine(&workload, epochs, every, &team)?);
-                served.push(serve()?);
-            } else {
-                served.push(serve()?);
-                engine.push(in_engine(&workload, epochs, every, &team)?);
-            }
+            let (alone, over_grpc) = in_turn(round, || in_engine(&workload, epochs, every, &team), serve)?;
+            engine.push(alone);
+            served.push(over_grpc);
         }
-        let of = |it: fn(&Served) -> f64| median(served.iter().map(it).collect());
-        // The median of the rounds' ratios: what is measured minutes apart on a shared machine is no pair.
-        let ratio = median(served.iter().zip(&engine).map(|(served, engine)| served.seconds / engine).collect());
+        let of = |it: fn(&Served) -> f64| median(served.iter().map(it));
+        let ratio = median(served.iter().zip(&engine).map(|(served, engine)| served.seconds / engine));
         let (engine, seconds) = (median(engine), of(|it| it.seconds));
         let number = |value: f64| format!("{value:.3}");
         row(&[
