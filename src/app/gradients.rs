@@ -111,3 +111,18 @@ fn refused(error: GradientError, loss: &Loss, element_type: ElementType) -> AppE
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gradients_out_of_range_name_their_row_and_what_their_type_can_change() {
+        let told =
+            |element_type| refused(GradientError::NotFinite { row: 3 }, &Loss::SquaredError, element_type).to_string();
+        let (single, double) = (told(ElementType::Float32), told(ElementType::Float64));
+        assert!(single.contains("row 3 ") && single.contains("a model of float64"), "{single}");
+        assert!(double.contains("row 3 ") && double.contains("smaller weights"), "{double}");
+        assert!(!double.contains("float64"), "it is of float64 already: {double}");
+    }
+}

@@ -54,17 +54,7 @@ impl App {
 
     fn bound_training(&self, bytes: u64, element_type: ElementType) -> Result<(), AppError> {
         let max = self.bounds.training_bytes_max;
-        if bytes <= max {
-            return Ok(());
-        }
-        let smaller = match element_type {
-            ElementType::Float32 => "fewer rows or a smaller network",
-            ElementType::Float64 => "fewer rows, a smaller network or one of float32",
-        };
-        Err(AppError::Exhausted(format!(
-            "this training would take about {bytes} bytes of memory, past the server's bound of {max}; use a smaller \
-             `batch_size`, {smaller}, or raise the server's --training-bytes-max"
-        )))
+        if bytes <= max { Ok(()) } else { Err(too_large(bytes, max, element_type)) }
     }
 
     /// Tries a caller's own loss on the rows, as the network answers them now: a formula that leaves the range of numbers is told
@@ -295,4 +285,32 @@ pub(super) fn draw_seed() -> u64 {
 /// A uid, or a job id: it sorts by time.
 pub fn new_uuid() -> Uuid {
     Uuid::now_v7()
+}
+
+/// Past the bound of memory, in words that say what to change.
+fn too_large(bytes: u64, max: u64, element_type: ElementType) -> AppError {
+    let smaller = match element_type {
+        ElementType::Float32 => "fewer rows or a smaller network",
+        ElementType::Float64 => "fewer rows, a smaller network or one of float32",
+    };
+    AppError::Exhausted(format!(
+        "this training would take about {bytes} bytes of memory, past the server's bound of {max}; use a smaller \
+         `batch_size`, {smaller}, or raise the server's --training-bytes-max"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_for_the_bound_is_told_what_its_type_can_change() {
+        let told = |element_type| too_large(2_000, 1_000, element_type).to_string();
+        for element_type in [ElementType::Float32, ElementType::Float64] {
+            let told = told(element_type);
+            assert!(told.contains("2000 bytes") && told.contains("bound of 1000"), "{told}");
+        }
+        assert!(told(ElementType::Float64).contains("one of float32"));
+        assert!(!told(ElementType::Float32).contains("float32"), "it is of float32 already");
+    }
 }

@@ -49,6 +49,15 @@ impl<T: Pod> Aligned<T> {
     }
 }
 
+/// Copies them.
+impl<T: Pod> From<&[T]> for Aligned<T> {
+    fn from(numbers: &[T]) -> Self {
+        let mut copy = Self::zeros(numbers.len());
+        copy.copy_from_slice(numbers);
+        copy
+    }
+}
+
 /// Moves them within their own allocation, which grows by a line.
 impl<T: Pod> From<Vec<T>> for Aligned<T> {
     fn from(mut numbers: Vec<T>) -> Self {
@@ -87,7 +96,8 @@ impl<T> DerefMut for Aligned<T> {
 }
 
 /// The most numbers before the next line.
-fn margin<T>() -> usize {
+const fn margin<T>() -> usize {
+    const { assert!(LINE_BYTES.is_multiple_of(size_of::<T>()), "a line holds whole numbers") };
     LINE_BYTES / size_of::<T>() - 1
 }
 
@@ -101,25 +111,28 @@ fn first_of_line<T>(numbers: &[T]) -> usize {
 mod tests {
     use super::*;
     use crate::engine::element::Element;
+    use crate::engine::testing::{begins_at_a_line, uniform};
 
-    fn begins_at_a_line<T>(numbers: &[T]) -> bool {
-        numbers.as_ptr().addr().is_multiple_of(LINE_BYTES)
-    }
-
-    /// Of every length that is around a line's, and of those that an allocator asks the system for.
+    /// Around a line's, and one that an allocator asks the system for.
     fn lengths() -> impl Iterator<Item = usize> {
         (1..70).chain([1_000, 100_003])
     }
 
     fn check<T: Element>() {
+        let vectors: Vec<Vec<T>> = lengths().map(|len| uniform(len, 1)).collect();
+        let aligned: Vec<Aligned<T>> = vectors.iter().map(|vector| Aligned::from(vector.clone())).collect();
+        assert!(aligned.iter().any(|aligned| aligned.first > 0), "all lay at a line: this shows nothing");
+        for (aligned, vector) in aligned.into_iter().zip(vectors) {
+            assert!(begins_at_a_line(&aligned), "{}", vector.len());
+            assert_eq!(aligned[..], vector);
+            let copy = Aligned::from(&*aligned);
+            assert!(begins_at_a_line(&copy), "{}", vector.len());
+            assert_eq!((Vec::from(aligned), &copy[..]), (vector.clone(), &vector[..]));
+        }
         for len in lengths() {
-            let numbers: Vec<T> = (0..len).map(|index| T::from_f64(index as f64)).collect();
-            let aligned = Aligned::from(numbers.clone());
             let same = Aligned::filled(T::ONE, len);
-            assert!(begins_at_a_line(&aligned) && begins_at_a_line(&same), "{len}");
-            assert_eq!(aligned[..], numbers);
+            assert!(begins_at_a_line(&same), "{len}");
             assert_eq!(same[..], vec![T::ONE; len]);
-            assert_eq!(Vec::from(aligned), numbers);
         }
     }
 
@@ -130,15 +143,17 @@ mod tests {
     }
 
     #[test]
-    fn a_vector_that_begins_anywhere_is_moved_to_a_line_and_back() {
-        // Of all lengths together, some of which lie at other places than others.
-        let vectors: Vec<Vec<f32>> = lengths().map(|len| vec![1.5; len]).collect();
-        assert!(vectors.iter().any(|vector| !begins_at_a_line(vector)), "all lie at lines: this shows nothing");
-        for vector in vectors {
-            let aligned = Aligned::from(vector.clone());
+    fn a_vector_with_room_for_a_line_is_moved_within_its_allocation() {
+        let mut vector = Vec::with_capacity(1_000 + LINE_BYTES);
+        vector.extend(uniform::<f32>(1_000, 1));
+        let (at, expected) = (vector.as_ptr(), vector.clone());
+        let counted = allocation_counter::measure(|| {
+            let aligned = Aligned::from(std::mem::take(&mut vector));
             assert!(begins_at_a_line(&aligned));
-            assert_eq!(Vec::from(aligned), vector);
-        }
+            vector = aligned.into();
+        });
+        assert_eq!(counted.count_total, 0);
+        assert_eq!((vector.as_ptr(), vector), (at, expected));
     }
 
     #[test]
@@ -151,11 +166,11 @@ mod tests {
 
     #[test]
     fn nothing_is_allocated_for_nothing() {
-        let count = allocation_counter::measure(|| {
+        let counted = allocation_counter::measure(|| {
             assert!(Aligned::<f32>::zeros(0).is_empty());
             assert!(Aligned::<f32>::from(Vec::new()).is_empty());
             assert!(Vec::from(Aligned::<f32>::default()).is_empty());
         });
-        assert_eq!(count.count_total, 0);
+        assert_eq!(counted.count_total, 0);
     }
 }

@@ -6,6 +6,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `element` | float32 and float64 as one trait; functions whose bits depend on no C library |
+//! | `aligned` | numbers that begin at a line of the caches |
 //! | `simd` | loops compiled for the vectors of the processor at hand |
 //! | `elementary` | exponentials, logarithms and tanh of float32 that run as vectors |
 //! | `product` | matrix products |
@@ -22,7 +23,6 @@
 //! | `schedule` | how the learning rate changes |
 //! | `scaler`, `split`, `data` | what happens to rows before they are learned from |
 //! | `metrics`, `judge`, `early_stopping` | how well it goes, and when to stop |
-//! | `aligned` | numbers that begin at a line of the caches |
 //! | `workspace` | buffers made once: a step allocates nothing |
 //! | `trainer`, `state` | a training as a state machine that can stop and go on at any batch |
 //! | `any` | both element types behind one face: what the rest of the program uses |

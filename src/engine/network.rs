@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::activation::activate;
+use super::aligned::Aligned;
 use super::element::Element;
 use super::normalization;
 use super::product::{self, Shape};
@@ -208,7 +209,7 @@ fn affine<T: Element>(
 #[derive(Clone, Debug)]
 pub struct Network<T> {
     plan: Arc<Plan>,
-    parameters: Arc<[T]>,
+    parameters: Arc<Aligned<T>>,
 }
 
 impl<T: Element> Network<T> {
@@ -216,14 +217,14 @@ impl<T: Element> Network<T> {
     ///
     /// # Panics
     /// Where there are more or fewer parameters than the architecture has: a bug of ours.
-    pub fn new(architecture: &Architecture, parameters: impl Into<Arc<[T]>>) -> Self {
-        let parameters = parameters.into();
+    pub fn new(architecture: &Architecture, parameters: impl Into<Aligned<T>>) -> Self {
+        let parameters = Arc::new(parameters.into());
         assert_eq!(parameters.len(), architecture.parameter_count(), "parameters of another architecture");
         Self { plan: Arc::new(Plan::new(architecture)), parameters }
     }
 
     /// The parameters, flat.
-    pub fn parameters(&self) -> &Arc<[T]> {
+    pub fn parameters(&self) -> &[T] {
         &self.parameters
     }
 

@@ -20,6 +20,7 @@ pub use large::Runs;
 pub use tiles::Lanes;
 
 mod blocked;
+mod caches;
 mod large;
 mod packing;
 mod small;

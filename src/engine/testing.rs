@@ -1,10 +1,13 @@
 //! What the engine's tests share.
 
+use bytes::Bytes;
+
 use super::element::Element;
 use super::random::{Purpose, Stream};
+use super::unchecked::prefetch::LINE_BYTES;
 use crate::domain::{
-    Activation, Architecture, At, ElementType, Expression, Faults, Loss, Metric, Optimizer, RawArchitecture, RawLayer,
-    Reduction, Schedule, Settings, Start, Task, Validation,
+    Activation, Architecture, At, ElementType, Expression, Faults, Loss, Metric, Optimizer, Packed, RawArchitecture,
+    RawLayer, Reduction, Schedule, Settings, Start, Task, Validation, Values,
 };
 
 /// Every activation. A test in `gradients` fails to compile where one is missing.
@@ -81,6 +84,19 @@ pub fn network_with(
 pub fn uniform<T: Element>(count: usize, seed: u64) -> Vec<T> {
     let mut stream = Stream::new(seed, Purpose::Test, 0, 0);
     (0..count).map(|_| T::from_f64(2.0 * stream.uniform() - 1.0)).collect()
+}
+
+/// Whether the first of them is the first of a line of the caches.
+pub fn begins_at_a_line<T>(numbers: &[T]) -> bool {
+    numbers.as_ptr().addr().is_multiple_of(LINE_BYTES)
+}
+
+/// The same numbers packed, so many bytes after a place that suits them.
+pub fn packed_at(values: &Values, offset: usize) -> Values {
+    let size = values.element_type().size_bytes();
+    let shifted = |pad: usize| Bytes::from([&vec![0; pad][..], values.as_bytes()].concat()).slice(pad..);
+    let bytes = (0..size).map(shifted).find(|bytes| bytes.as_ptr().addr() % size == offset).unwrap();
+    Values::Packed(Packed::new(bytes, values.element_type()).unwrap())
 }
 
 /// Adam with its defaults but for the rate.

@@ -126,7 +126,8 @@ def find_function(source: str, name: str) -> tuple[int, int]:
     opening = rf"(?:pub(?:\([a-z]+\))? )?fn {function}\b"
     if not owner:
         return find_block(source, rf"^(){opening}", name)
-    blocks = [match.start() for match in re.finditer(rf"^impl\b.*\b{owner}\b", source, re.MULTILINE)]
+    # Of a trait's block the type is what stands after `for`.
+    blocks = [match.start() for match in re.finditer(rf"^impl\b(?:.* for )?(?!.* for ).*\b{owner}\b", source, re.MULTILINE)]
     ends = [source.index("\n}", start) for start in blocks]
     holding = [(a, b) for a, b in zip(blocks, ends) if re.search(rf"^    {opening}", source[a:b], re.MULTILINE)]
     if len(holding) != 1:

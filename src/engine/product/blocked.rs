@@ -4,7 +4,7 @@
 //! [`groups`]; a group's sum begins at zero and takes one multiply-add a term, in order; the groups' sums are added up in order.
 //! So its bits follow from its row of a and its column of b alone.
 //!
-//! A block of b, [`DEPTH`] by [`COLUMNS`], stays in the second cache while all rows of a meet it, a few at a time. It is copied into
+//! A block of b, [`DEPTH`] terms by at most [`COLUMNS`], stays in the second cache while all rows of a meet it, a few at a time. It is copied into
 //! panels as wide as a tile, each a run of numbers, where rows are many or far apart; b transposed always is. Of a what meets one block
 //! at once stays in the first cache, and is copied, too, where it meets many columns. A thread's copy of a block of b serves the next part of
 //! the same product, too ([`Whole`]). Of the largest products a is copied as a whole
@@ -19,6 +19,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::engine::aligned::Aligned;
 
+use super::caches::second_cache_bytes;
 use super::tiles::{Columns, CopiedRows, Lanes, Left, Rows, add_tile, lanes};
 
 pub use packed::{COLUMN_UNIT, Pack, Packed, ROW_UNIT};
@@ -36,8 +37,12 @@ mod seen;
 pub const DEPTH: usize = 512;
 /// The first of two groups is a multiple of this, unless the second would be too long: so it ends with a line of the cache in a row of a.
 const GROUP_UNIT: usize = 16;
-/// Columns of a block: with `DEPTH` of float32 half of a second cache of 2 MB.
-pub const COLUMNS: usize = 512;
+/// The most columns of a block: with `DEPTH` of float32 half of a second cache of 2 MB.
+const COLUMNS: usize = 512;
+/// The fewest that a block is cut to.
+const COLUMNS_MIN: usize = 128;
+/// Blocks of what is not copied as a whole are multiples of this many columns.
+const BLOCK_UNIT: usize = 64;
 /// Vectors of a panel.
 const PANEL: usize = 2;
 /// Rows of the highest tiles.
@@ -123,6 +128,30 @@ pub fn room<T: Lanes>(numbers: &mut Aligned<T>, length: usize, max: usize) -> &m
     &mut numbers[..length]
 }
 
+/// The most columns of a block of b of so many terms, in multiples of `unit`: it fills half of a core's second cache, since a's numbers pass
+/// through it, too.
+fn columns_max<T>(terms: usize, unit: usize) -> usize {
+    columns_within(second_cache_bytes() / 2, size_of::<T>() * terms.clamp(1, DEPTH)) / unit * unit
+}
+
+/// As many columns of so many bytes as there is room for.
+fn columns_within(bytes: usize, column: usize) -> usize {
+    (bytes / column).clamp(COLUMNS_MIN, COLUMNS)
+}
+
+/// Columns of each block, of so many.
+fn block_columns<T>(terms: usize, columns: usize, is_packed: bool) -> usize {
+    if is_packed {
+        return packed::block_columns(columns, columns_max::<T>(terms, COLUMN_UNIT));
+    }
+    columns_max::<T>(terms, BLOCK_UNIT)
+}
+
+/// Whether b is a single block: a thread that works several parts of a product then copies it once.
+pub fn is_one_block<T>(terms: usize, columns: usize) -> bool {
+    terms <= DEPTH && columns <= columns_max::<T>(terms, BLOCK_UNIT)
+}
+
 /// c = a·b, or c += a·b, of some rows of a and some columns of b.
 pub struct Product<'a, T> {
     pub a: Operand<'a, T>,
@@ -155,7 +184,7 @@ impl<T: Lanes> WithSimd for Product<'_, T> {
         let uncopied_max =
             if b.stride * size_of::<T>() < FAR_BYTES { UNCOPIED_ROWS_MAX } else { UNCOPIED_FAR_ROWS_MAX };
         let is_copied = packed.is_some() || b.is_transposed || rows > uncopied_max;
-        let block = if packed.is_some() { packed::block_columns(columns) } else { COLUMNS };
+        let block = block_columns::<T>(depth, columns, packed.is_some());
         let vectors = match packed {
             Some(_) => packed::vectors::<S>(),
             // A wider panel would be mostly of what is not there.

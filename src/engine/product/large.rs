@@ -6,7 +6,7 @@ use std::slice::ChunksExact;
 use ndarray::iter::AxisIterMut;
 use ndarray::{ArrayViewMut2, Axis, Ix1, s};
 
-use super::blocked::{COLUMN_UNIT, COLUMNS, DEPTH, Operand, Product, ROW_UNIT, SeenPart, SeenProduct, Whole, groups};
+use super::blocked::{COLUMN_UNIT, Operand, Product, ROW_UNIT, SeenPart, SeenProduct, Whole, groups, is_one_block};
 use super::packing::Packing;
 use crate::engine::element::Element;
 use crate::engine::unchecked::prefetch::prefetch;
@@ -83,7 +83,7 @@ enum Cuts {
 }
 
 impl Parts {
-    fn new(
+    fn new<T>(
         workers: &Workers,
         by_rows: bool,
         (rows, columns, depth): (usize, usize, usize),
@@ -93,7 +93,7 @@ impl Parts {
         // With more threads the parts that all of them have would be short, and each copies for itself.
         let is_cut = rows * columns * depth >= SHARES_MIN && workers.threads() <= count;
         // Where b is a single block, a thread copies it once for all of its rows.
-        let finds_copies = is_packed || (is_cut && by_rows && columns <= COLUMNS && depth <= DEPTH);
+        let finds_copies = is_packed || (is_cut && by_rows && is_one_block::<T>(depth, columns));
         let (rows_min, columns_min) = if finds_copies { (ROW_UNIT, COLUMN_UNIT) } else { (ROWS_MIN, COLUMNS_MIN) };
         let (axis, length, unit) = if by_rows { (Axis(0), rows, rows_min) } else { (Axis(1), columns, columns_min) };
         let threads = workers.threads().min(PARTS_MAX / SHARES.len());
@@ -149,7 +149,7 @@ pub fn product<T: Element>(
     if whole.is_none() {
         return product(0, 0, c);
     }
-    let parts = Parts::new(workers, by_rows, (rows, columns, depth), count, packed.is_some());
+    let parts = Parts::new::<T>(workers, by_rows, (rows, columns, depth), count, packed.is_some());
     let mut rest = Some(c);
     let parts = parts.places().map_while(move |(first, length)| {
         let (part, after) = rest.take()?.split_at(parts.axis, length);
@@ -301,7 +301,7 @@ pub fn seen_product<T: Element, const N: usize>(
     if whole.is_none() {
         return product(0, 0, target);
     }
-    let parts = Parts::new(workers, by_rows, (rows, columns, depth), count, packed.is_some());
+    let parts = Parts::new::<T>(workers, by_rows, (rows, columns, depth), count, packed.is_some());
     let mut rest = target;
     let parts = parts.places().map(move |(first, length)| (first, rest.cut(parts.axis, length)));
     workers.for_each(parts, |(first, c)| if by_rows { product(first, 0, c) } else { product(0, first, c) });

@@ -22,7 +22,7 @@ impl<T: Element> Trainer<T> {
         std::iter::once(&*self.parameters).chain(self.optimizer.saved_slots()).chain(kept).collect()
     }
 
-    /// The end of the training: its state, what it has to show, and no more. Nothing is copied, and rows and buffers are given back.
+    /// The end of the training: its state, what it has to show, and no more. Nothing is in memory twice, and rows and buffers are given back.
     pub fn into_end(self) -> TrainerEnd {
         let (saves_last, saves_best) = (self.saves_last(), self.saves_best());
         let mut state = self.state_without_vectors();

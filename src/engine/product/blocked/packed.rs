@@ -15,8 +15,6 @@ use crate::engine::product::tiles::{Columns, Lanes, PackedRows, lanes};
 pub const ROW_UNIT: usize = 24;
 /// Of this many columns panels are whole ones on every processor.
 pub const COLUMN_UNIT: usize = 48;
-/// The most columns of a block: no more than elsewhere.
-const BLOCK_COLUMNS_MAX: usize = super::COLUMNS / COLUMN_UNIT * COLUMN_UNIT;
 
 /// Rows and vectors of a tile where there are 32 registers.
 const HIGH: usize = 8;
@@ -31,9 +29,9 @@ pub(super) const fn vectors<S: Simd>() -> usize {
     if Registers::<S>::ARE_MANY { WIDE } else { PANEL }
 }
 
-/// Columns of each block of so many: they are about equal, since a narrow one reads as much of a as a wide one.
-pub(super) fn block_columns(columns: usize) -> usize {
-    let blocks = columns.div_ceil(BLOCK_COLUMNS_MAX).max(1);
+/// Columns of each block of so many, at most `max`: they are about equal, since a narrow one reads as much of a as a wide one.
+pub(super) fn block_columns(columns: usize, max: usize) -> usize {
+    let blocks = columns.div_ceil(max).max(1);
     columns.div_ceil(blocks).next_multiple_of(COLUMN_UNIT).max(COLUMN_UNIT)
 }
 

@@ -5,8 +5,8 @@ use pulp::{Simd, WithSimd};
 
 use super::panels::Block;
 use super::{
-    COLUMNS, COPIED, Copies, DEPTH, Operand, PANEL, Packed, Part, ROW_UNIT, SEEN_MAX, Strips, TILE_ROWS_MAX,
-    UNCOPIED_COLUMNS_MAX, Whole, packed, room,
+    COPIED, Copies, DEPTH, Operand, PANEL, Packed, Part, ROW_UNIT, SEEN_MAX, Strips, TILE_ROWS_MAX,
+    UNCOPIED_COLUMNS_MAX, Whole, block_columns, packed, room,
 };
 use crate::engine::product::tiles::Lanes;
 
@@ -54,7 +54,7 @@ impl<T: Lanes> WithSimd for SeenProduct<'_, '_, T> {
         let Self { a, b, row, column, shape: (rows, columns), depth, see, copies, whole, packed } = self;
         debug_assert!(depth <= DEPTH);
         let Copies { left, right, seen, .. } = copies;
-        let block = if packed.is_some() { packed::block_columns(columns) } else { COLUMNS };
+        let block = block_columns::<T>(depth, columns, packed.is_some());
         let vectors = if packed.is_some() { packed::vectors::<S>() } else { PANEL };
         for begin in (0..columns).step_by(block) {
             let width = block.min(columns - begin);

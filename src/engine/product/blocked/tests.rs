@@ -393,3 +393,21 @@ fn what_is_seen_of_a_product_with_copies_of_whole_operands_has_the_same_bits() {
         }
     }
 }
+
+#[test]
+fn a_block_fills_half_of_a_second_cache() {
+    const MEGABYTE: usize = 1 << 20;
+    // Of 512 and of 128 float32 a column, for 2 MB and 1 MB.
+    assert_eq!(columns_within(2 * MEGABYTE / 2, 512 * 4), 512);
+    assert_eq!(columns_within(MEGABYTE / 2, 512 * 4), 256);
+    assert_eq!(columns_within(MEGABYTE / 2, 128 * 4), 512);
+    // No more than there is room for, and no fewer than pay for reading a once more.
+    assert_eq!(columns_within(usize::MAX, 4), COLUMNS);
+    assert_eq!(columns_within(0, 512 * 8), COLUMNS_MIN);
+    for terms in [0, 1, 100, DEPTH, 10 * DEPTH] {
+        for unit in [COLUMN_UNIT, BLOCK_UNIT] {
+            let columns = columns_max::<f64>(terms, unit);
+            assert!(columns.is_multiple_of(unit) && (unit..=COLUMNS).contains(&columns), "{terms} {unit}");
+        }
+    }
+}

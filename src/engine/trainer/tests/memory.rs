@@ -3,6 +3,7 @@
 use super::*;
 use crate::domain::{Expression, RawArchitecture, RawBatchNormalization, TargetKind};
 use crate::engine::optimizer::examples::optimizers;
+use crate::engine::testing::begins_at_a_line;
 
 /// Allocations of steps and epochs after a first epoch.
 fn allocations<T: Element>(
@@ -177,4 +178,32 @@ fn what_a_training_comes_to_is_not_copied() {
     let ended = allocation_counter::measure(|| drop(trainer.into_end()));
     assert!(stored.bytes_total < bytes / 10, "{stored:?} for {bytes} of parameters");
     assert!(ended.bytes_total < bytes / 10, "{ended:?} for {bytes} of parameters");
+}
+
+#[test]
+fn what_a_step_reads_in_vectors_begins_at_a_line() {
+    let trainer = || {
+        let architecture = network(ElementType::Float32, 7, &[(33, Activation::Gelu), (5, Activation::Softmax)]);
+        let inputs = matrix(ElementType::Float32, 7, &uniform(24 * 7, 1));
+        let targets = Targets::Classes((0..24).map(|row| row % 5).collect());
+        let settings = settings_on(Activation::Softmax, cross_entropy(), adam(1e-3), 24);
+        let settings = Settings { batch_size: 8, early_stopping: Some(stopping(10, 0.0)), ..settings };
+        Trainer::<f32>::new(input(architecture, settings, training_data(inputs, targets)))
+    };
+    let mut begun = trainer();
+    for _ in 0..4 {
+        begun.step_batch();
+    }
+    let mut restored = trainer();
+    restored.restore(begun.state()).unwrap();
+    for trainer in [begun, restored] {
+        let vectors = trainer.vectors();
+        // Parameters, moments, the last epoch's and the best one's.
+        assert_eq!(vectors.iter().filter(|vector| !vector.is_empty()).count(), 5);
+        let activations = &trainer.workspace.activations;
+        let buffers = [&activations.layers, &activations.pre_activations, &trainer.workspace.deltas];
+        let buffers = buffers.into_iter().flatten().chain([&trainer.gradients, &activations.inputs]);
+        let buffers = buffers.map(|buffer| &**buffer).chain(vectors).filter(|buffer| !buffer.is_empty());
+        assert!(buffers.map(begins_at_a_line).eq([true; 12]));
+    }
 }

@@ -1,13 +1,11 @@
 //! A training by several threads: the same bits, and nothing from the allocator.
 
-use bytes::Bytes;
-
 use super::*;
-use crate::domain::Packed;
-use crate::domain::RawBatchNormalization;
+use crate::domain::{Packed, RawBatchNormalization};
 use crate::engine::data::IN_PLACE_MAX;
 use crate::engine::optimizer::examples::optimizers;
 use crate::engine::product::{Shape, shared_inputs};
+use crate::engine::testing::packed_at;
 use crate::engine::unchecked::team::Team;
 
 /// Large enough to be cut: products of millions of multiply-adds, those of the first layer of so many that each thread's share is cut, too,
@@ -52,7 +50,7 @@ fn a_step_by_several_threads_allocates_nothing() {
     let shared = || shared(Beside { drops: true, ..Beside::default() });
     for mut trainer in [large(true, 0.0), large(true, 1e-4), shared()] {
         // Alone first, then with others: a thread makes its room for copies when it first comes to a part that needs it, and who comes to
-        // which part is chance.
+        // which part is chance. What is counted is this thread's.
         for (team, epochs) in [(Workers::default(), 1), (Workers::of(Team::new(3, || {}).unwrap()), 2)] {
             trainer.set_workers(team);
             while trainer.epoch() < epochs {
@@ -100,7 +98,7 @@ fn shared<T: Element>(beside: Beside) -> Trainer<T> {
     let inputs = |rows: usize, seed: u64| {
         let values = matrix(T::ELEMENT_TYPE, width, &uniform(rows * width, seed)).into_values();
         let values = match (is_packed, is_shifted) {
-            (_, true) => shifted(&values),
+            (_, true) => packed_at(&values, 1),
             (true, false) => Values::Packed(Packed::from_values(values)),
             (false, false) => values,
         };
@@ -142,13 +140,6 @@ fn check_shared<T: Element>() {
 fn threads_that_share_the_terms_of_a_sum_come_to_the_same_bits() {
     check_shared::<f32>();
     check_shared::<f64>();
-}
-
-/// Packed numbers that begin where none of their type may lie.
-fn shifted(values: &Values) -> Values {
-    let bytes = Bytes::from([&[0], values.as_bytes()].concat()).slice(1..);
-    assert!(!bytes.as_ptr().addr().is_multiple_of(4));
-    Values::Packed(Packed::new(bytes, values.element_type()).unwrap())
 }
 
 fn check_places<T: Element>() {
