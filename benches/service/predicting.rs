@@ -88,10 +88,10 @@ pub fn one_row(time: Duration, rounds: usize) -> anyhow::Result<()> {
     head(&["clients", "server", "calls a second", "p50, µs", "p99, µs", "p99.9, µs"]);
     for clients in CLIENTS {
         let mut measured: [Vec<Measured>; 2] = Default::default();
-        for _ in 0..rounds {
-            for (load, measured) in sides.iter().zip(&mut measured) {
-                measured.push(load.run(clients, 1, time)?);
-            }
+        for round in 0..rounds {
+            let (ours, bare) = in_turn(round, || sides[0].run(clients, 1, time), || sides[1].run(clients, 1, time))?;
+            measured[0].push(ours);
+            measured[1].push(bare);
         }
         for (name, measured) in ["epochd", "echo"].into_iter().zip(&measured) {
             let of = |it: &dyn Fn(&Measured) -> f64| median(measured.iter().map(it));

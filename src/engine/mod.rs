@@ -1,4 +1,4 @@
-//! Pure mathematics: networks, and how they learn. No tokio, no I/O, no clock, no log, no global; randomness comes from
+//! Pure mathematics: networks, and how they learn. No tokio, no I/O, no clock, no log, no global that a result depends on; randomness comes from
 //! explicit seeds. Of our modules it uses `domain` alone.
 //!
 //! The map, from the ground up:

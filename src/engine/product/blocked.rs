@@ -39,8 +39,8 @@ pub const DEPTH: usize = 512;
 const GROUP_UNIT: usize = 16;
 /// The most columns of a block: with `DEPTH` of float32 half of a second cache of 2 MB.
 const COLUMNS: usize = 512;
-/// The fewest that a block is cut to.
-const COLUMNS_MIN: usize = 128;
+/// The fewest, before blocks are made about equal: narrower ones were not measured.
+const COLUMNS_MIN: usize = 256;
 /// Blocks of what is not copied as a whole are multiples of this many columns.
 const BLOCK_UNIT: usize = 64;
 /// Vectors of a panel.
@@ -128,8 +128,8 @@ pub fn room<T: Lanes>(numbers: &mut Aligned<T>, length: usize, max: usize) -> &m
     &mut numbers[..length]
 }
 
-/// The most columns of a block of b of so many terms, in multiples of `unit`: it fills half of a core's second cache, since a's numbers pass
-/// through it, too.
+/// The most columns of a block of b of so many terms, in multiples of `unit`: within those bounds it takes no more than half of a core's
+/// second cache, since a's numbers pass through it, too.
 fn columns_max<T>(terms: usize, unit: usize) -> usize {
     columns_within(second_cache_bytes() / 2, size_of::<T>() * terms.clamp(1, DEPTH)) / unit * unit
 }
@@ -184,7 +184,8 @@ impl<T: Lanes> WithSimd for Product<'_, T> {
         let uncopied_max =
             if b.stride * size_of::<T>() < FAR_BYTES { UNCOPIED_ROWS_MAX } else { UNCOPIED_FAR_ROWS_MAX };
         let is_copied = packed.is_some() || b.is_transposed || rows > uncopied_max;
-        let block = block_columns::<T>(depth, columns, packed.is_some());
+        // What is read where it is passes once.
+        let block = if is_copied { block_columns::<T>(depth, columns, packed.is_some()) } else { COLUMNS };
         let vectors = match packed {
             Some(_) => packed::vectors::<S>(),
             // A wider panel would be mostly of what is not there.

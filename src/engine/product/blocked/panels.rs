@@ -9,6 +9,7 @@ use pulp::{Simd, WithSimd};
 use super::{COLUMN_UNIT, Operand, PANEL, RIGHT_MAX, packed, room};
 use crate::engine::aligned::Aligned;
 use crate::engine::product::tiles::{Columns, Lanes, lanes};
+use crate::engine::unchecked::prefetch::prefetch;
 
 /// A product in several parts, told from all other products: all its parts have the same a, b and depth, so what is copied of b for one may
 /// serve the next.
@@ -218,6 +219,10 @@ pub(super) fn turn<T: Lanes, S: Simd>(simd: S, from: Columns<'_, T>, columns: us
     turn_rest(from, fours..columns, to, panel);
 }
 
+/// Terms ahead of those that are turned from which on rows are fetched: two lines of float32. So many rows are read side by side that the
+/// processor does not foresee their next lines itself.
+const TURNED_AHEAD: usize = 32;
+
 /// Four columns, and at most as many terms as a vector has.
 #[inline(always)]
 fn turn_four<T: Lanes, S: Simd>(
@@ -232,6 +237,7 @@ fn turn_four<T: Lanes, S: Simd>(
     for (index, row) in rows.iter_mut().enumerate() {
         let at = (column + index) * from.stride + from.first + term;
         let numbers = &from.values[at..at + terms];
+        prefetch(numbers, TURNED_AHEAD, 1);
         *row = match T::vectors::<S>(numbers).first() {
             Some(&row) => row,
             None => T::load_some(simd, numbers),

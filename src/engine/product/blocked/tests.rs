@@ -1,5 +1,6 @@
 use super::*;
 use crate::engine::element::Element;
+use crate::engine::product::caches::tests::TOLD;
 use crate::engine::random::{Purpose, Stream};
 
 /// Rows of the result: around the heights of strips, and of all strips whose columns are copied together.
@@ -12,6 +13,9 @@ const DEPTHS: [usize; 10] = [1, 2, 3, 16, 67, 511, 512, 513, 1_023, 1_029];
 /// Columns of the result: around the vectors and panels of all processors, what is read where it is, and a block.
 const COLUMNS_AND_ONE: [usize; 26] =
     [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 65, 127, 128, 129, 144, 511, 513, 1_030];
+
+/// Bytes of second caches: for the narrowest blocks, for some between, and for the widest.
+const SECOND_CACHES: [usize; 3] = [0, 3 << 19, usize::MAX];
 
 fn random<T: Element>(count: usize, salt: u64) -> Vec<T> {
     let mut stream = Stream::new(salt, Purpose::Initializer, count as u64, 0);
@@ -115,7 +119,7 @@ fn check<T: Element>(mul_add: fn(T, T, T) -> T, rows: usize, depth: usize, colum
 
 /// Every number of rows with some depth and columns, and so on.
 fn check_all<T: Element>(mul_add: fn(T, T, T) -> T) {
-    let mul_add = if matches!(pulp::Arch::new(), pulp::Arch::Scalar) { |a, b, c| a * b + c } else { mul_add };
+    let mul_add = here(mul_add);
     for (index, rows) in ROWS.into_iter().enumerate() {
         check(mul_add, rows, DEPTHS[index % 5], COLUMNS_AND_ONE[index % COLUMNS_AND_ONE.len()]);
         check(mul_add, rows, DEPTHS[(index + 1) % 5], COLUMNS_AND_ONE[(7 * index + 3) % COLUMNS_AND_ONE.len()]);
@@ -130,6 +134,17 @@ fn check_all<T: Element>(mul_add: fn(T, T, T) -> T) {
         check(mul_add, 2, depth, 150);
     }
     check(mul_add, 70, 530, 600);
+}
+
+/// What is copied and goes in several blocks, of which the last is narrow; of few terms in fewer.
+fn check_wide<T: Element>(mul_add: fn(T, T, T) -> T) {
+    check(here(mul_add), 67, 1_029, 1_030);
+    check(here(mul_add), 67, 100, 700);
+}
+
+/// As this processor multiplies and adds.
+fn here<T: Element>(mul_add: fn(T, T, T) -> T) -> fn(T, T, T) -> T {
+    if matches!(pulp::Arch::new(), pulp::Arch::Scalar) { |a, b, c| a * b + c } else { mul_add }
 }
 
 #[test]
@@ -329,15 +344,19 @@ fn check_packed<T: Element, S: Simd>(simd: S, rows: usize, depth: usize, columns
 
 /// For every kind of vectors that this processor has, and none: heights of strips and widths of panels are theirs.
 #[test]
-fn copies_of_whole_operands_change_no_bit() {
-    check_packed_on(pulp::Scalar::new());
-    #[cfg(target_arch = "x86_64")]
-    {
-        pulp::x86::V3::try_new().into_iter().for_each(check_packed_on);
-        pulp::x86::V4::try_new().into_iter().for_each(check_packed_on);
+fn copies_of_whole_operands_change_no_bit_whatever_the_second_cache() {
+    for bytes in SECOND_CACHES {
+        TOLD.set(Some(bytes));
+        check_packed_on(pulp::Scalar::new());
+        #[cfg(target_arch = "x86_64")]
+        {
+            pulp::x86::V3::try_new().into_iter().for_each(check_packed_on);
+            pulp::x86::V4::try_new().into_iter().for_each(check_packed_on);
+        }
+        #[cfg(target_arch = "aarch64")]
+        pulp::aarch64::Neon::try_new().into_iter().for_each(check_packed_on);
     }
-    #[cfg(target_arch = "aarch64")]
-    pulp::aarch64::Neon::try_new().into_iter().for_each(check_packed_on);
+    TOLD.set(None);
 }
 
 fn check_packed_on<S: Simd>(simd: S) {
@@ -395,19 +414,28 @@ fn what_is_seen_of_a_product_with_copies_of_whole_operands_has_the_same_bits() {
 }
 
 #[test]
-fn a_block_fills_half_of_a_second_cache() {
+fn a_block_takes_half_of_a_second_cache() {
     const MEGABYTE: usize = 1 << 20;
     // Of 512 and of 128 float32 a column, for 2 MB and 1 MB.
     assert_eq!(columns_within(2 * MEGABYTE / 2, 512 * 4), 512);
     assert_eq!(columns_within(MEGABYTE / 2, 512 * 4), 256);
+    assert_eq!(columns_within(MEGABYTE / 2, 400 * 4), 327);
     assert_eq!(columns_within(MEGABYTE / 2, 128 * 4), 512);
-    // No more than there is room for, and no fewer than pay for reading a once more.
-    assert_eq!(columns_within(usize::MAX, 4), COLUMNS);
-    assert_eq!(columns_within(0, 512 * 8), COLUMNS_MIN);
-    for terms in [0, 1, 100, DEPTH, 10 * DEPTH] {
+    assert_eq!((columns_within(usize::MAX, 4), columns_within(0, 512 * 8)), (COLUMNS, COLUMNS_MIN));
+    for terms in [0, 1, 100, 400, DEPTH, 10 * DEPTH] {
         for unit in [COLUMN_UNIT, BLOCK_UNIT] {
             let columns = columns_max::<f64>(terms, unit);
-            assert!(columns.is_multiple_of(unit) && (unit..=COLUMNS).contains(&columns), "{terms} {unit}");
+            assert!(columns.is_multiple_of(unit) && (COLUMNS_MIN / unit * unit..=COLUMNS).contains(&columns));
         }
     }
+}
+
+#[test]
+fn bits_do_not_depend_on_the_second_cache() {
+    for bytes in SECOND_CACHES {
+        TOLD.set(Some(bytes));
+        check_wide::<f32>(f32::mul_add);
+        check_wide::<f64>(f64::mul_add);
+    }
+    TOLD.set(None);
 }
