@@ -49,6 +49,14 @@ impl<T: Pod> Aligned<T> {
     }
 }
 
+/// A copy with room enough to become [`Aligned`] where it is. Copies of a network's parameters need it: else they are in memory twice for
+/// that moment, and leave a hole that is a little too small for the next.
+pub fn copy_with_room<T: Pod>(numbers: &[T]) -> Vec<T> {
+    let mut copy = Vec::with_capacity(numbers.len() + margin::<T>());
+    copy.extend_from_slice(numbers);
+    copy
+}
+
 /// Copies them.
 impl<T: Pod> From<&[T]> for Aligned<T> {
     fn from(numbers: &[T]) -> Self {
@@ -58,7 +66,7 @@ impl<T: Pod> From<&[T]> for Aligned<T> {
     }
 }
 
-/// Moves them within their own allocation, which grows by a line.
+/// Moves them within their own allocation, which grows by a line where there is no room for one.
 impl<T: Pod> From<Vec<T>> for Aligned<T> {
     fn from(mut numbers: Vec<T>) -> Self {
         let len = numbers.len();
@@ -144,8 +152,7 @@ mod tests {
 
     #[test]
     fn a_vector_with_room_for_a_line_is_moved_within_its_allocation() {
-        let mut vector = Vec::with_capacity(1_000 + LINE_BYTES);
-        vector.extend(uniform::<f32>(1_000, 1));
+        let mut vector = copy_with_room(&uniform::<f32>(1_000, 1));
         let (at, expected) = (vector.as_ptr(), vector.clone());
         let counted = allocation_counter::measure(|| {
             let aligned = Aligned::from(std::mem::take(&mut vector));

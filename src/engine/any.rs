@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::aligned::copy_with_room;
 use super::element::Element;
 use super::gradients::{self, GradientError, Gradients};
 use super::loss::Objective;
@@ -170,7 +171,7 @@ pub fn expression_bytes(architecture: &Architecture, loss: &Loss) -> usize {
 }
 
 fn values<T: Element>(values: &[T]) -> Values {
-    T::values_from(values.to_vec())
+    T::values_from(copy_with_room(values))
 }
 
 /// A network, with its weights, in its element type. Cheap to clone and to share.

@@ -2,6 +2,7 @@
 
 use orthogonal::orthonormalize;
 
+use super::aligned::Aligned;
 use super::element::Element;
 use super::random::{Purpose, Stream};
 use crate::domain::{Architecture, ElementType, Initializer, Values};
@@ -20,7 +21,7 @@ pub fn draw_parameters(architecture: &Architecture, seed: u64) -> Values {
 }
 
 fn draw<T: Element>(architecture: &Architecture, seed: u64) -> Vec<T> {
-    let mut parameters = vec![T::ZERO; architecture.parameter_count()];
+    let mut parameters = Aligned::<T>::zeros(architecture.parameter_count());
     for (index, (layer, layout)) in architecture.layers().iter().zip(architecture.layout()).enumerate() {
         let mut stream = Stream::new(seed, Purpose::Initializer, index as u64, 0);
         let (inputs, units) = (layout.inputs, layout.units);
@@ -37,7 +38,7 @@ fn draw<T: Element>(architecture: &Architecture, seed: u64) -> Vec<T> {
             parameters[normalization.variance].fill(T::ONE);
         }
     }
-    parameters
+    parameters.into()
 }
 
 /// What the weights of a layer are drawn from, one by one.

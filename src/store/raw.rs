@@ -187,6 +187,9 @@ fn number(reader: &mut BlobReader) -> Result<u64, StoreError> {
     Ok(u64::from_le_bytes(bytes))
 }
 
+/// Bytes of room behind elements: who needs them to begin at a line of the caches moves them there, without another allocation.
+const ROOM_BYTES: usize = 64;
+
 /// `count` elements. Nothing is allocated that the blob does not hold, whatever `count` says.
 fn elements<T: Pod>(reader: &mut BlobReader, count: u64) -> Result<Vec<T>, StoreError> {
     let bytes = count.checked_mul(size_of::<T>() as u64);
@@ -194,7 +197,8 @@ fn elements<T: Pod>(reader: &mut BlobReader, count: u64) -> Result<Vec<T>, Store
         return Err(reader.corrupt());
     }
     let count = usize::try_from(count).map_err(|_| reader.corrupt())?;
-    let mut elements = vec![T::zeroed(); count];
+    let mut elements = vec![T::zeroed(); count + ROOM_BYTES / size_of::<T>()];
+    elements.truncate(count);
     reader.fill(bytemuck::cast_slice_mut(&mut elements))?;
     Ok(elements)
 }
