@@ -81,7 +81,7 @@ const CURVES: [Curve; 4] = [
 fn main() -> anyhow::Result<()> {
     let arguments = match std::env::args_os().len() {
         // As `cargo test --benches` calls it.
-        1 => Arguments::parse_from(["cost", "--brief"]),
+        1 => Arguments::parse_from(["cost", "--brief", "--pictures", env!("CARGO_TARGET_TMPDIR")]),
         _ => Arguments::parse(),
     };
     let is_wanted = |name: &str| arguments.only.as_deref().is_none_or(|only| only == name);

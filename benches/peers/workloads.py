@@ -78,23 +78,28 @@ class Plan:
     workload: Workload
     threads: int
     repeats: int
+    seconds: float
 
 
 def arguments(description: str | None) -> Plan:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workload", required=True, choices=WORKLOADS)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5, help="timed runs after one that warms up; the median counts")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs at least, after one that warms up; the median counts")
+    parser.add_argument("--seconds", type=float, default=0.5, help="what timed runs take at least together; half of it goes by before")
     chosen = parser.parse_args()
-    return Plan(WORKLOADS[chosen.workload], chosen.threads, chosen.repeats)
+    return Plan(WORKLOADS[chosen.workload], chosen.threads, chosen.repeats, chosen.seconds)
 
 
 def report(peer: str, version: str, plan: Plan, run: Callable[[], float], rows: int | None = None) -> None:
     """Times `run`, which trains the workload's epochs and returns the loss of the last, and prints one line of JSON. `rows` is
     how many of the rows an epoch visits, if not all."""
+    begun = time.perf_counter()
     run()
-    times, loss = [], float("nan")
-    for _ in range(plan.repeats):
+    while time.perf_counter() - begun < plan.seconds / 2:
+        run()
+    times, loss, begun = [], float("nan"), time.perf_counter()
+    while len(times) < plan.repeats or time.perf_counter() - begun < plan.seconds:
         start = time.perf_counter()
         loss = run()
         times.append((time.perf_counter() - start) / plan.workload.epochs)

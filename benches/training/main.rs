@@ -12,6 +12,7 @@ use anyhow::{bail, ensure};
 use clap::Parser;
 use epochd::domain::EpochReport;
 use epochd::engine::{AnyTrainer, Step, Team, Workers};
+use epochd::limits;
 use serde_json::{Value, json};
 use workloads::{Workload, workloads};
 
@@ -27,9 +28,12 @@ struct Arguments {
     /// Threads that a step may use
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     threads: u8,
-    /// Timed runs after one that warms up; the median counts
+    /// Timed runs at least, after one that warms up; the median counts
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeats: u32,
+    /// Seconds that timed runs take at least together, and half of which go by before: a processor takes a while to come to its speed
+    #[arg(long, default_value_t = 0.5, value_parser = seconds)]
+    seconds: f64,
     /// Epochs from one report to the next
     #[arg(long, default_value_t = 1)]
     report_every: u32,
@@ -50,7 +54,7 @@ struct Arguments {
 fn main() -> anyhow::Result<()> {
     let arguments = match std::env::args_os().len() {
         // As `cargo test --benches` calls it: all of them once and briefly, to see that they work.
-        1 => Arguments::parse_from(["training", "--repeats", "1", "--epochs", "1", "--rows-max", "512"]),
+        1 => Arguments::parse_from("training --repeats 1 --seconds 0 --epochs 1 --rows-max 512 --products".split(' ')),
         _ => Arguments::parse(),
     };
     let name = arguments.workload.as_deref();
@@ -67,16 +71,20 @@ fn main() -> anyhow::Result<()> {
 /// The line of a workload. Repeats of the training and of its products take turns, so that a slow minute meets both.
 fn measure(workload: &Workload, arguments: &Arguments) -> anyhow::Result<Value> {
     let threads = usize::from(arguments.threads);
-    // One epoch more than are trained: the last one of a training is not like the others.
-    let epochs = u64::from(workload.epochs) * u64::from(arguments.repeats + 1) + 1;
-    let mut trainer = workload.trainer(epochs, arguments.report_every)?;
+    // More epochs than are trained: how many that are follows from the clock, and the last one of a training is not like the others.
+    let mut trainer = workload.trainer(u64::from(limits::EPOCHS_MAX), arguments.report_every)?;
     let workers = workers(threads)?;
     trainer.set_workers(workers.clone());
     let mut products = arguments.products.then(|| products::of_step(workload));
     let mut run = Run { trainer, reports: Vec::with_capacity(REPORTS_OF_CHUNK), final_loss: f64::NAN };
+    let begun = Instant::now();
     run.train(workload.epochs)?;
+    while begun.elapsed().as_secs_f64() < arguments.seconds / 2.0 {
+        run.train(workload.epochs)?;
+    }
     let (mut times, mut product_times) = (Vec::new(), Vec::new());
-    for _ in 0..arguments.repeats {
+    let begun = Instant::now();
+    while times.len() < arguments.repeats as usize || begun.elapsed().as_secs_f64() < arguments.seconds {
         let start = Instant::now();
         run.train(workload.epochs)?;
         times.push(start.elapsed().as_secs_f64() / f64::from(workload.epochs));
@@ -88,6 +96,12 @@ fn measure(workload: &Workload, arguments: &Arguments) -> anyhow::Result<Value> 
         add_products(&mut line, workload, median(product_times));
     }
     Ok(line)
+}
+
+fn seconds(text: &str) -> anyhow::Result<f64> {
+    let seconds = text.parse()?;
+    ensure!((0.0..=60.0).contains(&seconds), "from 0 to 60");
+    Ok(seconds)
 }
 
 /// Who computes the steps of a training: as many threads, as in the server.

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use epochd::engine::Workers;
+use epochd::engine::aligned::Aligned;
 use epochd::engine::product::{Shape, float32, room_len};
 
 use crate::workloads::Workload;
@@ -48,25 +49,27 @@ enum Kind {
     InputGradient,
 }
 
-/// One product with operands of its own: `[rows, inner]` by `[inner, columns]`.
+/// One product with operands of its own, which begin at a line of the caches as those of a training do: `[rows, inner]` by `[inner, columns]`.
 pub struct Product {
     kind: Kind,
     rows: usize,
     inner: usize,
     columns: usize,
-    left: Vec<f32>,
-    right: Vec<f32>,
-    result: Vec<f32>,
+    left: Aligned<f32>,
+    right: Aligned<f32>,
+    result: Aligned<f32>,
     /// See [`room_len`].
-    room: Vec<f32>,
+    room: Aligned<f32>,
 }
 
 impl Product {
     fn new(kind: Kind, rows: usize, inner: usize, columns: usize) -> Self {
-        let numbers = |count: usize| (0..count).map(|index| (index as f32 * 0.618_034).fract() - 0.5).collect();
-        let (left, right) = (numbers(rows * inner), numbers(inner * columns));
-        let room = vec![0.0; room_len(Shape { rows, inputs: inner, units: columns })];
-        Self { kind, rows, inner, columns, left, right, result: vec![0.0; rows * columns], room }
+        let numbers = |count: usize| {
+            Aligned::from((0..count).map(|index| (index as f32 * 0.618_034).fract() - 0.5).collect::<Vec<_>>())
+        };
+        let (left, right, result) = (numbers(rows * inner), numbers(inner * columns), Aligned::zeros(rows * columns));
+        let room = Aligned::zeros(room_len(Shape { rows, inputs: inner, units: columns }));
+        Self { kind, rows, inner, columns, left, right, result, room }
     }
 
     fn run(&mut self, workers: &Workers) {
