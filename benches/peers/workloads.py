@@ -99,7 +99,7 @@ def report(peer: str, version: str, plan: Plan, run: Callable[[], float], rows: 
     while time.perf_counter() - begun < plan.seconds / 2:
         run()
     times, loss, begun = [], float("nan"), time.perf_counter()
-    while len(times) < plan.repeats or time.perf_counter() - begun < plan.seconds:
+    while len(times) < max(1, plan.repeats) or time.perf_counter() - begun < plan.seconds:
         start = time.perf_counter()
         loss = run()
         times.append((time.perf_counter() - start) / plan.workload.epochs)

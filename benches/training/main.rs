@@ -31,7 +31,8 @@ struct Arguments {
     /// Timed runs at least, after one that warms up; the median counts
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeats: u32,
-    /// Seconds that timed runs take at least together, and half of which go by before: a processor takes a while to come to its speed
+    /// Seconds that timed runs take at least together, with the products beside them, and half of which go by before: a processor takes a
+    /// while to come to its speed. At most 5, since a training has a bound on its epochs
     #[arg(long, default_value_t = 0.5, value_parser = seconds)]
     seconds: f64,
     /// Epochs from one report to the next
@@ -100,7 +101,7 @@ fn measure(workload: &Workload, arguments: &Arguments) -> anyhow::Result<Value> 
 
 fn seconds(text: &str) -> anyhow::Result<f64> {
     let seconds = text.parse()?;
-    ensure!((0.0..=60.0).contains(&seconds), "from 0 to 60");
+    ensure!((0.0..=5.0).contains(&seconds), "from 0 to 5");
     Ok(seconds)
 }
 
