@@ -1,18 +1,20 @@
 //! Numbers that begin at a line of the caches.
 //!
 //! An allocator begins them anywhere: then the widest vectors, which are a line long, lie in two lines each, and reading them takes twice as
-//! long. How long a step takes would depend on what was allocated before.
+//! long. How long a step takes would depend on what was allocated before. Large buffers begin at a large page of memory, and lie in such pages
+//! where the system has them.
 
 use std::ops::{Deref, DerefMut};
 
 use bytemuck::Pod;
 
+use super::unchecked::pages::{LARGE_PAGE_BYTES, prefer_large_pages};
 use super::unchecked::prefetch::LINE_BYTES;
 
 /// A buffer whose length stays as it is.
 #[derive(Debug)]
 pub struct Aligned<T> {
-    /// With room for what lies before the line.
+    /// With room for what lies before the line, or the page.
     numbers: Vec<T>,
     /// Which of them is the first that counts.
     first: usize,
@@ -37,8 +39,9 @@ impl<T: Pod> Aligned<T> {
         if len == 0 {
             return Self::empty();
         }
-        let mut numbers = vec![value; len + margin::<T>()];
-        let first = first_of_line(&numbers);
+        let mut numbers = vec![value; len + margin::<T>(len)];
+        let first = first(&numbers, len);
+        prefer_large_pages(&numbers[first..first + len]);
         numbers.truncate(first + len);
         Self { numbers, first }
     }
@@ -52,7 +55,8 @@ impl<T: Pod> Aligned<T> {
 /// A copy with room enough to become [`Aligned`] where it is. Copies of a network's parameters need it: else they are in memory twice for
 /// that moment, and leave a hole that is a little too small for the next.
 pub fn copy_with_room<T: Pod>(numbers: &[T]) -> Vec<T> {
-    let mut copy = Vec::with_capacity(numbers.len() + margin::<T>());
+    let mut copy = Vec::with_capacity(numbers.len() + margin::<T>(numbers.len()));
+    prefer_large_pages(copy.spare_capacity_mut());
     copy.extend_from_slice(numbers);
     copy
 }
@@ -73,10 +77,11 @@ impl<T: Pod> From<Vec<T>> for Aligned<T> {
         if len == 0 {
             return Self::empty();
         }
-        numbers.reserve_exact(margin::<T>());
-        let first = first_of_line(&numbers);
+        numbers.reserve_exact(LINE_BYTES / size_of::<T>() - 1);
+        let first = first(&numbers, len);
         numbers.resize(first + len, T::zeroed());
         numbers.copy_within(..len, first);
+        prefer_large_pages(&numbers[first..]);
         Self { numbers, first }
     }
 }
@@ -103,16 +108,21 @@ impl<T> DerefMut for Aligned<T> {
     }
 }
 
-/// The most numbers before the next line.
-const fn margin<T>() -> usize {
+/// The most numbers before the next line, or before the next large page where so many fill one. Nothing is written there, so the system gives
+/// no memory for it.
+const fn margin<T>(len: usize) -> usize {
     const { assert!(LINE_BYTES.is_multiple_of(size_of::<T>()), "a line holds whole numbers") };
-    LINE_BYTES / size_of::<T>() - 1
+    let unit = if len * size_of::<T>() < LARGE_PAGE_BYTES { LINE_BYTES } else { LARGE_PAGE_BYTES };
+    unit / size_of::<T>() - 1
 }
 
-/// Which number a line begins with. What [`pointer::align_offset`] cannot tell is told as 0: then it is slower, and no less right.
-fn first_of_line<T>(numbers: &[T]) -> usize {
-    let first = numbers.as_ptr().align_offset(LINE_BYTES);
-    if first <= margin::<T>() { first } else { 0 }
+/// Which of the numbers `len` begin with: with a large page where these fill one and there is room, or with a line. What
+/// [`pointer::align_offset`] cannot tell is told as 0: then it is slower, and no less right.
+fn first<T>(numbers: &Vec<T>, len: usize) -> usize {
+    let room = numbers.capacity() - len;
+    let at = |unit: usize| Some(numbers.as_ptr().align_offset(unit)).filter(|&first| first <= room);
+    let page = at(LARGE_PAGE_BYTES).filter(|_| len * size_of::<T>() >= LARGE_PAGE_BYTES);
+    page.or_else(|| at(LINE_BYTES)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -161,6 +171,29 @@ mod tests {
         });
         assert_eq!(counted.count_total, 0);
         assert_eq!((vector.as_ptr(), vector), (at, expected));
+    }
+
+    #[test]
+    fn a_large_buffer_begins_at_a_large_page() {
+        const PAGE: usize = LARGE_PAGE_BYTES / size_of::<f32>();
+        let begins_at_a_page = |aligned: &[f32]| aligned.as_ptr().align_offset(LARGE_PAGE_BYTES) == 0;
+        for len in [PAGE, PAGE + 5, 3 * PAGE - 1] {
+            assert!(begins_at_a_page(&Aligned::zeros(len)), "{len}");
+            let vector = uniform::<f32>(len, 1);
+            let mut copy = copy_with_room(&vector);
+            let counted = allocation_counter::measure(|| {
+                let aligned = Aligned::from(std::mem::take(&mut copy));
+                assert!(begins_at_a_page(&aligned), "{len}");
+                copy = aligned.into();
+            });
+            assert_eq!(counted.count_total, 0);
+            assert!(copy == vector);
+            // Without that room it begins with a line.
+            let aligned = Aligned::from(vector.clone());
+            assert!(begins_at_a_line(&aligned) && *aligned == vector, "{len}");
+        }
+        // Less than a page has no room for one.
+        assert!(copy_with_room(&vec![0.0_f32; PAGE - 1]).capacity() < PAGE + LINE_BYTES);
     }
 
     #[test]
