@@ -8,7 +8,8 @@
 //! panels as wide as a tile, each a run of numbers, where rows are many or far apart; b transposed always is. Of a what meets one block
 //! at once stays in the first cache, and is copied, too, where it meets many columns. A thread's copy of a block of b serves the next part of
 //! the same product, too ([`Whole`]). Of the largest products a is copied as a whole
-//! before, and b where its columns are not shared out ([`Packed`]).
+//! before, and b where its columns are not shared out ([`Packed`]); what is read after a part of these is fetched while its tiles are computed
+//! ([`Next`]).
 
 use std::array;
 use std::marker::PhantomData;
@@ -22,13 +23,16 @@ use crate::engine::aligned::Aligned;
 use super::caches::second_cache_bytes;
 use super::tiles::{Columns, CopiedRows, Lanes, Left, Rows, add_tile, lanes};
 
-pub use packed::{COLUMN_UNIT, Pack, Packed, ROW_UNIT};
+pub use ahead::Beside;
+pub use packed::{COLUMN_UNIT, Pack, Packed, ROW_UNIT, strip_rows};
 pub use panels::Whole;
 pub use seen::{SeenPart, SeenProduct};
 
+use ahead::Next;
 use packed::PackedStrips;
 use panels::{Block, Panels, RightCopy};
 
+mod ahead;
 mod packed;
 mod panels;
 mod seen;
@@ -192,21 +196,25 @@ impl<T: Lanes> WithSimd for Product<'_, T> {
             None if columns <= lanes::<T, S>() => 1,
             None => PANEL,
         };
-        let mut rest = c;
-        for begin in (0..columns).step_by(block) {
+        let blocks = (0..columns).step_by(block).flat_map(|begin| {
             let width = block.min(columns - begin);
-            let (mut c, after) = rest.split_at(Axis(1), width);
-            for (term, terms) in groups(depth).filter(|(term, _)| all.contains(term)) {
-                let block = Block { b, term, terms, column: column + begin, width, is_copied, vectors };
-                let packed_right = packed.and_then(|packed| packed.right);
-                let right = block.panels(simd, depth, packed_right, whole, &mut copies.right);
-                let is_copied = columns > UNCOPIED_COLUMNS_MAX;
-                let copies = &mut copies.left;
-                let packed = packed.map(|packed| packed.strips(depth));
-                let left = Strips { a, row, rows, term, terms, is_copied, copies, copied: None, packed };
-                Part { left, right, adds: adds || term > all.start }.work(simd, c.view_mut());
-            }
-            rest = after;
+            let groups = groups(depth).filter(|(term, _)| all.contains(term));
+            groups.map(move |(term, terms)| Block { b, term, terms, column: column + begin, width, is_copied, vectors })
+        });
+        let mut blocks = blocks.peekable();
+        let mut c = c;
+        while let Some(block) = blocks.next() {
+            let (begin, term) = (block.column - column, block.term);
+            let next = match (packed, blocks.peek()) {
+                (Some(Packed { right: None, .. }), Some(next)) => Next::Matrix(next.stored()),
+                _ => Next::Near,
+            };
+            let right = block.panels(simd, depth, packed.and_then(|packed| packed.right), whole, &mut copies.right);
+            let is_copied = columns > UNCOPIED_COLUMNS_MAX;
+            let (copies, packed) = (&mut copies.left, packed.map(|packed| packed.strips(depth)));
+            let left = Strips { a, row, rows, term, terms: block.terms, is_copied, copies, copied: None, packed };
+            let c = c.slice_axis_mut(Axis(1), (begin..begin + block.width).into());
+            Part { left, right, adds: adds || term > all.start, next }.work(simd, c);
         }
     }
 }
@@ -216,6 +224,8 @@ struct Part<'a, 'b, T> {
     left: Strips<'a, 'b, T>,
     right: Panels<'b, T>,
     adds: bool,
+    /// What is read after it.
+    next: Next<'b>,
 }
 
 impl<T: Lanes> Part<'_, '_, T> {
@@ -381,7 +391,7 @@ impl<T: Lanes, L: Left<T, H>, const H: usize, const N: usize> WithSimd for Strip
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { left, right, mut c, adds } = self;
+        let Self { mut left, right, mut c, adds } = self;
         let (rows, columns) = c.dim();
         let mut each = c.rows_mut().into_iter();
         let mut c: [&mut [T]; H] = array::from_fn(|_| each.next().and_then(|row| row.into_slice()).unwrap_or_default());
@@ -390,6 +400,7 @@ impl<T: Lanes, L: Left<T, H>, const H: usize, const N: usize> WithSimd for Strip
         let mut at = 0;
         while N > PANEL && !right.block.is_copied && at + N * vector <= columns {
             add_tile::<T, S, _, H, N>(simd, left, right.at(at, panel), adds, (rows, &mut c), at..at + N * vector);
+            left = left.beside();
             at += N * vector;
         }
         while at < columns {
@@ -402,6 +413,7 @@ impl<T: Lanes, L: Left<T, H>, const H: usize, const N: usize> WithSimd for Strip
             } else {
                 add_tile::<T, S, _, H, 1>(simd, left, right, adds, (rows, &mut c), columns);
             }
+            left = left.beside();
         }
     }
 }

@@ -6,7 +6,9 @@ use std::slice::ChunksExact;
 use ndarray::iter::AxisIterMut;
 use ndarray::{ArrayViewMut2, Axis, Ix1, s};
 
-use super::blocked::{COLUMN_UNIT, Operand, Product, ROW_UNIT, SeenPart, SeenProduct, Whole, groups, is_one_block};
+use super::blocked::{
+    Beside, COLUMN_UNIT, Operand, Product, ROW_UNIT, SeenPart, SeenProduct, Whole, groups, is_one_block, strip_rows,
+};
 use super::packing::Packing;
 use crate::engine::element::Element;
 use crate::engine::unchecked::prefetch::prefetch;
@@ -25,6 +27,10 @@ const EIGHT_PARTS_MIN: usize = 1 << 30;
 /// Columns and rows of a part: of whole tiles.
 const COLUMNS_MIN: usize = 64;
 const ROWS_MIN: usize = 16;
+/// Where a thread's share of the columns, or of rows, may begin: with a line of the caches, and with a high tile. Shares are then as long as each
+/// other; multiples of [`COLUMN_UNIT`] were 480 and 544 of 1,024 columns, and one thread waited for the other.
+const SHARE_COLUMNS: usize = 16;
+const SHARE_ROWS: usize = 12;
 /// Columns of a part up to which rows are shared instead, where that is wanted.
 const SHARED_COLUMNS_MAX: usize = 512;
 
@@ -64,17 +70,19 @@ const SHARES_COPYING: &[usize] = &[0, 4, 6];
 const SHARES_MIN: usize = 1 << 24;
 
 /// How a product's result is shared out.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Parts {
     axis: Axis,
     /// Rows or columns of the result.
     length: usize,
-    /// Parts are multiples of it.
+    /// Parts are multiples of it, but for the last of a share.
     unit: usize,
+    /// Shares begin at multiples of it.
+    share_unit: usize,
     cuts: Cuts,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Cuts {
     /// So many at most, all as long.
     Equal(usize),
@@ -104,22 +112,38 @@ impl Parts {
         } else {
             Cuts::Equal(count.min(length / unit).max(1))
         };
-        Self { axis, length, unit, cuts }
+        let share_unit = match (by_rows, is_packed) {
+            (false, _) => SHARE_COLUMNS,
+            (true, true) => strip_rows(),
+            (true, false) => SHARE_ROWS,
+        };
+        Self { axis, length, unit, share_unit, cuts }
+    }
+
+    /// Where the share of one of so many threads begins: as near as can be to where equal ones would, since a thread whose share is longer is
+    /// waited for.
+    fn share(self, thread: usize, threads: usize) -> usize {
+        let Self { length, share_unit, .. } = self;
+        if thread == threads {
+            return length;
+        }
+        length.min((length * thread / threads + share_unit / 2) / share_unit * share_unit)
     }
 
     /// Where each begins, and how long it is.
     fn places(self) -> impl Iterator<Item = (usize, usize)> {
         let Self { length, unit, cuts, .. } = self;
-        let (count, whole) = match cuts {
-            Cuts::Equal(count) => (count, count),
-            Cuts::Shares(threads, shares) => (threads * shares.len(), threads * 8),
+        let count = match cuts {
+            Cuts::Equal(count) => count,
+            Cuts::Shares(threads, shares) => threads * shares.len(),
         };
-        let begin = move |part: usize| {
-            let at = match cuts {
-                Cuts::Equal(_) => part,
-                Cuts::Shares(_, shares) => part / shares.len() * 8 + shares[part % shares.len()],
-            };
-            length * at / whole / unit * unit
+        let begin = move |part: usize| match cuts {
+            Cuts::Equal(count) => length * part / count / unit * unit,
+            Cuts::Shares(threads, shares) => {
+                let (thread, eighths) = (part / shares.len(), shares[part % shares.len()]);
+                let (first, end) = (self.share(thread, threads), self.share(thread + 1, threads));
+                first + (end - first) * eighths / 8 / unit * unit
+            }
         };
         let end = move |part: usize| if part + 1 == count { length } else { begin(part + 1) };
         (0..count).map(move |part| (begin(part), end(part) - begin(part))).filter(|&(_, length)| length > 0)
@@ -214,6 +238,9 @@ pub fn product_by_terms<T: Element>(
     });
 }
 
+/// The most matrices of a [`Target`]: parameters, and what an optimizer remembers of each.
+const TARGETS_MAX: usize = 4;
+
 /// What lies where a product's result would, each of the result's shape.
 pub struct Target<'a, T, const N: usize> {
     pub first: ArrayViewMut2<'a, T>,
@@ -237,6 +264,14 @@ impl<'a, T, const N: usize> Target<'a, T, N> {
         let (first, others) = &mut views;
         let others = others.each_mut().map(|all| all.axis_iter_mut(Axis(0)));
         see(Runs { part: part.chunks_exact(length), first: first.axis_iter_mut(Axis(0)), others, stride });
+    }
+
+    /// Those of the first numbers; as many as there are matrices count.
+    fn addresses(&self) -> [usize; TARGETS_MAX] {
+        const { assert!(N < TARGETS_MAX) };
+        let mut addresses = [self.first.as_ptr().addr(); TARGETS_MAX];
+        addresses[1..].iter_mut().zip(&self.others).for_each(|(to, other)| *to = other.as_ptr().addr());
+        addresses
     }
 
     /// The first rows or columns, which are taken off.
@@ -293,9 +328,24 @@ pub fn seen_product<T: Element, const N: usize>(
     let whole = (count > 1 && workers.are_several()).then(Whole::new);
     let product = |row: usize, column: usize, mut target: Target<'_, T, N>| {
         let shape = target.first.dim();
+        let addresses = target.addresses();
+        let stride = target.first.strides()[0].unsigned_abs() * size_of::<T>();
+        let beside = Beside { addresses: &addresses[..=N], stride, offset: 0 };
         let mut see = |part: SeenPart<'_, T>| target.see_part(&part, see);
         T::with_copies(|copies| {
-            multiply_seen(SeenProduct { a, b, row, column, shape, depth, see: &mut see, copies, whole, packed });
+            multiply_seen(SeenProduct {
+                a,
+                b,
+                row,
+                column,
+                shape,
+                depth,
+                see: &mut see,
+                copies,
+                whole,
+                packed,
+                beside,
+            });
         });
     };
     if whole.is_none() {
@@ -335,16 +385,17 @@ mod tests {
 
     #[test]
     fn parts_are_all_of_the_result_once_and_shared_out_evenly() {
-        for length in [24, 25, 47, 48, 480, 1_000, 1_024, 2_048, 5_000] {
-            for unit in [16, 24, 48, 64] {
+        for length in [24, 25, 30, 47, 48, 480, 784, 1_000, 1_024, 2_048, 5_000] {
+            for (unit, share_unit) in [(16, 16), (24, 8), (24, 6), (24, 12), (48, 16), (64, 16)] {
                 let equal = [1, 2, 8].map(Cuts::Equal).into_iter();
                 let shares = [SHARES, SHARES_COPYING].into_iter();
                 let shares = shares.flat_map(|shares| [1, 2, 3, 8].map(|threads| Cuts::Shares(threads, shares)));
                 for cuts in equal.chain(shares) {
-                    let parts = Parts { axis: Axis(0), length, unit, cuts };
+                    let parts = Parts { axis: Axis(0), length, unit, share_unit, cuts };
                     let mut next = 0;
                     for (first, part) in parts.places() {
-                        assert!(first == next && part > 0 && first % unit == 0, "{length} {unit}");
+                        // Each begins where a tile does.
+                        assert!(first == next && part > 0 && first % share_unit == 0, "{length} {parts:?}");
                         next += part;
                     }
                     assert_eq!(next, length);
@@ -352,7 +403,23 @@ mod tests {
                 }
             }
         }
-        let parts = Parts { axis: Axis(1), length: 1_024, unit: 64, cuts: Cuts::Shares(2, SHARES) };
+    }
+
+    #[test]
+    fn no_thread_has_more_than_a_tile_more_than_another() {
+        for (length, share_unit, threads) in [(1_024, 16, 2), (1_000, 16, 2), (784, 12, 2), (512, 8, 2), (1_024, 6, 3)]
+        {
+            let cuts = Cuts::Shares(threads, SHARES);
+            let parts = Parts { axis: Axis(0), length, unit: 24, share_unit, cuts };
+            let shares = (0..threads).map(|thread| parts.share(thread + 1, threads) - parts.share(thread, threads));
+            let (least, most) = (shares.clone().min().unwrap(), shares.max().unwrap());
+            assert!(most - least <= share_unit, "{length} {share_unit}: {least} to {most}");
+        }
+        // Parts of the first thread, and of the second.
+        let parts = Parts { axis: Axis(1), length: 1_024, unit: 48, share_unit: 16, cuts: Cuts::Shares(2, SHARES) };
+        let widths = parts.places().map(|(_, length)| length);
+        assert!(widths.eq([240, 144, 48, 80, 240, 144, 48, 80]));
+        let parts = Parts { axis: Axis(1), length: 1_024, unit: 64, share_unit: 16, cuts: Cuts::Shares(2, SHARES) };
         assert!(parts.places().map(|(_, length)| length).eq([256, 128, 64, 64, 256, 128, 64, 64]));
     }
 }

@@ -6,8 +6,8 @@ use std::ops::{Add, Range};
 use bytemuck::Pod;
 use pulp::Simd;
 
-use super::blocked::Copies;
-use crate::engine::unchecked::prefetch::prefetch;
+use super::blocked::{Copies, DEPTH};
+use crate::engine::unchecked::prefetch::{prefetch, prefetch_line};
 
 /// What tiles need of a number type: vectors of it, as wide as the processor has them. Implemented for `f32` and `f64` alone.
 pub trait Lanes: Pod + Add<Output = Self> {
@@ -129,6 +129,12 @@ pub struct Columns<'a, T> {
 pub trait Left<T: Lanes, const H: usize>: Copy {
     /// The sums of `H` rows by `N` vectors: one multiply-add after the other, from zero, in the order of the terms.
     fn sums<S: Simd, const N: usize>(self, simd: S, right: Columns<'_, T>) -> [[T::Vector<S>; N]; H];
+
+    /// The same rows for the tile beside this one: other lines are fetched with it.
+    #[inline(always)]
+    fn beside(self) -> Self {
+        self
+    }
 }
 
 /// Rows of a row-major matrix: a number of each is a term.
@@ -177,19 +183,39 @@ impl<T: Lanes, const H: usize, const LENGTH: usize> Left<T, H> for CopiedRows<'_
     }
 }
 
+/// The most lines that are fetched with a tile.
+pub const LINES_AHEAD: usize = DEPTH / TERMS_OF_LINE;
+/// Terms that go by from one line to the next. They are also those between two looks at whether there are more: looking takes its part of
+/// what a core begins in a cycle.
+const TERMS_OF_LINE: usize = 4;
+
+/// Lines of memory that are fetched while a tile is computed, for what is read after it.
+#[derive(Clone, Copy, Debug)]
+pub struct LinesAhead<'a> {
+    /// An address.
+    pub base: usize,
+    /// How far from it each line begins.
+    pub offsets: &'a [usize; LINES_AHEAD],
+    /// From its base to that of the tile beside it.
+    pub step: usize,
+}
+
 /// Numbers of `H` rows, term after term.
 #[derive(Clone, Copy)]
-pub struct PackedRows<'a, T, const H: usize>(pub &'a [[T; H]]);
+pub struct PackedRows<'a, T, const H: usize> {
+    pub terms: &'a [[T; H]],
+    pub ahead: LinesAhead<'a>,
+}
 
 impl<T: Lanes, const H: usize> Left<T, H> for PackedRows<'_, T, H> {
     #[inline(always)]
     fn sums<S: Simd, const N: usize>(self, simd: S, right: Columns<'_, T>) -> [[T::Vector<S>; N]; H] {
-        /// Terms between two looks at whether there are more: looking takes its part of what a core begins in a cycle.
-        const UNROLLED: usize = 4;
         let mut sums = [[T::splat(simd, T::zeroed()); N]; H];
-        let (fours, rest) = self.0.as_chunks::<UNROLLED>();
-        let mut rights = right.values.chunks_exact(right.stride * UNROLLED);
-        for (four, rights) in fours.iter().zip(&mut rights) {
+        let (fours, rest) = self.terms.as_chunks::<TERMS_OF_LINE>();
+        let mut rights = right.values.chunks_exact(right.stride * TERMS_OF_LINE);
+        let LinesAhead { base, offsets, .. } = self.ahead;
+        for ((four, rights), offset) in fours.iter().zip(&mut rights).zip(offsets) {
+            prefetch_line(base.wrapping_add(*offset));
             for (left, right_row) in four.iter().zip(rights.chunks_exact(right.stride)) {
                 add_term(simd, left, ahead::<T, S, N>(right, right_row), &mut sums);
             }
@@ -198,6 +224,12 @@ impl<T: Lanes, const H: usize> Left<T, H> for PackedRows<'_, T, H> {
             add_term(simd, left, ahead::<T, S, N>(right, right_row), &mut sums);
         }
         sums
+    }
+
+    #[inline(always)]
+    fn beside(mut self) -> Self {
+        self.ahead.base = self.ahead.base.wrapping_add(self.ahead.step);
+        self
     }
 }
 

@@ -1,4 +1,4 @@
-//! Numbers that are fetched into the first cache before they are read.
+//! Numbers that are fetched into the caches before they are read.
 
 /// A line of the caches.
 pub const LINE_BYTES: usize = 64;
@@ -21,6 +21,19 @@ pub fn prefetch<T>(numbers: &[T], ahead: usize, count: usize) {
     let _ = (numbers, ahead, count);
 }
 
+/// Has the processor fetch the line at an address into the second cache, so that the first keeps what is read now. Else as [`prefetch`].
+#[inline(always)]
+pub fn prefetch_line(address: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: see `prefetch`.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::without_provenance(address)) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = address;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,6 +44,9 @@ mod tests {
         for ahead in [0, 1, 3, 4_096, usize::MAX / 8] {
             prefetch(&numbers, ahead, 64);
             prefetch::<f64>(&[], ahead, 1);
+        }
+        for address in [0, 1, numbers.as_ptr().addr(), usize::MAX] {
+            prefetch_line(address);
         }
         assert_eq!(numbers, [1.0, 2.0, 3.0]);
     }

@@ -7,6 +7,7 @@
 use ndarray::{ArrayViewMut2, Axis};
 use pulp::{Simd, WithSimd};
 
+use super::ahead::Plan;
 use super::panels::{Block, Copy, turn};
 use super::{COPIED, Operand, PANEL, Part, Registers, Strip};
 use crate::engine::product::tiles::{Columns, Lanes, PackedRows, lanes};
@@ -23,6 +24,19 @@ pub(super) const WIDE: usize = 3;
 const LOW: usize = 6;
 
 const _: () = assert!(ROW_UNIT.is_multiple_of(HIGH) && ROW_UNIT.is_multiple_of(LOW));
+
+/// Rows of a strip on this processor.
+pub fn strip_rows() -> usize {
+    struct StripRows;
+    impl WithSimd for StripRows {
+        type Output = usize;
+
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            if Registers::<S>::ARE_MANY { HIGH } else { LOW }
+        }
+    }
+    pulp::Arch::new().dispatch(StripRows)
+}
 
 /// Vectors of a panel.
 pub(super) const fn vectors<S: Simd>() -> usize {
@@ -164,10 +178,12 @@ impl<T: Lanes> Part<'_, '_, T> {
         packed: PackedStrips<'_, T>,
         mut c: ArrayViewMut2<'_, T>,
     ) {
-        let Self { left, right, adds } = self;
-        for (c, first) in c.axis_chunks_iter_mut(Axis(0), H).zip((left.row..).step_by(H)) {
+        let Self { left, right, adds, next } = self;
+        let tile = (H, right.block.vectors * lanes::<T, S>());
+        let plan = Plan::new::<T>(next, tile, c.dim());
+        for ((strip, c), first) in (0..).zip(c.axis_chunks_iter_mut(Axis(0), H)).zip((left.row..).step_by(H)) {
             let values = &packed.values[first * packed.depth + left.term * H..][..left.terms * H];
-            let left = PackedRows(values.as_chunks::<H>().0);
+            let left = PackedRows { terms: values.as_chunks::<H>().0, ahead: plan.strip(strip) };
             simd.vectorize(Strip::<T, _, H, N> { left, right, c, adds });
         }
     }

@@ -6,6 +6,7 @@ use std::{array, slice};
 
 use pulp::{Simd, WithSimd};
 
+use super::ahead::Matrix;
 use super::{COLUMN_UNIT, Operand, PANEL, RIGHT_MAX, packed, room};
 use crate::engine::aligned::Aligned;
 use crate::engine::product::tiles::{Columns, Lanes, lanes};
@@ -64,6 +65,14 @@ impl<'a, T: Lanes> Block<'a, T> {
     pub fn copied(&self, panel: usize) -> usize {
         let first = if self.is_copied { 0 } else { self.width / panel * panel };
         (self.width - first).next_multiple_of(panel) * self.terms
+    }
+
+    /// Where it is stored.
+    pub fn stored(&self) -> Matrix {
+        let Self { b, term, terms, column, width, .. } = *self;
+        let (row, column, rows, width) =
+            if b.is_transposed { (column, term, width, terms) } else { (term, column, terms, width) };
+        Matrix::within(b.values, b.stride, (row, column), (rows, width))
     }
 
     /// As tiles read it: from copies of all of b, from what the part before left, or copied now.

@@ -3,6 +3,7 @@
 use ndarray::ArrayViewMut2;
 use pulp::{Simd, WithSimd};
 
+use super::ahead::{Beside, Next};
 use super::panels::Block;
 use super::{
     COPIED, Copies, DEPTH, Operand, PANEL, Packed, Part, ROW_UNIT, SEEN_MAX, Strips, TILE_ROWS_MAX,
@@ -13,7 +14,10 @@ use crate::engine::product::tiles::Lanes;
 /// Rows of a product of which nothing is kept that are there at once: those of the tiles that are copied together.
 const SEEN_ROWS: usize = TILE_ROWS_MAX * COPIED;
 
-const _: () = assert!(SEEN_ROWS.is_multiple_of(ROW_UNIT));
+/// The same where they are copied before: what lies beside so many is fetched meanwhile, and has to stay in the second cache with them.
+const SEEN_ROWS_PACKED: usize = 48;
+
+const _: () = assert!(SEEN_ROWS.is_multiple_of(ROW_UNIT) && SEEN_ROWS_PACKED.is_multiple_of(ROW_UNIT));
 
 /// A part of a product.
 pub struct SeenPart<'a, T> {
@@ -44,6 +48,8 @@ pub struct SeenProduct<'a, 's, T> {
     pub whole: Option<Whole>,
     /// See [`Product::packed`](super::Product::packed).
     pub packed: Option<Packed<'a, T>>,
+    /// Where what `see` reads beside the product lies.
+    pub beside: Beside<'a>,
 }
 
 impl<T: Lanes> WithSimd for SeenProduct<'_, '_, T> {
@@ -51,7 +57,7 @@ impl<T: Lanes> WithSimd for SeenProduct<'_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { a, b, row, column, shape: (rows, columns), depth, see, copies, whole, packed } = self;
+        let Self { a, b, row, column, shape: (rows, columns), depth, see, copies, whole, packed, beside } = self;
         debug_assert!(depth <= DEPTH);
         let Copies { left, right, seen, .. } = copies;
         let block = block_columns::<T>(depth, columns, packed.is_some());
@@ -60,15 +66,17 @@ impl<T: Lanes> WithSimd for SeenProduct<'_, '_, T> {
             let width = block.min(columns - begin);
             let block = Block { b, term: 0, terms: depth, column: column + begin, width, is_copied: true, vectors };
             let right = block.panels(simd, depth, packed.and_then(|packed| packed.right), whole, right);
-            for first in (0..rows).step_by(SEEN_ROWS) {
-                let rows = SEEN_ROWS.min(rows - first);
+            let seen_rows = if packed.is_some() { SEEN_ROWS_PACKED } else { SEEN_ROWS };
+            for first in (0..rows).step_by(seen_rows) {
+                let rows = seen_rows.min(rows - first);
                 let c = room(seen, rows * width, SEEN_MAX);
                 let is_copied = columns > UNCOPIED_COLUMNS_MAX;
                 let packed = packed.map(|packed| packed.strips(depth));
                 let (row, copies) = (row + first, &mut *left);
                 let left = Strips { a, row, rows, term: 0, terms: depth, is_copied, copies, copied: None, packed };
                 let Ok(view) = ArrayViewMut2::from_shape((rows, width), &mut *c) else { return };
-                Part { left, right, adds: false }.work(simd, view);
+                let next = Next::Beside(beside.from::<T>(first, begin));
+                Part { left, right, adds: false, next }.work(simd, view);
                 see(SeenPart { place: (first, begin), numbers: c, width });
             }
         }

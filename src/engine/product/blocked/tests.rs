@@ -211,6 +211,7 @@ fn a_copy_of_b_serves_the_parts_of_one_product_and_no_other_product() {
             copies,
             whole,
             packed: None,
+            beside: Beside::NOTHING,
         });
         c
     };
@@ -274,6 +275,7 @@ fn check_seen<T: Element>(rows: usize, depth: usize, columns: usize) {
         copies,
         whole: None,
         packed: None,
+        beside: Beside::NOTHING,
     });
     assert!(seen.iter().copied().eq(expected.into_iter().map(Some)), "{rows}×{depth}×{columns}");
 }
@@ -403,6 +405,7 @@ fn what_is_seen_of_a_product_with_copies_of_whole_operands_has_the_same_bits() {
                 copies,
                 whole: None,
                 packed,
+                beside: Beside::NOTHING,
             });
             seen
         };
