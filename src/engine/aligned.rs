@@ -34,21 +34,23 @@ impl<T> Default for Aligned<T> {
 }
 
 impl<T: Pod> Aligned<T> {
-    /// As many times the same value. Zeros take no memory before they are written.
+    /// As many times the same value.
     pub fn filled(value: T, len: usize) -> Self {
+        let mut zeros = Self::zeros(len);
+        zeros.fill(value);
+        zeros
+    }
+
+    /// Zeros. They take no memory before they are written.
+    pub fn zeros(len: usize) -> Self {
         if len == 0 {
             return Self::empty();
         }
-        let mut numbers = vec![value; len + margin::<T>(len)];
+        let mut numbers = vec![T::zeroed(); len + margin::<T>(len)];
         let first = first(&numbers, len);
-        prefer_large_pages(&numbers[first..first + len]);
         numbers.truncate(first + len);
+        prefer_large_pages(&numbers[first..]);
         Self { numbers, first }
-    }
-
-    /// Zeros.
-    pub fn zeros(len: usize) -> Self {
-        Self::filled(T::zeroed(), len)
     }
 }
 
@@ -108,8 +110,8 @@ impl<T> DerefMut for Aligned<T> {
     }
 }
 
-/// The most numbers before the next line, or before the next large page where so many fill one. Nothing is written there, so the system gives
-/// no memory for it.
+/// The most numbers before the next line, or before the next large page where so many fill one. Where nothing is written the system gives no
+/// memory for them; a vector that is moved to its page leaves what it took before it, 2 MB at most.
 const fn margin<T>(len: usize) -> usize {
     const { assert!(LINE_BYTES.is_multiple_of(size_of::<T>()), "a line holds whole numbers") };
     let unit = if len * size_of::<T>() < LARGE_PAGE_BYTES { LINE_BYTES } else { LARGE_PAGE_BYTES };
@@ -130,6 +132,7 @@ mod tests {
     use super::*;
     use crate::engine::element::Element;
     use crate::engine::testing::{begins_at_a_line, uniform};
+    use crate::engine::unchecked::pages::tests::is_asked_for;
 
     /// Around a line's, and one that an allocator asks the system for.
     fn lengths() -> impl Iterator<Item = usize> {
@@ -178,7 +181,8 @@ mod tests {
         const PAGE: usize = LARGE_PAGE_BYTES / size_of::<f32>();
         let begins_at_a_page = |aligned: &[f32]| aligned.as_ptr().align_offset(LARGE_PAGE_BYTES) == 0;
         for len in [PAGE, PAGE + 5, 3 * PAGE - 1] {
-            assert!(begins_at_a_page(&Aligned::zeros(len)), "{len}");
+            let zeros = Aligned::<f32>::zeros(len);
+            assert!(begins_at_a_page(&zeros) && is_asked_for(&zeros), "{len}");
             let vector = uniform::<f32>(len, 1);
             let mut copy = copy_with_room(&vector);
             let counted = allocation_counter::measure(|| {
@@ -186,11 +190,12 @@ mod tests {
                 assert!(begins_at_a_page(&aligned), "{len}");
                 copy = aligned.into();
             });
+            assert!(is_asked_for(&copy), "{len}");
             assert_eq!(counted.count_total, 0);
             assert!(copy == vector);
             // Without that room it begins with a line.
             let aligned = Aligned::from(vector.clone());
-            assert!(begins_at_a_line(&aligned) && *aligned == vector, "{len}");
+            assert!(begins_at_a_line(&aligned) && *aligned == vector && is_asked_for(&aligned), "{len}");
         }
         // Less than a page has no room for one.
         assert!(copy_with_room(&vec![0.0_f32; PAGE - 1]).capacity() < PAGE + LINE_BYTES);

@@ -3,6 +3,7 @@
 
 #[path = "../../src/engine/unchecked"]
 mod unchecked {
+    mod pages;
     mod prefetch;
     mod team;
 }

@@ -189,12 +189,17 @@ pub const LINES_AHEAD: usize = DEPTH / TERMS_OF_LINE;
 /// what a core begins in a cycle.
 const TERMS_OF_LINE: usize = 4;
 
+/// Lines that are fetched with a tile of so many terms, at most [`DEPTH`].
+pub const fn lines_of_tile(terms: usize) -> usize {
+    terms / TERMS_OF_LINE
+}
+
 /// Lines of memory that are fetched while a tile is computed, for what is read after it.
 #[derive(Clone, Copy, Debug)]
 pub struct LinesAhead<'a> {
     /// An address.
     pub base: usize,
-    /// How far from it each line begins.
+    /// How far from it each line begins: as many as [`lines_of_tile`] says are fetched.
     pub offsets: &'a [usize; LINES_AHEAD],
     /// From its base to that of the tile beside it.
     pub step: usize,
@@ -214,6 +219,7 @@ impl<T: Lanes, const H: usize> Left<T, H> for PackedRows<'_, T, H> {
         let (fours, rest) = self.terms.as_chunks::<TERMS_OF_LINE>();
         let mut rights = right.values.chunks_exact(right.stride * TERMS_OF_LINE);
         let LinesAhead { base, offsets, .. } = self.ahead;
+        debug_assert!(fours.len() <= offsets.len(), "terms would be left out");
         for ((four, rights), offset) in fours.iter().zip(&mut rights).zip(offsets) {
             prefetch_line(base.wrapping_add(*offset));
             for (left, right_row) in four.iter().zip(rights.chunks_exact(right.stride)) {

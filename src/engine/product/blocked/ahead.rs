@@ -4,17 +4,17 @@
 //! reads it only once it needs it waits for it, at 10 GB/s. Tiles read little from further away than the second cache, so a line every few
 //! terms goes unnoticed beside them.
 
-use crate::engine::product::tiles::{LINES_AHEAD, LinesAhead};
+use crate::engine::product::tiles::{LINES_AHEAD, LinesAhead, lines_of_tile};
 use crate::engine::unchecked::prefetch::LINE_BYTES;
 
 /// What is read after a part.
 #[derive(Clone, Copy)]
 pub enum Next<'a> {
-    /// What is in the caches, or nothing.
+    /// What is in the caches, nothing, or what is not known here: the first block of another part.
     Near,
     /// All of it, so it is fetched with the last tiles: what is fetched before would have left the cache again.
     Matrix(Matrix),
-    /// With each tile what lies where it does.
+    /// With each tile what lies where it does: its first rows where its terms are too few for more.
     Beside(Beside<'a>),
 }
 
@@ -41,6 +41,13 @@ impl Matrix {
         let size = size_of::<T>();
         let address = values.as_ptr().addr() + (row * stride + column) * size;
         Self { address, rows, bytes: columns * size, stride: stride * size }
+    }
+
+    /// Lines that a row lies in, wherever it begins.
+    const fn lines(&self) -> usize {
+        let begins_with_one = self.address.is_multiple_of(LINE_BYTES) && self.stride.is_multiple_of(LINE_BYTES);
+        let lines = self.bytes.div_ceil(LINE_BYTES);
+        if begins_with_one || self.bytes == 0 { lines } else { lines + 1 }
     }
 }
 
@@ -80,21 +87,24 @@ pub struct Plan {
 static NOTHING: [usize; LINES_AHEAD] = [0; LINES_AHEAD];
 
 impl Plan {
-    /// For a part of so many rows and columns, in tiles of so many.
-    pub fn new<T>(next: Next<'_>, tile: (usize, usize), part: (usize, usize)) -> Self {
+    /// For a part of so many rows and columns, in tiles of so many, with sums of so many terms.
+    pub fn new<T>(next: Next<'_>, tile: (usize, usize), part: (usize, usize), terms: usize) -> Self {
+        let lines = lines_of_tile(terms);
         match next {
-            Next::Matrix(matrix) => Self::of_matrix(matrix, (part.0.div_ceil(tile.0), part.1.div_ceil(tile.1))),
+            Next::Matrix(matrix) if matrix.lines() <= lines => {
+                Self::of_matrix(matrix, lines, (part.0.div_ceil(tile.0), part.1.div_ceil(tile.1)))
+            }
             Next::Beside(beside) if !beside.addresses.is_empty() => {
                 Self::of_beside(beside, tile.0, tile.1 * size_of::<T>())
             }
-            Next::Near | Next::Beside(_) => Self { offsets: NOTHING, base: 0, steps: [0; 2], idle: usize::MAX },
+            _ => Self { offsets: NOTHING, base: 0, steps: [0; 2], idle: usize::MAX },
         }
     }
 
-    /// Whole rows with each tile.
-    fn of_matrix(matrix: Matrix, (strips, tiles): (usize, usize)) -> Self {
-        let lines = matrix.bytes.div_ceil(LINE_BYTES).clamp(1, LINES_AHEAD);
-        let rows = LINES_AHEAD / lines;
+    /// As many whole rows with each tile as it has lines for.
+    fn of_matrix(matrix: Matrix, lines_of_tile: usize, (strips, tiles): (usize, usize)) -> Self {
+        let lines = matrix.lines();
+        let rows = lines_of_tile / lines;
         let mut offsets = NOTHING;
         for (index, offset) in offsets.iter_mut().take(rows * lines).enumerate() {
             *offset = index / lines * matrix.stride + index % lines * LINE_BYTES;
@@ -136,13 +146,14 @@ mod tests {
 
     use super::*;
 
-    /// All lines that are fetched with the tiles of a part of so many strips, and so many tiles in each.
-    fn lines(plan: &Plan, strips: usize, tiles: usize) -> HashSet<usize> {
-        let mut lines = HashSet::new();
+    /// All lines that are fetched with the tiles of a part of so many strips, so many tiles in each, and so many terms.
+    fn lines(plan: &Plan, (strips, tiles): (usize, usize), terms: usize) -> Vec<usize> {
+        let mut lines = Vec::new();
         for strip in 0..strips {
             let LinesAhead { mut base, offsets, step } = plan.strip(strip);
             for _ in 0..tiles {
-                lines.extend(offsets.iter().map(|offset| base.wrapping_add(*offset) / LINE_BYTES));
+                let of_tile = offsets[..lines_of_tile(terms)].iter();
+                lines.extend(of_tile.map(|offset| base.wrapping_add(*offset) / LINE_BYTES));
                 base = base.wrapping_add(step);
             }
         }
@@ -157,21 +168,26 @@ mod tests {
     }
 
     #[test]
-    fn a_matrix_is_fetched_once_and_with_the_last_tiles() {
-        for (rows, columns, stride) in
-            [(512, 240, 1_024), (240, 512, 2_048), (1, 16, 16), (500, 32, 48), (64, 512, 512)]
-        {
+    fn a_matrix_is_fetched_with_the_last_tiles_and_nothing_before() {
+        // Rows, columns, the stride, the first column, and the terms of the tiles that it is fetched with.
+        for (rows, columns, stride, column, terms) in [
+            (512, 240, 1_024, 16, 512),
+            (400, 240, 512, 0, 384),
+            (240, 512, 2_048, 16, 512),
+            (500, 100, 1_000, 7, 500),
+            (64, 512, 512, 0, 400),
+            (20, 16, 48, 16, 16),
+        ] {
             let values = vec![0.0_f32; 640 * stride];
             let line = values.as_ptr().align_offset(LINE_BYTES);
-            let matrix = Matrix::within(&values[line..], stride, (3, 16), (rows, columns));
-            let plan = Plan::new::<f32>(Next::Matrix(matrix), (8, 48), (512, 240));
-            let at = values[line + 3 * stride + 16..].as_ptr().addr();
-            let expected = lines_of(at, rows, columns * 4, stride * 4);
-            let mut fetched = lines(&plan, 64, 5);
+            let matrix = Matrix::within(&values[line..], stride, (3, column), (rows, columns));
+            let plan = Plan::new::<f32>(Next::Matrix(matrix), (8, 48), (512, 240), terms);
+            let expected =
+                lines_of(values[line + 3 * stride + column..].as_ptr().addr(), rows, columns * 4, stride * 4);
+            let fetched: HashSet<_> = lines(&plan, (64, 5), terms).into_iter().collect();
             assert!(expected.is_subset(&fetched), "{rows}×{columns}");
-            fetched.remove(&(NOTHING.as_ptr().addr() / LINE_BYTES));
-            // What comes after it, to the end of the last strip, and no more.
-            let more = 5 * LINES_AHEAD;
+            // Besides: nothing's, what comes after it to the end of the last strip, and a line of a row that begins within one.
+            let more = 1 + 5 * LINES_AHEAD + rows;
             assert!(fetched.len() <= expected.len() + more, "{rows}×{columns}: {} lines", fetched.len());
             assert_eq!(plan.strip(0).step, 0, "{rows}×{columns} is fetched too soon");
         }
@@ -183,24 +199,25 @@ mod tests {
         let line = values.as_ptr().align_offset(LINE_BYTES);
         let addresses = [0, 1, 2].map(|index| values[line..][index * 1_024 * 60..].as_ptr().addr());
         let beside = Beside { addresses: &addresses, stride: 4 * 1_024, offset: 0 }.from::<f32>(5, 96);
-        let plan = Plan::new::<f32>(Next::Beside(beside), (8, 48), (48, 240));
-        let expected: HashSet<_> = addresses
-            .iter()
-            .flat_map(|address| lines_of(address + 4 * (5 * 1_024 + 96), 48, 4 * 240, 4 * 1_024))
-            .collect();
-        let fetched = lines(&plan, 6, 5);
-        assert!(expected.is_subset(&fetched));
+        let plan = Plan::new::<f32>(Next::Beside(beside), (8, 48), (48, 240), 512);
+        let rows_of = |rows| move |address: &usize| lines_of(address + 4 * (5 * 1_024 + 96), rows, 4 * 240, 4 * 1_024);
+        let expected: HashSet<_> = addresses.iter().flat_map(rows_of(48)).collect();
+        let fetched = lines(&plan, (6, 5), 512);
+        assert_eq!(fetched.iter().copied().collect::<HashSet<_>>(), expected);
         // The places of a tile that have no line fetch its first once more.
-        assert_eq!(fetched.len(), expected.len());
-        let second = LinesAhead { base: plan.strip(1).base, ..plan.strip(1) };
-        assert_eq!(second.base, addresses[0] + 4 * ((5 + 8) * 1_024 + 96));
+        assert_eq!(fetched.len() - 30 * (LINES_AHEAD - 8 * 3 * 3), expected.len());
+        assert_eq!(plan.strip(1).base, addresses[0] + 4 * ((5 + 8) * 1_024 + 96));
+        // With few terms the first rows of each tile.
+        let fetched: HashSet<_> = lines(&plan, (1, 5), 64).into_iter().collect();
+        assert!(fetched.is_superset(&addresses.iter().flat_map(rows_of(1)).collect()));
     }
 
     #[test]
-    fn nothing_is_fetched_where_nothing_is_read() {
-        for next in [Next::Near, Next::Beside(Beside::NOTHING)] {
-            let plan = Plan::new::<f64>(next, (8, 24), (512, 240));
-            assert_eq!(lines(&plan, 64, 10), HashSet::from([NOTHING.as_ptr().addr() / LINE_BYTES]));
+    fn nothing_is_fetched_where_nothing_is_read_or_the_terms_are_too_few_for_a_row() {
+        let wide = Next::Matrix(Matrix::within(&[0.0_f64], 512, (0, 0), (1, 512)));
+        for (next, terms) in [(Next::Near, 512), (Next::Beside(Beside::NOTHING), 512), (wide, 100), (wide, 1)] {
+            let plan = Plan::new::<f64>(next, (8, 24), (512, 240), terms);
+            assert!(lines(&plan, (64, 10), 512).iter().all(|&line| line == NOTHING.as_ptr().addr() / LINE_BYTES));
         }
     }
 }

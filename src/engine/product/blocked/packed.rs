@@ -12,7 +12,8 @@ use super::panels::{Block, Copy, turn};
 use super::{COPIED, Operand, PANEL, Part, Registers, Strip};
 use crate::engine::product::tiles::{Columns, Lanes, PackedRows, lanes};
 
-/// Of this many rows strips are whole ones on every processor, and so one after the other wherever a part of the rows begins.
+/// Of this many rows strips are whole ones on every processor, so pieces of so many may be copied one by one, and parts that begin where one
+/// does may be cut there.
 pub const ROW_UNIT: usize = 24;
 /// Of this many columns panels are whole ones on every processor.
 pub const COLUMN_UNIT: usize = 48;
@@ -25,14 +26,20 @@ const LOW: usize = 6;
 
 const _: () = assert!(ROW_UNIT.is_multiple_of(HIGH) && ROW_UNIT.is_multiple_of(LOW));
 
-/// Rows of a strip on this processor.
+/// Rows of a strip.
+pub(super) fn height<S: Simd>() -> usize {
+    if Registers::<S>::ARE_MANY { HIGH } else { LOW }
+}
+
+/// Rows of a strip on this processor: where the parts of a product may begin.
 pub fn strip_rows() -> usize {
     struct StripRows;
     impl WithSimd for StripRows {
         type Output = usize;
 
+        #[inline(always)]
         fn with_simd<S: Simd>(self, _: S) -> usize {
-            if Registers::<S>::ARE_MANY { HIGH } else { LOW }
+            height::<S>()
         }
     }
     pulp::Arch::new().dispatch(StripRows)
@@ -180,7 +187,8 @@ impl<T: Lanes> Part<'_, '_, T> {
     ) {
         let Self { left, right, adds, next } = self;
         let tile = (H, right.block.vectors * lanes::<T, S>());
-        let plan = Plan::new::<T>(next, tile, c.dim());
+        let plan = Plan::new::<T>(next, tile, c.dim(), left.terms);
+        debug_assert!(left.row.is_multiple_of(H), "no strip begins at row {}", left.row);
         for ((strip, c), first) in (0..).zip(c.axis_chunks_iter_mut(Axis(0), H)).zip((left.row..).step_by(H)) {
             let values = &packed.values[first * packed.depth + left.term * H..][..left.terms * H];
             let left = PackedRows { terms: values.as_chunks::<H>().0, ahead: plan.strip(strip) };

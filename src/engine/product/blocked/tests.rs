@@ -291,7 +291,7 @@ fn a_product_that_is_seen_has_the_bits_of_one_that_is_kept() {
 }
 
 /// Copies of whole operands, each made in two pieces where it is long enough.
-fn packed<T: Element>(
+fn copies_of<T: Element>(
     copy: impl Fn(Pack<'_, T>),
     (a, b): (Operand<'_, T>, Operand<'_, T>),
     (rows, depth, columns): (usize, usize, usize),
@@ -328,15 +328,19 @@ fn check_packed<T: Element, S: Simd>(simd: S, rows: usize, depth: usize, columns
         let c = ArrayViewMut2::from_shape((rows, columns), &mut expected).unwrap();
         simd.vectorize(Product { a, b, row: 0, column: 0, depth, terms, c, adds, copies, whole: None, packed: None });
 
-        let [left, right] = &packed(|pack| simd.vectorize(pack), (a, b), (rows, depth, columns));
-        let packed = Some(Packed { left, right: packs_b.then_some(right) });
+        let [left, right] = &copies_of(|pack| simd.vectorize(pack), (a, b), (rows, depth, columns));
+        let packed_operands = Some(Packed { left, right: packs_b.then_some(right) });
         let c = ArrayViewMut2::from_shape((rows, columns), &mut all).unwrap();
-        let (row, column) = (rows / 2 / ROW_UNIT * ROW_UNIT, columns / 2 / COLUMN_UNIT * COLUMN_UNIT);
+        // Parts begin with any strip, and, where b is not copied before, with any line.
+        let height = packed::height::<S>();
+        let unit = if packs_b { COLUMN_UNIT } else { 16 };
+        let (row, column) = (rows / 2 / height * height, columns / 2 / unit * unit);
         let (above, below) = c.split_at(Axis(0), row);
         for (row, c) in [(0, above), (row, below)] {
             let (before, after) = c.split_at(Axis(1), column);
             for (column, c) in [(0, before), (column, after)] {
                 let terms = 0..depth;
+                let packed = packed_operands;
                 simd.vectorize(Product { a, b, row, column, depth, terms, c, adds, copies, whole: None, packed });
             }
         }
@@ -385,7 +389,7 @@ fn what_is_seen_of_a_product_with_copies_of_whole_operands_has_the_same_bits() {
     for (rows, depth, columns) in [(1, 2, 1), (97, 5, 513), (200, 512, 130), (301, 33, 1_030)] {
         let (a, b) = (Stored::<f32>::new(rows, depth, true, 1), Stored::<f32>::new(depth, columns, false, 2));
         let (a, b) = (a.operand(), b.operand());
-        let [left, right] = &packed(|pack| pulp::Arch::new().dispatch(pack), (a, b), (rows, depth, columns));
+        let [left, right] = &copies_of(|pack| pulp::Arch::new().dispatch(pack), (a, b), (rows, depth, columns));
         let seen = |packed: Option<Packed<'_, f32>>| {
             let mut seen = vec![f32::NAN; rows * columns];
             let mut see = |SeenPart { place: (row, column), numbers: part, width }: SeenPart<'_, f32>| {
