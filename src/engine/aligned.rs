@@ -185,12 +185,12 @@ mod tests {
             assert!(begins_at_a_page(&zeros) && is_asked_for(&zeros), "{len}");
             let vector = uniform::<f32>(len, 1);
             let mut copy = copy_with_room(&vector);
+            assert!(is_asked_for(&copy), "{len}");
             let counted = allocation_counter::measure(|| {
                 let aligned = Aligned::from(std::mem::take(&mut copy));
-                assert!(begins_at_a_page(&aligned), "{len}");
+                assert!(begins_at_a_page(&aligned) && is_asked_for(&aligned), "{len}");
                 copy = aligned.into();
             });
-            assert!(is_asked_for(&copy), "{len}");
             assert_eq!(counted.count_total, 0);
             assert!(copy == vector);
             // Without that room it begins with a line.
