@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use anyhow::{Context, anyhow, ensure};
-use epochd::domain::{Activation, Values};
+use epochd::domain::{Activation, Reports, Values};
 use epochd::engine::{Step, Team, Workers};
-use epochd::limits::EPOCHS_MAX;
+use epochd::limits::{CHUNK_REPORTS, EPOCHS_MAX};
 use epochd::rpc::pb;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -132,14 +132,14 @@ fn in_engine(workload: &Workload, epochs: u32, every: u32, team: &std::sync::Arc
     let _entered = team.enter();
     let mut trainer = epochd::engine::AnyTrainer::new(input);
     trainer.set_workers(Workers::of(team.clone()));
-    let mut reports = Vec::with_capacity(1024);
+    let mut reports = Reports::with_capacity(CHUNK_REPORTS);
     loop {
         let Step::Epoch(end) = trainer.step_batch() else { continue };
         if end.is_reported {
-            if reports.len() == 1024 {
+            if reports.len() == CHUNK_REPORTS {
                 reports.clear();
             }
-            reports.push(end.report);
+            trainer.report().into_iter().for_each(|report| reports.push(report));
         }
         if end.stop.is_some() {
             std::hint::black_box(trainer.result());

@@ -8,9 +8,9 @@ mod workloads;
 use std::hint::black_box;
 use std::time::Instant;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Parser;
-use epochd::domain::EpochReport;
+use epochd::domain::Reports;
 use epochd::engine::{AnyTrainer, Step, Team, Workers};
 use epochd::limits;
 use serde_json::{Value, json};
@@ -77,7 +77,7 @@ fn measure(workload: &Workload, arguments: &Arguments) -> anyhow::Result<Value> 
     let workers = workers(threads)?;
     trainer.set_workers(workers.clone());
     let mut products = arguments.products.then(|| products::of_step(workload));
-    let mut run = Run { trainer, reports: Vec::with_capacity(REPORTS_OF_CHUNK), final_loss: f64::NAN };
+    let mut run = Run { trainer, reports: Reports::with_capacity(REPORTS_OF_CHUNK), final_loss: f64::NAN };
     let begun = Instant::now();
     run.train(workload.epochs)?;
     while begun.elapsed().as_secs_f64() < arguments.seconds / 2.0 {
@@ -113,7 +113,7 @@ fn workers(threads: usize) -> anyhow::Result<Workers> {
 /// A training under way, and what the service would do with what it tells.
 struct Run {
     trainer: AnyTrainer,
-    reports: Vec<EpochReport>,
+    reports: Reports,
     final_loss: f64,
 }
 
@@ -135,9 +135,10 @@ impl Run {
         if let Some(stop) = end.stop {
             bail!("the training ended too soon: {}", stop.message);
         }
-        self.final_loss = end.report.loss;
+        let report = self.trainer.report().context("an epoch ended")?;
+        self.final_loss = report.loss;
         if end.is_reported {
-            self.reports.push(end.report);
+            self.reports.push(report);
         }
         if self.reports.len() == REPORTS_OF_CHUNK {
             black_box(&self.reports);

@@ -22,7 +22,7 @@ use crate::engine::{AnyTrainer, EpochEnd, Step};
 use crate::jobs::{Slice, StopRequest, Work};
 use begin::Begun;
 use checkpoint::Checkpoints;
-use clock::Clock;
+use clock::{Clock, Nanos};
 use ending::{End, Ending};
 use reports::Retrained;
 pub(super) use reports::best_stored;
@@ -69,10 +69,9 @@ enum Phase {
 /// What a job has once it has started.
 struct Running {
     trainer: AnyTrainer,
-    started: Instant,
     clock: Clock,
     /// Of earlier attempts, up to the checkpoint that this one goes on from.
-    elapsed_before: Duration,
+    elapsed_before: Nanos,
     time_max: Option<Duration>,
     epochs_before: u32,
     fingerprint: u64,
@@ -94,8 +93,8 @@ struct Running {
 
 /// Time spent in slices, pauses between them left out.
 struct Stopwatch {
-    before: Duration,
-    since: Instant,
+    before: Nanos,
+    since: Nanos,
     /// Whether it was started where the epoch under way began.
     is_known: bool,
 }
@@ -144,8 +143,8 @@ impl TrainingRun {
     /// Steps until the job ends, or its turn is over.
     fn steps(&self, running: &mut Running, slice: &Slice) -> Option<End> {
         let instant = Instant::now();
-        running.epoch_time.since = instant;
         running.clock.resume(instant);
+        running.epoch_time.since = running.clock.at(instant);
         loop {
             // Epochs that were told before a crash are not given back: what is kept comes after them.
             let catches_up = running.retrained.index().is_some();
@@ -164,10 +163,9 @@ impl TrainingRun {
                 }
             }
             running.checkpoints.note_step();
-            let mut step = running.trainer.step_batch();
+            let step = running.trainer.step_batch();
             running.clock.note_step();
-            // A report is larger than what it takes to tell it: it stays where it is.
-            match &mut step {
+            match step {
                 Step::Batch => self.show_progress(running, running.trainer.rows_done_in_epoch()),
                 // Most epochs of a small network, where few are reported: nothing is done for them that can be done for many at once.
                 Step::Epoch(end) if !end.is_reported && end.stop.is_none() && !running.clock.is_epoch_long() => {
@@ -195,7 +193,7 @@ impl TrainingRun {
         let history = &self.live.history;
         let must_wait = history.unstored_count() > UNSTORED_CHUNKS_MAX || history.unstored_bytes() > UNSTORED_BYTES_MAX;
         if slice.is_over(instant) || must_wait {
-            running.epoch_time.pause(instant);
+            running.epoch_time.pause(running.clock.at(instant));
             self.store_reports(running, must_wait);
             if slice.is_last() {
                 self.take_checkpoint(running);
@@ -209,26 +207,17 @@ impl TrainingRun {
     }
 
     /// Reports an epoch; how the job ends, if it does.
-    fn end_epoch(&self, running: &mut Running, end: &mut EpochEnd) -> Option<End> {
+    fn end_epoch(&self, running: &mut Running, end: EpochEnd) -> Option<End> {
         let is_long = running.clock.is_epoch_long();
-        let instant = running.clock.at_epoch_end();
-        let report = &mut end.report;
-        report.elapsed_micros = running.elapsed(instant).as_micros() as u64;
-        report.samples_per_second = running.samples_per_second(instant, is_long);
+        let time = running.clock.at_epoch_end();
+        let (elapsed, speed) = (running.elapsed(time), running.samples_per_second(time, is_long));
+        running.trainer.stamp(elapsed / 1_000, speed);
         running.has_passed = true;
-        let mut is_new = end.is_reported;
-        if end.is_reported
-            && let Some(told) = running.retrained.told(&self.core.store, self.job_id, report)
-        {
-            is_new = false;
-            running.note_told(told.elapsed_micros, instant);
-            *report = told;
-        }
-        running.trainer.stamp(report.elapsed_micros, report.samples_per_second);
+        // What was told of epochs that are trained again is told already, and the best of it may be yet to come.
+        let is_new = end.is_reported && !self.is_told(running, time);
         self.show_progress(running, 0);
         self.show_catching_up(running);
-        // What was told of epochs that are trained again is told already, and the best of it may be yet to come.
-        if is_new {
+        if is_new && let Some(report) = running.trainer.report() {
             running.untold.push(report);
             running.has_unshown = true;
             if is_long {
@@ -237,10 +226,18 @@ impl TrainingRun {
                 self.tell(running);
             }
         }
-        if let Some(stop) = end.stop.take() {
-            return Some(running.stopped(stop.reason, stop.message));
+        end.stop.map(|stop| running.stopped(stop.reason, stop.message))
+    }
+
+    /// Whether the report of the epoch that ended at a time was told before a crash; then it keeps the timings that it was told with.
+    fn is_told(&self, running: &mut Running, time: Nanos) -> bool {
+        let report = running.trainer.report();
+        let told = report.and_then(|report| running.retrained.told(&self.core.store, self.job_id, report));
+        if let Some(told) = &told {
+            running.note_told(told.elapsed_micros, time);
+            running.trainer.stamp(told.elapsed_micros, told.samples_per_second);
         }
-        None
+        told.is_some()
     }
 
     /// Appends reports to the history: one, where epochs are long; where they are not, those since the clock was read, since the history
@@ -332,8 +329,8 @@ impl Running {
     }
 
     /// Time since the job started, pauses of the server left out.
-    fn elapsed(&self, instant: Instant) -> Duration {
-        self.elapsed_before + (instant - self.started)
+    fn elapsed(&self, time: Nanos) -> Nanos {
+        self.elapsed_before + time
     }
 
     /// An epoch ended that was short, and is not told.
@@ -343,28 +340,25 @@ impl Running {
         (self.rows_before, self.has_passed) = (0, true);
     }
 
-    /// Training rows a second in the epoch that ended at an instant.
-    fn samples_per_second(&mut self, instant: Instant, is_long: bool) -> f64 {
+    /// Training rows a second in the epoch that ended at a time.
+    fn samples_per_second(&mut self, time: Nanos, is_long: bool) -> f64 {
         let is_timed = is_long && self.epoch_time.is_known;
-        let timed = self.epoch_time.restart(instant);
+        let timed = self.epoch_time.restart(time);
         self.epoch_time.is_known = is_long;
-        let time = if is_timed { timed } else { self.clock.epoch_time() };
         // An epoch that was begun before the checkpoint was not trained in this time alone.
         let rows = self.trainer.training_rows().saturating_sub(mem::take(&mut self.rows_before));
-        rows as f64 / time.as_secs_f64().max(1e-9)
+        a_second(rows, if is_timed { timed } else { self.clock.epoch_time() })
     }
 
     /// The last epoch and the best one may be among those that were passed.
     fn stamp_passed(&mut self) {
-        let elapsed = self.elapsed(self.clock.told()).as_micros() as u64;
-        let seconds = self.clock.epoch_time().as_secs_f64().max(1e-9);
-        self.trainer.stamp_new(elapsed, self.trainer.training_rows() as f64 / seconds);
+        let speed = a_second(self.trainer.training_rows(), self.clock.epoch_time());
+        self.trainer.stamp_new(self.elapsed(self.clock.told()) / 1_000, speed);
     }
 
     /// An epoch was trained again: what comes after it does not come before it in time.
-    fn note_told(&mut self, elapsed_micros: u64, instant: Instant) {
-        let told = Duration::from_micros(elapsed_micros);
-        self.elapsed_before += told.saturating_sub(self.elapsed(instant));
+    fn note_told(&mut self, elapsed_micros: u64, time: Nanos) {
+        self.elapsed_before += (1_000 * elapsed_micros).saturating_sub(self.elapsed(time));
     }
 
     /// Whether this job, not only one that it goes on with, has finished an epoch.
@@ -373,19 +367,24 @@ impl Running {
     }
 
     fn is_time_over(&self, instant: Instant) -> bool {
-        self.time_max.is_some_and(|time_max| self.elapsed(instant) >= time_max)
+        self.time_max.is_some_and(|time_max| Duration::from_nanos(self.elapsed(self.clock.at(instant))) >= time_max)
     }
 }
 
 impl Stopwatch {
-    fn pause(&mut self, instant: Instant) {
-        self.before += instant - self.since;
+    fn pause(&mut self, time: Nanos) {
+        self.before += time.saturating_sub(self.since);
     }
 
     /// The time so far; starts again from zero.
-    fn restart(&mut self, instant: Instant) -> Duration {
-        let time = self.before + (instant - self.since);
-        *self = Self { before: Duration::ZERO, since: instant, ..*self };
+    fn restart(&mut self, now: Nanos) -> Nanos {
+        let time = self.before + now.saturating_sub(self.since);
+        (self.before, self.since) = (0, now);
         time
     }
+}
+
+/// So many rows in so long.
+fn a_second(rows: u64, time: Nanos) -> f64 {
+    1e9 * rows as f64 / time.max(1) as f64
 }

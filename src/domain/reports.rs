@@ -67,19 +67,14 @@ impl Reports {
     /// Adds one behind the others.
     pub fn push(&mut self, report: &EpochReport) {
         debug_assert!(report.diagnostics.len() <= LAYERS_MAX);
-        let mut row = [0; FIXED + OPTIONAL_MAX];
-        let (has, length) = head_of(report, &mut row);
+        let start = self.words.len();
+        let has = push_head(report, &mut self.words);
         if self.is_empty() {
             self.shape = has;
         } else if self.shape != has {
-            self.widen(has);
+            self.fit(has, start);
         }
         self.len += 1;
-        if self.shape == has {
-            self.words.extend_from_slice(&row[..length]);
-        } else {
-            self.push_scattered(has, &row[..length]);
-        }
         let layers = report.diagnostics.iter();
         self.words.extend(layers.flat_map(layer_words));
         let missing = layers_of(self.shape) - report.diagnostics.len();
@@ -105,7 +100,17 @@ impl Reports {
         self.len = 0;
     }
 
-    /// The words of a report that has less than others.
+    /// Puts the words of a report that has not what others have, from `start` on, where they belong.
+    fn fit(&mut self, has: u64, start: usize) {
+        let mut row = [0; FIXED + OPTIONAL_MAX];
+        let row = &mut row[..self.words.len() - start];
+        row.copy_from_slice(&self.words[start..]);
+        self.words.truncate(start);
+        self.widen(has);
+        self.push_scattered(has, row);
+    }
+
+    /// The words of a report that may have less than others.
     fn push_scattered(&mut self, has: u64, row: &[u64]) {
         self.words.extend_from_slice(&row[..FIXED]);
         let mut values = row[FIXED..].iter();
@@ -295,13 +300,15 @@ impl fmt::Debug for Reports {
     }
 }
 
-/// Writes a report's words but for its layers; what it has, and how many words those are.
-fn head_of(report: &EpochReport, row: &mut [u64; FIXED + OPTIONAL_MAX]) -> (u64, usize) {
-    let (mut has, mut length) = ((report.diagnostics.len() as u64) << LAYERS_SHIFT, FIXED);
+/// Adds a report's words but for its layers; what it has.
+fn push_head(report: &EpochReport, words: &mut Vec<u64>) -> u64 {
+    let start = words.len();
+    let [loss, learning_rate, speed] = [report.loss, report.learning_rate, report.samples_per_second].map(f64::to_bits);
+    words.extend_from_slice(&[0, u64::from(report.epoch), loss, learning_rate, report.elapsed_micros, speed]);
+    let mut has = (report.diagnostics.len() as u64) << LAYERS_SHIFT;
     let mut add = |bit: u32, word: u64| {
         has |= 1 << bit;
-        row[length] = word;
-        length += 1;
+        words.push(word);
     };
     if let Some(loss) = report.validation_loss {
         add(VALIDATION_LOSS, loss.to_bits());
@@ -313,10 +320,8 @@ fn head_of(report: &EpochReport, row: &mut [u64; FIXED + OPTIONAL_MAX]) -> (u64,
     if let Some(metrics) = &report.validation_metrics {
         metrics.for_each_word(|place, word| add(VALIDATION_METRICS + place as u32, word));
     }
-    let bits = [report.loss, report.learning_rate].map(f64::to_bits);
-    let speed = report.samples_per_second.to_bits();
-    row[..FIXED].copy_from_slice(&[has, u64::from(report.epoch), bits[0], bits[1], report.elapsed_micros, speed]);
-    (has, length)
+    words[start] = has;
+    has
 }
 
 fn layer_words(layer: &LayerDiagnostics) -> [u64; LAYER_WORDS] {

@@ -92,6 +92,11 @@ impl AnyTrainer {
         each!(self, it => (values(it.result_parameters()), it.result_report().cloned().unwrap_or_default()))
     }
 
+    /// See [`Trainer::report`].
+    pub fn report(&self) -> Option<&EpochReport> {
+        each!(self, it => it.report())
+    }
+
     /// See [`Trainer::best_report`].
     pub fn best_report(&self) -> Option<EpochReport> {
         each!(self, it => it.best_report().cloned())

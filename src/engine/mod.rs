@@ -76,6 +76,6 @@ pub use network::Network;
 pub use optimizer::slot_count;
 pub use random::Purpose;
 pub use split::split;
-pub use state::{EpochEnd, StateError, Step, Stop, TrainerEnd, TrainerState};
+pub use state::{EpochEnd, LastEpoch, StateError, Step, Stop, TrainerEnd, TrainerState};
 pub use trainer::{Trainer, TrainerInput};
 pub use unchecked::team::{Entered, Team, Workers};

@@ -17,9 +17,9 @@ pub struct Stop {
     pub message: String,
 }
 
-/// The end of an epoch.
+/// The end of a training's last epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EpochEnd {
+pub struct LastEpoch {
     /// What is told of it. The engine has no clock: timings are 0 until [`stamp`](super::Trainer::stamp).
     pub report: EpochReport,
     /// Whether it is one of every `report_every`, or the last. Never for one in which the training diverged, which is no
@@ -29,9 +29,17 @@ pub struct EpochEnd {
     pub stop: Option<Stop>,
 }
 
+/// The end of an epoch. What is told of it stays with the training, since to move it takes a tenth of the smallest network's step: see
+/// [`report`](super::Trainer::report).
+#[derive(Clone, Debug, PartialEq)]
+pub struct EpochEnd {
+    /// As [`LastEpoch::is_reported`].
+    pub is_reported: bool,
+    /// Why it is the last, if it is.
+    pub stop: Option<Stop>,
+}
+
 /// What one call of [`step_batch`](super::Trainer::step_batch) came to.
-// An epoch's end is a few hundred bytes on the stack; in a box, every full-batch step would allocate.
-#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// One batch of an epoch that goes on.
@@ -78,7 +86,7 @@ pub struct TrainerState {
     /// Early stopping.
     pub patience: Patience,
     /// The end, where the training has ended.
-    pub end: Option<EpochEnd>,
+    pub end: Option<LastEpoch>,
     /// Which units had a derivative in the epoch so far, where layers are told of.
     pub is_alive: Option<Vec<bool>>,
 }
@@ -100,6 +108,13 @@ impl TrainerState {
     pub fn vectors_mut(&mut self) -> Vec<&mut Values> {
         let kept = self.last_parameters.iter_mut().chain(&mut self.best_parameters);
         std::iter::once(&mut self.parameters).chain(&mut self.optimizer.slots).chain(kept).collect()
+    }
+}
+
+impl LastEpoch {
+    /// As the step that ended it tells it.
+    pub fn end(&self) -> EpochEnd {
+        EpochEnd { is_reported: self.is_reported, stop: self.stop.clone() }
     }
 }
 

@@ -22,7 +22,7 @@ use super::network::Plan;
 use super::optimizer::{Begun, OptimizerState};
 use super::random::{Purpose, Stream};
 use super::schedule::{self, ScheduleState};
-use super::state::{EpochEnd, Step};
+use super::state::{LastEpoch, Step};
 use super::unchecked::team::Workers;
 use super::workspace::Workspace;
 use crate::domain::{Architecture, EpochReport, FittedPreprocessing, Preprocessing, Settings, TrainingData, Values};
@@ -110,7 +110,7 @@ pub struct Trainer<T> {
     /// Empty where the best epoch's weights are not asked for.
     best_parameters: Aligned<T>,
     patience: Patience,
-    end: Option<EpochEnd>,
+    end: Option<LastEpoch>,
     diagnostics: Option<Diagnostics<T>>,
     /// Masks that a test gives instead of those that would be drawn, a place each.
     #[cfg(test)]
@@ -194,7 +194,7 @@ impl<T: Element> Trainer<T> {
     /// One batch: forward pass, loss, backpropagation, and the optimizer's step. Once the training has ended, its end again.
     pub fn step_batch(&mut self) -> Step {
         if let Some(end) = &self.end {
-            return Step::Epoch(end.clone());
+            return Step::Epoch(end.end());
         }
         let rows = self.batch_rows(self.next_batch);
         self.rate = self.learning_rate();
@@ -301,6 +301,11 @@ impl<T: Element> Trainer<T> {
             return &self.best_parameters;
         }
         self.whole_parameters()
+    }
+
+    /// The report of the epoch that ended last, the one in which the training diverged among them; `None` before the first.
+    pub fn report(&self) -> Option<&EpochReport> {
+        self.end.as_ref().map(|end| &end.report).or(self.last_report.as_ref())
     }
 
     /// The report of the epoch whose weights [`result_parameters`](Self::result_parameters) are.

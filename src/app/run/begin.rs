@@ -4,7 +4,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, Checkpoints};
-use super::clock::Clock;
+use super::clock::{Clock, Nanos};
 use super::reports::Retrained;
 use super::retry::Retry;
 use super::{End, Running, Stopwatch, TrainingRun};
@@ -163,14 +163,13 @@ impl TrainingRun {
         let (instant, rows_before) = (Instant::now(), trainer.rows_done_in_epoch());
         let mut running = Running {
             trainer,
-            started: instant,
             clock: Clock::new(instant),
-            elapsed_before,
+            elapsed_before: elapsed_before.as_nanos() as Nanos,
             time_max: job.settings.max_duration_micros.map(Duration::from_micros),
             epochs_before,
             fingerprint,
             snapshot_taken: instant,
-            epoch_time: Stopwatch { before: Duration::ZERO, since: instant, is_known: true },
+            epoch_time: Stopwatch { before: 0, since: 0, is_known: true },
             rows_before,
             reports_written: self.live.history.len(),
             untold: Reports::default(),

@@ -99,20 +99,21 @@ impl TrainingRun {
             return;
         }
         let begun = Instant::now();
-        running.epoch_time.pause(begun);
+        running.epoch_time.pause(running.clock.at(begun));
         let written = self.write_checkpoint(running, begun);
         if let Err(error) = &written {
             tracing::error!(%error, "a checkpoint could not be written; the one before stays, and the next is tried");
         }
         running.checkpoints.taken(begun, written.is_ok());
-        running.epoch_time.since = Instant::now();
+        running.epoch_time.since = running.clock.at(Instant::now());
     }
 
     fn write_checkpoint(&self, running: &mut Running, instant: Instant) -> Result<(), AppError> {
         self.write_reports()?;
         running.reports_written = self.live.history.len();
         let report_index = running.retrained.index().unwrap_or(running.reports_written);
-        let checkpoint = Checkpoint { elapsed: running.elapsed(instant), report_index };
+        let checkpoint =
+            Checkpoint { elapsed: Duration::from_nanos(running.elapsed(running.clock.at(instant))), report_index };
         let head = checkpoint.head(running.trainer.state_without_vectors())?;
         let written = ContinuationRef { head: &head, vectors: running.trainer.vectors() };
         let mark = CheckpointMark { time: now(), epoch: running.trainer.epoch() };

@@ -7,41 +7,52 @@ use std::time::{Duration, Instant};
 /// How long it goes unread, about: far below what anybody waits for between two batches.
 const INTERVAL: Duration = Duration::from_micros(200);
 
+/// Nanoseconds since a clock began. To add up and compare instants takes a good part of what is done for a short epoch; whole numbers take
+/// nothing.
+pub(super) type Nanos = u64;
+
 /// A clock that is read every so many steps: at each of them where they are long.
 pub(super) struct Clock {
-    read: Instant,
+    began: Instant,
+    read: Nanos,
     /// Steps since then, and after how many it is read again.
     steps: u32,
     stride: u32,
     /// What a step took, by the last two readings.
-    step_nanos: u64,
+    step_nanos: Nanos,
     epoch_steps: u32,
     /// Of the last epoch that ended.
     last_epoch_steps: u32,
     /// Whether no step was timed since the reading: at first, and after a pause.
     is_resumed: bool,
     /// The latest time that was told: none after it is earlier.
-    told: Instant,
+    told: Nanos,
 }
 
 impl Clock {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            read: now,
+            began: now,
+            read: 0,
             steps: 0,
             stride: 1,
             step_nanos: 0,
             epoch_steps: 0,
             last_epoch_steps: 0,
             is_resumed: true,
-            told: now,
+            told: 0,
         }
+    }
+
+    /// An instant after it began, on this clock.
+    pub(super) fn at(&self, instant: Instant) -> Nanos {
+        instant.saturating_duration_since(self.began).as_nanos() as Nanos
     }
 
     /// Goes on after a pause, in which no step was made.
     pub(super) fn resume(&mut self, now: Instant) {
-        (self.read, self.steps, self.is_resumed) = (now, 0, true);
-        self.told = self.told.max(now);
+        (self.read, self.steps, self.is_resumed) = (self.at(now), 0, true);
+        self.told = self.told.max(self.read);
     }
 
     /// Whether it is to be read.
@@ -56,11 +67,13 @@ impl Clock {
 
     /// The time now.
     pub(super) fn read(&mut self) -> Instant {
-        self.note(Instant::now())
+        let now = Instant::now();
+        self.note(self.at(now));
+        now
     }
 
     /// The latest time that was told.
-    pub(super) fn told(&self) -> Instant {
+    pub(super) fn told(&self) -> Nanos {
         self.told
     }
 
@@ -70,14 +83,14 @@ impl Clock {
     }
 
     /// When the epoch ended whose last step was noted just now. A short one ended about then.
-    pub(super) fn at_epoch_end(&mut self) -> Instant {
+    pub(super) fn at_epoch_end(&mut self) -> Nanos {
         let is_long = self.is_epoch_long();
         self.pass_epoch();
         if is_long {
-            return self.read();
+            self.read();
+        } else {
+            self.told = self.told.max(self.read + self.step_nanos * Nanos::from(self.steps));
         }
-        let since = Duration::from_nanos(self.step_nanos * u64::from(self.steps));
-        self.told = self.told.max(self.read + since);
         self.told
     }
 
@@ -87,21 +100,20 @@ impl Clock {
     }
 
     /// About how long the last epoch that ended took, by its number of steps.
-    pub(super) fn epoch_time(&self) -> Duration {
-        Duration::from_nanos(self.step_nanos * u64::from(self.last_epoch_steps))
+    pub(super) fn epoch_time(&self) -> Nanos {
+        self.step_nanos * Nanos::from(self.last_epoch_steps)
     }
 
-    fn note(&mut self, now: Instant) -> Instant {
-        let time = now.saturating_duration_since(self.read);
+    fn note(&mut self, now: Nanos) {
+        let time = now.saturating_sub(self.read);
         if !mem::take(&mut self.is_resumed) && self.steps > 0 {
-            self.step_nanos = time.as_nanos() as u64 / u64::from(self.steps);
-            let steps = INTERVAL.as_nanos() as u64 / self.step_nanos.max(1);
+            self.step_nanos = time / Nanos::from(self.steps);
+            let steps = INTERVAL.as_nanos() as Nanos / self.step_nanos.max(1);
             // A step that was quick by chance lets it go unread for no more than twice as many.
             self.stride = (steps as u32).clamp(1, self.stride.saturating_mul(2));
         }
         (self.read, self.steps) = (now, 0);
         self.told = self.told.max(now);
-        self.told
     }
 }
 
@@ -110,26 +122,24 @@ mod tests {
     use super::*;
 
     /// Steps of so many microseconds, and what is told at the end of each epoch of `epoch` of them, in microseconds.
-    fn told(clock: &mut Clock, start: Instant, steps: &[u64], epoch: usize) -> (Vec<u128>, usize) {
-        let (mut now, mut told, mut readings) = (start, Vec::new(), 0);
+    fn told(clock: &mut Clock, steps: &[u64], epoch: usize) -> (Vec<u64>, usize) {
+        let (mut now, mut told, mut readings) = (0, Vec::new(), 0);
         for (index, &micros) in steps.iter().enumerate() {
             if clock.is_due() {
                 clock.note(now);
                 readings += 1;
             }
             clock.note_step();
-            now += Duration::from_micros(micros);
+            now += 1_000 * micros;
             if (index + 1) % epoch == 0 {
                 // As `at_epoch_end`, at this time.
-                let at = if mem::take(&mut clock.epoch_steps) >= clock.stride {
+                if mem::take(&mut clock.epoch_steps) >= clock.stride {
                     readings += 1;
-                    clock.note(now)
+                    clock.note(now);
                 } else {
-                    clock.told =
-                        clock.told.max(clock.read + Duration::from_nanos(clock.step_nanos * u64::from(clock.steps)));
-                    clock.told
-                };
-                told.push((at - start).as_micros());
+                    clock.told = clock.told.max(clock.read + clock.step_nanos * u64::from(clock.steps));
+                }
+                told.push(clock.told / 1_000);
             }
         }
         (told, readings)
@@ -137,21 +147,19 @@ mod tests {
 
     #[test]
     fn long_epochs_are_timed_each() {
-        let start = Instant::now();
-        let (told, _) = told(&mut Clock::new(start), start, &[1_000; 12], 3);
+        let (told, _) = told(&mut Clock::new(Instant::now()), &[1_000; 12], 3);
         assert_eq!(told, [3_000, 6_000, 9_000, 12_000]);
     }
 
     #[test]
     fn short_epochs_are_placed_by_the_steps_before_and_never_go_back() {
-        let start = Instant::now();
-        let mut clock = Clock::new(start);
+        let mut clock = Clock::new(Instant::now());
         let mut steps = vec![2; 2_000];
         steps.extend([1; 2_000]);
-        let (told, readings) = told(&mut clock, start, &steps, 1);
+        let (told, readings) = told(&mut clock, &steps, 1);
         assert!(told.is_sorted());
         // A stretch of 100 steps of 2 µs, or one whose steps were taken for twice as long as they were.
-        let exact = (1..=4_000_u128).map(|step| if step <= 2_000 { 2 * step } else { 2_000 + step });
+        let exact = (1..=4_000_u64).map(|step| if step <= 2_000 { 2 * step } else { 2_000 + step });
         assert!(told.iter().zip(exact).all(|(&told, exact)| told.abs_diff(exact) <= 200), "{told:?}");
         assert!((30..80).contains(&readings), "{readings}");
     }
@@ -160,14 +168,14 @@ mod tests {
     fn a_pause_is_no_step() {
         let start = Instant::now();
         let mut clock = Clock::new(start);
-        told(&mut clock, start, &[2; 1_000], 1);
+        told(&mut clock, &[2; 1_000], 1);
         let (stride, step_nanos) = (clock.stride, clock.step_nanos);
         let later = start + Duration::from_secs(60);
         clock.resume(later);
         assert!(clock.is_due());
-        clock.note(later);
+        clock.note(clock.at(later));
         assert_eq!((clock.stride, clock.step_nanos), (stride, step_nanos));
         clock.note_step();
-        assert!(clock.at_epoch_end() >= later);
+        assert!(clock.at_epoch_end() >= clock.at(later));
     }
 }

@@ -8,7 +8,7 @@ use crate::domain::{EpochReport, FittedPreprocessing, Loss, Metric, StopReason};
 use crate::engine::early_stopping::is_better;
 use crate::engine::element::{Element, all_finite};
 use crate::engine::judge::Judge;
-use crate::engine::state::{EpochEnd, Stop};
+use crate::engine::state::{EpochEnd, LastEpoch, Stop};
 use crate::engine::unchecked::team::piece_length;
 
 impl<T: Element> Trainer<T> {
@@ -16,7 +16,7 @@ impl<T: Element> Trainer<T> {
         self.next_batch = 0;
         self.epoch += 1;
         let has_moved = std::mem::take(&mut self.has_moved);
-        let report = self.report();
+        let report = self.new_report();
         self.loss_sum = 0.0;
         self.metric_sums.clear();
         if !self.parameters_are_finite() {
@@ -28,20 +28,19 @@ impl<T: Element> Trainer<T> {
         let base = self.settings.optimizer.learning_rate();
         let loss = report.validation_loss.unwrap_or(report.loss);
         self.schedule.end_epoch(&self.settings.schedule, base, self.epoch - 1, loss);
-        self.keep(&report);
         let stop = self.stop_reason(&report, has_moved);
         let is_reported = stop.is_some() || self.epoch.is_multiple_of(self.settings.report_every);
-        let end = EpochEnd { report, is_reported, stop };
-        if end.stop.is_some() {
-            self.end = Some(end.clone());
+        if stop.is_some() {
+            self.end = Some(LastEpoch { report: report.clone(), is_reported, stop: stop.clone() });
         } else {
             self.draw_order();
         }
-        end
+        self.keep(report);
+        EpochEnd { is_reported, stop }
     }
 
     /// The report of the epoch that was just done.
-    fn report(&mut self) -> EpochReport {
+    fn new_report(&mut self) -> EpochReport {
         let rows = self.training.rows;
         let scale = target_scale(&self.fitted);
         let mut report = EpochReport {
@@ -65,13 +64,13 @@ impl<T: Element> Trainer<T> {
     }
 
     /// Keeps what an interruption in the midst of the next epoch, or the end, may ask for.
-    fn keep(&mut self, report: &EpochReport) {
+    fn keep(&mut self, report: EpochReport) {
         let metric = self.settings.monitored();
-        let is_best = self.best_report().is_none_or(|best| is_better(report, best, metric));
+        let is_best = self.best_report().is_none_or(|best| is_better(&report, best, metric));
         if !is_best {
             self.part_best_from_last();
         }
-        self.last_report = Some(report.clone());
+        self.last_report = Some(report);
         self.last_is_best = is_best;
         let (parameters, workers) = (&self.parameters, &self.workspace.activations.workers);
         let copy = |to: &mut [T]| {
@@ -180,9 +179,7 @@ impl<T: Element> Trainer<T> {
         let message = format!("{what} was not finite in epoch {epoch}: {advice}");
         let report = EpochReport { epoch, loss: f64::NAN, learning_rate: self.rate, ..EpochReport::default() };
         let stop = Some(Stop { reason: StopReason::Diverged, message });
-        let end = EpochEnd { report, is_reported: false, stop };
-        self.end = Some(end.clone());
-        end
+        self.end.insert(LastEpoch { report, is_reported: false, stop }).end()
     }
 }
 

@@ -164,7 +164,7 @@ fn a_metric_that_is_reached_ends_the_training() {
         let mut trainer = Trainer::<f64>::new(input);
         let ends = run(&mut trainer);
         assert_eq!(reason(&ends), StopReason::TargetReached, "{metric:?}");
-        let reached = |end: &EpochEnd| {
+        let reached = |end: &LastEpoch| {
             let told = end.report.monitored(metric).unwrap();
             if metric.lower_is_better() { told <= value } else { told >= value }
         };
@@ -182,7 +182,7 @@ fn a_monitored_metric_decides_which_epoch_is_the_best() {
     };
     let mut trainer = Trainer::<f64>::new(classifier::<f64>(30, adam(0.2), monitored));
     let ends = run(&mut trainer);
-    let accuracy = |end: &EpochEnd| end.report.metrics.accuracy.unwrap();
+    let accuracy = |end: &LastEpoch| end.report.metrics.accuracy.unwrap();
     let best = ends.iter().map(accuracy).fold(0.0, f64::max);
     let first = ends.iter().find(|end| accuracy(end) == best).unwrap();
     assert_eq!(trainer.result_report(), Some(&first.report));

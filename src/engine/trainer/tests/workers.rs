@@ -232,7 +232,7 @@ fn check_wide<T: Element>() {
         let mut ends = Vec::new();
         let counted = allocation_counter::measure(|| {
             if let Step::Epoch(end) = trainer.step_batch() {
-                ends.push(end);
+                ends.push(told(&trainer, end));
             }
         });
         assert!(ends.len() == 1 && counted.count_total <= 1, "{counted:?}, one of them for the test's list");
