@@ -83,11 +83,12 @@ pub fn measure(plan: &Plan, rounds: usize) -> anyhow::Result<()> {
     for (mut workload, every, at_most) in rows {
         workload.rows = workload.rows.min(plan.rows_max.unwrap_or(usize::MAX));
         let epochs = epochs_of(&workload, every, plan.run_seconds, &team)?;
-        let server = Server::epochd(if plan.ephemeral { &["--ephemeral"] } else { &[] })?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (mut engine, mut served) = (Vec::new(), Vec::new());
         for round in 0..rounds {
-            let serve = || runtime.block_on(over_grpc(&server, &workload, epochs, every, round));
+            // Each round has a process of its own: where a process has its memory is worth some hundredths of a small network's time.
+            let server = Server::epochd(if plan.ephemeral { &["--ephemeral"] } else { &[] })?;
+            let serve = || runtime.block_on(over_grpc(&server, &workload, epochs, every));
             let (alone, over_grpc) = in_turn(round, || in_engine(&workload, epochs, every, &team), serve)?;
             engine.push(alone);
             served.push(over_grpc);
@@ -158,15 +159,9 @@ struct Served {
     whole: f64,
 }
 
-async fn over_grpc(
-    server: &Server,
-    workload: &Workload,
-    epochs: u32,
-    every: u32,
-    round: usize,
-) -> anyhow::Result<Served> {
+async fn over_grpc(server: &Server, workload: &Workload, epochs: u32, every: u32) -> anyhow::Result<Served> {
     let mut api = server.api().await?;
-    let model_id = format!("round-{round}");
+    let model_id = workload.name.to_lowercase();
     let architecture = Some(architecture(workload));
     api.models
         .create_model(pb::CreateModelRequest {
