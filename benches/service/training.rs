@@ -86,7 +86,7 @@ pub fn measure(plan: &Plan, rounds: usize) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (mut engine, mut served) = (Vec::new(), Vec::new());
         for round in 0..rounds {
-            // Each round has a process of its own: where a process has its memory is worth some hundredths of a small network's time.
+            // Each round has a process of its own, which has trained nothing before: where a process has its memory is worth some hundredths of a small network's time.
             let server = Server::epochd(if plan.ephemeral { &["--ephemeral"] } else { &[] })?;
             let serve = || runtime.block_on(over_grpc(&server, &workload, epochs, every));
             let (alone, over_grpc) = in_turn(round, || in_engine(&workload, epochs, every, &team), serve)?;
@@ -181,7 +181,6 @@ async fn over_grpc(server: &Server, workload: &Workload, epochs: u32, every: u32
     ensure!(job.state() == pb::JobState::Succeeded, "the job ended as {:?}: {:?}", job.state(), job.failure);
     let seconds = |time: Option<prost_types::Timestamp>| time.map(|it| it.seconds as f64 + f64::from(it.nanos) / 1e9);
     let (start, end) = seconds(job.start_time).zip(seconds(job.end_time)).context("a finished job has both times")?;
-    api.models.delete_model(pb::DeleteModelRequest { model_id }).await?;
     Ok(Served { seconds: end - start, accepting, whole })
 }
 

@@ -214,7 +214,7 @@ impl TrainingRun {
         running.trainer.stamp(elapsed / 1_000, speed);
         running.has_passed = true;
         // What was told of epochs that are trained again is told already, and the best of it may be yet to come.
-        let is_new = end.is_reported && !self.is_told(running, time);
+        let is_new = end.is_reported && !self.note_if_told(running, time);
         self.show_progress(running, 0);
         self.show_catching_up(running);
         if is_new && let Some(report) = running.trainer.report() {
@@ -229,8 +229,9 @@ impl TrainingRun {
         end.stop.map(|stop| running.stopped(stop.reason, stop.message))
     }
 
-    /// Whether the report of the epoch that ended at a time was told before a crash; then it keeps the timings that it was told with.
-    fn is_told(&self, running: &mut Running, time: Nanos) -> bool {
+    /// Where the report of the epoch that ended at a time was told before a crash, it gets the timings that it was told with; whether it was.
+    /// Once for each report, and in order.
+    fn note_if_told(&self, running: &mut Running, time: Nanos) -> bool {
         let report = running.trainer.report();
         let told = report.and_then(|report| running.retrained.told(&self.core.store, self.job_id, report));
         if let Some(told) = &told {
@@ -330,7 +331,7 @@ impl Running {
 
     /// Time since the job started, pauses of the server left out.
     fn elapsed(&self, time: Nanos) -> Nanos {
-        self.elapsed_before + time
+        self.elapsed_before.saturating_add(time)
     }
 
     /// An epoch ended that was short, and is not told.
@@ -358,7 +359,8 @@ impl Running {
 
     /// An epoch was trained again: what comes after it does not come before it in time.
     fn note_told(&mut self, elapsed_micros: u64, time: Nanos) {
-        self.elapsed_before += (1_000 * elapsed_micros).saturating_sub(self.elapsed(time));
+        let told = elapsed_micros.saturating_mul(1_000);
+        self.elapsed_before += told.saturating_sub(self.elapsed(time));
     }
 
     /// Whether this job, not only one that it goes on with, has finished an epoch.

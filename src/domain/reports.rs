@@ -1,7 +1,7 @@
 //! Reports one after another, in few bytes: a job that trains two million epochs a second keeps as many of them.
 //!
 //! A report is a row of words, what every report has and then what these have: most metrics are told by no report of a job, and one
-//! that is told by one is told by almost all. A training whose reports are alike adds a row by copying it.
+//! that is told by one is told by almost all. Where a training's reports are alike, each is written where it stays.
 
 mod columns;
 
@@ -100,7 +100,7 @@ impl Reports {
         self.len = 0;
     }
 
-    /// Puts the words of a report that has not what others have, from `start` on, where they belong.
+    /// Puts the words of a report whose shape is another, from `start` on, where they belong.
     fn fit(&mut self, has: u64, start: usize) {
         let mut row = [0; FIXED + OPTIONAL_MAX];
         let row = &mut row[..self.words.len() - start];

@@ -17,15 +17,14 @@ pub struct Stop {
     pub message: String,
 }
 
-/// The end of a training's last epoch.
+/// The end of a training's last epoch, as it is stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LastEpoch {
     /// What is told of it. The engine has no clock: timings are 0 until [`stamp`](super::Trainer::stamp).
     pub report: EpochReport,
-    /// Whether it is one of every `report_every`, or the last. Never for one in which the training diverged, which is no
-    /// whole epoch: its numbers are not finite.
+    /// See [`EpochEnd::is_reported`].
     pub is_reported: bool,
-    /// Why it is the last, if it is.
+    /// Why it is the last; always there.
     pub stop: Option<Stop>,
 }
 
@@ -33,7 +32,8 @@ pub struct LastEpoch {
 /// [`report`](super::Trainer::report).
 #[derive(Clone, Debug, PartialEq)]
 pub struct EpochEnd {
-    /// As [`LastEpoch::is_reported`].
+    /// Whether it is one of every `report_every`, or the last. Never for one in which the training diverged, which is no
+    /// whole epoch: its numbers are not finite.
     pub is_reported: bool,
     /// Why it is the last, if it is.
     pub stop: Option<Stop>,

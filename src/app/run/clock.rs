@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 /// How long it goes unread, about: far below what anybody waits for between two batches.
 const INTERVAL: Duration = Duration::from_micros(200);
 
-/// Nanoseconds since a clock began. To add up and compare instants takes a good part of what is done for a short epoch; whole numbers take
-/// nothing.
+/// Nanoseconds: a time since a clock began, or a length of time. To add up and compare instants takes a good part of what is done for a short
+/// epoch; whole numbers take nothing.
 pub(super) type Nanos = u64;
 
 /// A clock that is read every so many steps: at each of them where they are long.
