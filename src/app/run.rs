@@ -390,3 +390,24 @@ impl Stopwatch {
 fn a_second(rows: u64, time: Nanos) -> f64 {
     1e9 * rows as f64 / time.max(1) as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_a_second_are_of_nanoseconds_and_finite() {
+        assert_eq!(a_second(150, 1_000_000_000), 150.0);
+        assert_eq!(a_second(3, 1_500), 2e6);
+        assert_eq!(a_second(4, 0), 4e9);
+    }
+
+    #[test]
+    fn a_stopwatch_leaves_pauses_out() {
+        let mut stopwatch = Stopwatch { before: 0, since: 100, is_known: true };
+        stopwatch.pause(150);
+        stopwatch.since = 1_000;
+        assert_eq!(stopwatch.restart(1_007), 57);
+        assert_eq!(stopwatch.restart(1_010), 3);
+    }
+}

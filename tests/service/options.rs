@@ -283,6 +283,10 @@ async fn a_training_whose_time_is_over_gives_its_last_whole_epoch_or_fails_witho
     assert_eq!((told.finished.version, told.finished.failure), (2, None));
     let last = told.finished.last_report.unwrap();
     assert!(last.elapsed.unwrap().nanos <= 900_000_000 && last.epoch == told.reports.last().unwrap().epoch);
+    // What is told of each epoch's speed and of the time of all is of the same unit: the one comes to the other, but for pauses.
+    let of_epochs: f64 = told.reports.iter().map(|report| 4_096.0 / report.samples_per_second).sum();
+    let of_all = f64::from(last.elapsed.unwrap().nanos) / 1e9;
+    assert!((of_all / 2.0..of_all * 2.0).contains(&of_epochs), "{of_epochs} s of {of_all} s");
     let told = api.train(pb::TrainRequest { max_duration: bounded(0, 1), ..endless("xor") }).await;
     assert_eq!((told.finished.state(), told.finished.stop_reason()), (JobState::Failed, StopReason::MaxDuration));
     assert_eq!((told.finished.version, told.reports.len()), (0, 0));
